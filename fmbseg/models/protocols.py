@@ -1,0 +1,100 @@
+"""What the method needs of its three foundation models; all are frozen and in `eval` mode.
+
+Every model takes the raw RGB image and does its own preprocessing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from fmbseg.types import Image
+
+
+@dataclass(frozen=True)
+class DenseClip:
+    """CLIP's view of one image, in the joint space, float32 on the CPU.
+
+    Attributes:
+        patches: unit-length features of the stitched map (mean of the overlapping crops'
+            unit-length patch features, normalised again).
+        cls: unit-length class token of every crop, crops in row-major order.
+    """
+
+    patches: Float[Tensor, "rows cols dim"]
+    cls: Float[Tensor, "crop dim"]
+
+
+class ClipModel(Protocol):
+    """Knows what."""
+
+    dim: int
+
+    def encode_dense(self, image: Image) -> DenseClip:
+        """Encode the crops of the upsampled image; Paper: section on stage 1.1, step 1."""
+        ...
+
+    def encode_text(self, names: Sequence[str]) -> Float[Tensor, "category dim"]:
+        """Unit-length float32 text features, one per class name, through the template."""
+        ...
+
+
+@dataclass(frozen=True)
+class SamEmbedding:
+    """SAM's encoder output for one image, to be shared by all prompts.
+
+    Attributes:
+        features: output of the image encoder, on the model's device.
+        image_hw: size of the original image, px.
+        input_hw: size after the longest side was scaled, px.
+    """
+
+    features: Float[Tensor, "1 channel rows cols"]
+    image_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SamPrediction:
+    """Three candidate masks for each prompt set.
+
+    Attributes:
+        logits: low-resolution mask logits (inside means > 0).
+        predicted_iou: SAM's own quality estimate per mask.
+    """
+
+    logits: Float[Tensor, "prompt mask low_height low_width"]
+    predicted_iou: Float[Tensor, "prompt mask"]
+
+
+class SamModel(Protocol):
+    """Knows where."""
+
+    def embed(self, image: Image) -> SamEmbedding:
+        """Run the image encoder once."""
+        ...
+
+    def predict_points(
+        self, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
+    ) -> SamPrediction:
+        """Three masks for each set of joint positive points (x, y in px of the original image)."""
+        ...
+
+    def upscale(
+        self, embedding: SamEmbedding, logits: Float[Tensor, "mask low_height low_width"]
+    ) -> Float[Tensor, "mask height width"]:
+        """Low-resolution logits to logits at the original image's size."""
+        ...
+
+
+class VisionModel(Protocol):
+    """Gives consistent patch features."""
+
+    dim: int
+
+    def encode(self, image: Image) -> Float[Tensor, "rows cols dim"]:
+        """Patch features after the final norm, float32 on the CPU, prefix tokens dropped."""
+        ...
