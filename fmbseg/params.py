@@ -1,0 +1,183 @@
+"""params.yaml, read once into frozen sections. Defaults live in params.yaml alone."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
+Projection = Literal["maskclip", "sclip", "naclip"]
+Method = Literal["maskclip", "sclip", "naclip", "stage11", "stage12", "stage1", "fmbseg"]
+
+
+class ParamsError(ValueError):
+    """A parameter is unknown, missing or out of range; the text is one short line."""
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataParams(Section):
+    """Which images and classes; `labels` serve evaluation alone."""
+
+    images: str
+    classes: str
+    labels: str | None
+    ignore_label: Annotated[int, Field(ge=0, le=65535)]
+    train_images: Positive
+    val_images: Positive
+    test_images: Positive
+    shard_images: Positive
+    max_quarantined_fraction: Fraction
+
+
+class ModelSpec(Section):
+    """One model in place of the profile's: any name its package knows, and its weights."""
+
+    name: str
+    pretrained: str | None = None
+    checkpoint: str | None = None
+
+
+class ModelsParams(Section):
+    """The three frozen foundation models: a named profile, overridden key by key."""
+
+    profile: Literal["miniature", "base", "paper"]
+    clip: ModelSpec | None
+    sam: ModelSpec | None
+    vision: ModelSpec | None
+    projection: Projection
+    template: Annotated[str, Field(pattern=r"\{\}")]
+
+
+class PseudoMasksParams(Section):
+    """Stage 1. Paper: section 3.1."""
+
+    clip_short_side_px: Annotated[int, Field(ge=16)]
+    clip_stride_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
+    clip_batch_crops: Positive
+    presence_votes: Annotated[int, Field(ge=0)]
+    prompt_points: Positive
+    points_per_side: Annotated[int, Field(ge=1, le=128)]
+    min_predicted_iou: Fraction
+    min_stability: Fraction
+    stability_offset: Annotated[float, Field(gt=0.0)]
+    nms_iou: Fraction
+    min_area_fraction: Fraction
+    max_area_fraction: Fraction
+
+
+class SubsampleParams(Section):
+    """How much of stage 1.2 is kept."""
+
+    keep_fraction: Literal["balance"] | Fraction
+
+
+class TrainParams(Section):
+    """Stage 2. Paper: section 3.2; values not published there were tuned on the miniature."""
+
+    loss: Loss
+    temperature: Annotated[float, Field(gt=0.0)]
+    epochs: Positive
+    batch_images: Positive
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    heads: Positive
+    mlp_ratio: Annotated[float, Field(gt=0.0)]
+    input_short_side_px: Annotated[int, Field(ge=16)]
+    chunk_patches: Positive
+    save_every_epochs: Positive
+
+
+class EvaluateParams(Section):
+    """Methods and the protocol their figures belong to."""
+
+    methods: tuple[Method, ...] = Field(min_length=1)
+    protocol: Literal["whole", "tcl"]
+    background: Literal["ignore"]
+    examples: Annotated[int, Field(ge=0)]
+
+
+class ReportParams(Section):
+    """The static report."""
+
+    gallery_images: Annotated[int, Field(ge=0)]
+
+
+class TrackingParams(Section):
+    """Where MLflow writes."""
+
+    uri: str
+    experiment: str
+
+
+class Params(Section):
+    """The whole of params.yaml; every step is handed its own section only."""
+
+    seed: Annotated[int, Field(ge=0)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    data: DataParams
+    models: ModelsParams
+    pseudo_masks: PseudoMasksParams
+    subsample: SubsampleParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    report: ReportParams
+    tracking: TrackingParams
+
+
+def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Params:
+    """Read and check params.yaml.
+
+    Args:
+        path: the YAML file.
+        overrides: dotted key to value, laid over the file (`{"train.epochs": 3}`).
+
+    Returns:
+        The frozen sections.
+
+    Raises:
+        ParamsError: no file, no YAML, an unknown key or a bad value; one line with the dotted key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ParamsError(f"{path}: no such file; copy params.yaml from the repository")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        line = str(error).replace("\n", " ")
+        raise ParamsError(f"{path}: not valid YAML: {line}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: found no sections; wanted the keys {sorted(Params.model_fields)}")
+    for dotted, value in (overrides or {}).items():
+        *sections, key = dotted.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise ParamsError(f"{dotted}: {section} is a value, not a section")
+        branch[key] = value
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ParamsError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    kinds = ("float", "int", "literal", "constrained", "function")
+    location = [p for p in first["loc"] if not (isinstance(p, str) and p.startswith(kinds))]
+    dotted = ".".join(str(part) for part in location)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{dotted}: unknown key{more}"
+    if first["type"] == "missing":
+        return f"{dotted}: missing; params.yaml holds every default{more}"
+    return f"{dotted}: found {first['input']!r}; {first['msg'].lower()}{more}"
