@@ -94,13 +94,15 @@ class TrainParams(Section):
     input_short_side_px: Annotated[int, Field(ge=16)]
     chunk_patches: Positive
     save_every_epochs: Positive
+    feature_cache_gb: Annotated[float, Field(ge=0.0)]
 
 
 class EvaluateParams(Section):
     """Methods and the protocol their figures belong to."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
-    protocol: Literal["whole", "tcl"]
+    split: Literal["val", "test"]
+    protocol: Literal["whole"]
     background: Literal["ignore"]
     examples: Annotated[int, Field(ge=0)]
 

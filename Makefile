@@ -1,0 +1,58 @@
+# `make run` and `make test` are all the set-up there is: each makes the environment it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# No step here may fetch models or data behind the user's back, and no server listens beyond loopback.
+export HF_HUB_OFFLINE ?= 1
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check e2e mlflow clean lock readme
+
+help:  ## show this list
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@echo "==> environment: $(VENV), packages from requirements.lock (a few minutes, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FMbSeg wants Python 3.11 or newer, found %d.%d; set PYTHON=" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock \
+	  | grep -vE '^(Requirement already|Looking in)' | sed -uE 's/^(Installing collected packages).*/\1 .../; /^Successfully installed/s/^(.{100}).*/\1 .../'; \
+	  exit $${PIPESTATUS[0]}
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e . 2>/dev/null \
+	  || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+run: $(READY)  ## the whole pipeline; IMAGES= CLASSES= [LABELS= IGNORE= WORKSPACE=] for your own photographs
+	@$(BIN)/python -m flows.pipeline $(if $(IMAGES),--images "$(IMAGES)") $(if $(CLASSES),--classes "$(CLASSES)") \
+	  $(if $(LABELS),--labels "$(LABELS)") $(if $(IGNORE),--ignore-label "$(IGNORE)") \
+	  $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
+
+test: $(READY)  ## all tests but the long end-to-end ones
+	@$(BIN)/python -m pytest -m "not e2e and not gpu"
+
+check: $(READY)  ## style, types, imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+e2e: $(READY)  ## the whole system, slowly
+	@$(BIN)/python -m pytest -m e2e
+
+mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
+
+readme: $(READY)  ## write the last run's figures into README.md
+	@$(BIN)/python docs/update_readme.py
+
+lock: $(READY)  ## write requirements.lock anew
+	@$(BIN)/python docs/make_lock.py
+
+clean:  ## remove outputs (data/, models/, reports/, runs/), keep the environment
+	rm -rf data models reports runs .scratch mlflow.db mlartifacts

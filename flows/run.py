@@ -1,0 +1,94 @@
+"""`make run`: the flow on this machine, with a Prefect server where one answers, else without."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+# Must stand before prefect is imported.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from ruamel.yaml import YAML
+
+from fmbseg.params import ParamsError, load_params
+from fmbseg.steps.report import summary
+from fmbseg.steps.workspace import Workspace
+
+
+def main() -> int:
+    """Parse the command line, prepare the workspace, run the flow, print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__)
+    parser.add_argument("--images", help="folder of your own images (any depth)")
+    parser.add_argument("--classes", help="text file, one class a line, synonyms after commas")
+    parser.add_argument("--labels", help="label PNGs with the images' stems, to score (optional)")
+    parser.add_argument("--ignore-label", type=int, help="number in the labels that means none")
+    parser.add_argument("--workspace", type=Path, help="where outputs go; default . or runs/<folder>")
+    arguments = parser.parse_args()
+    try:
+        root = _prepare(arguments)
+        load_params(root / "params.yaml")
+    except (ParamsError, OSError) as error:
+        print(f"fmbseg: {error}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    from flows.pipeline import fmbseg
+
+    with _server_or_none():
+        try:
+            page = fmbseg(str(root))
+        except Exception as error:
+            print(f"fmbseg: {type(error).__name__}: {error}", file=sys.stderr)
+            print("fmbseg: nothing finished is lost; the same command goes on", file=sys.stderr)
+            return 1
+    print(summary(Workspace.open(root)))
+    print(f"pipeline: {time.perf_counter() - began:.0f} s    report: {page}")
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> Path:
+    """The workspace: the repository itself, or a folder with its own copy of params.yaml."""
+    if arguments.images is None:
+        return arguments.workspace or Path()
+    if arguments.classes is None:
+        raise ParamsError("--images needs --classes: a text file with one class name a line")
+    folder = Path(arguments.images)
+    name = folder.resolve().parent.name if folder.name == "images" else folder.resolve().name
+    root: Path = arguments.workspace or Path("runs") / name
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "params.yaml").exists():
+        shutil.copyfile("params.yaml", root / "params.yaml")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    params = yaml.load(root / "params.yaml")
+    params["data"]["images"] = str(folder)
+    params["data"]["classes"] = str(Path(arguments.classes))
+    params["data"]["labels"] = str(Path(arguments.labels)) if arguments.labels else None
+    if arguments.ignore_label is not None:
+        params["data"]["ignore_label"] = arguments.ignore_label
+    temporary = root / "params.yaml.tmp"
+    yaml.dump(params, temporary)
+    os.replace(temporary, root / "params.yaml")
+    print(f"==> workspace {root} (its own params.yaml, data/, models/, reports/)")
+    return root
+
+
+def _server_or_none() -> contextlib.AbstractContextManager[object]:
+    """The configured server when it answers within a second, else a run of its own without one."""
+    url = PREFECT_API_URL.value()
+    if url:
+        with contextlib.suppress(OSError, ValueError):
+            urllib.request.urlopen(f"{url}/health", timeout=1).close()
+            print(f"==> Prefect server at {url}")
+            return contextlib.nullcontext()
+    print("==> no Prefect server answers: a run of its own (ephemeral)")
+    return temporary_settings(restore_defaults={PREFECT_API_URL})

@@ -1,0 +1,129 @@
+"""The one trained part: a transformer block and a linear map from vision to text space."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fmbseg import store
+
+WEIGHTS = "alignment.safetensors"
+CONFIG = "alignment.json"
+
+
+class AlignmentHead(nn.Module):
+    """One pre-norm transformer block with self-attention, a norm and a linear map to text space.
+
+    It sees no text, so it stays open-vocabulary, and it knows no positions (the encoder's
+    features carry them), so any grid will do. The norms have no scale and shift of their own: the
+    linear map behind each can express both.
+
+    Attributes:
+        vision_dim: length of the encoder's patch features; a multiple of `heads`.
+        text_dim: length of the text features.
+        heads: heads of the self-attention.
+        mlp_ratio: hidden width of the block's MLP in multiples of `vision_dim`.
+
+    Paper: section 3.2; heads and mlp_ratio are not published to us.
+    """
+
+    def __init__(
+        self,
+        vision_dim: int,
+        text_dim: int,
+        heads: int = 4,
+        mlp_ratio: float = 4.0,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Build with Xavier-uniform weights drawn from `generator` and biases of 0.
+
+        Raises:
+            ValueError: `vision_dim` is no multiple of `heads`.
+        """
+        super().__init__()
+        if heads < 1 or vision_dim % heads:
+            raise ValueError(
+                f"train.heads: found {heads}; wanted a divisor of the vision encoder's width "
+                f"{vision_dim}"
+            )
+        self.vision_dim, self.text_dim = vision_dim, text_dim
+        self.heads, self.mlp_ratio = heads, mlp_ratio
+        hidden = max(1, round(vision_dim * mlp_ratio))
+        self.query = nn.Linear(vision_dim, vision_dim)
+        self.key_value = nn.Linear(vision_dim, 2 * vision_dim)
+        self.attended = nn.Linear(vision_dim, vision_dim)
+        self.expand = nn.Linear(vision_dim, hidden)
+        self.contract = nn.Linear(hidden, vision_dim)
+        self.to_text = nn.Linear(vision_dim, text_dim)
+        for layer in self.children():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        features: Float[Tensor, "image patch vision_dim"],
+        wanted: Int64[Tensor, "image wanted"] | None = None,
+    ) -> Float[Tensor, "image wanted text_dim"]:
+        """Map patch features into the text space.
+
+        Args:
+            features: the frozen encoder's patches; all patches of an image see each other.
+            wanted: indices of the patches whose output is needed (the labelled ones in training);
+                the others then serve as keys and values only, which changes no result.
+
+        Returns:
+            Unit-length features of the wanted patches; of all patches when `wanted` is None.
+        """
+        normed = self._norm(features)
+        asking = normed
+        if wanted is not None:
+            index = wanted.unsqueeze(-1).expand(-1, -1, self.vision_dim)
+            features, asking = features.gather(1, index), normed.gather(1, index)
+        key, value = self.key_value(normed).chunk(2, dim=-1)
+        mixed = functional.scaled_dot_product_attention(
+            self._split(self.query(asking)), self._split(key), self._split(value)
+        )
+        stream = features + self.attended(mixed.transpose(1, 2).flatten(2))
+        stream = stream + self.contract(functional.gelu(self.expand(self._norm(stream))))
+        return functional.normalize(self.to_text(self._norm(stream)), dim=-1)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, to rebuild the head."""
+        return {
+            "vision_dim": self.vision_dim,
+            "text_dim": self.text_dim,
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `alignment.safetensors` and `alignment.json` into the folder."""
+        weights = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+        store.save_safetensors(folder / WEIGHTS, weights)
+        store.write_json(folder / CONFIG, self.config())
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> "AlignmentHead":
+        """Read a saved head, in `eval` mode on the device.
+
+        Raises:
+            FileNotFoundError: the folder holds no trained head.
+        """
+        for name in (WEIGHTS, CONFIG):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder / name}: no trained head; run the train step")
+        head = cls(**store.read_json(folder / CONFIG))
+        head.load_state_dict(store.load_safetensors(folder / WEIGHTS))
+        return head.to(device).eval()
+
+    def _norm(self, features: Tensor) -> Tensor:
+        return functional.layer_norm(features, (self.vision_dim,))
+
+    def _split(self, features: Tensor) -> Tensor:
+        """[image patch dim] -> [image head patch dim/head]."""
+        return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)

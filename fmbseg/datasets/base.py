@@ -1,0 +1,50 @@
+"""What a data set is: a lazy sequence of samples with class names."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fmbseg.types import Image
+
+
+class DatasetError(ValueError):
+    """A data set cannot be used as asked; the text is one short line."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, with its labels when there are any.
+
+    Attributes:
+        image: RGB, 0 to 255.
+        target: class index per pixel, IGNORE where there is no label; None without a label file.
+        name: of the image, relative to the data set's image folder.
+    """
+
+    image: Image
+    target: UInt8[np.ndarray, "height width"] | None
+    name: str
+
+
+class Dataset(Protocol):
+    """A sequence that reads a sample when it is asked for one."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the indices in `target` mean."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images, in order; costs no reading."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample."""
+        ...

@@ -1,0 +1,130 @@
+"""A folder of pictures, with label pictures beside it or without."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Int64, UInt8
+
+from fmbseg.datasets.base import DatasetError, Sample
+from fmbseg.store import MAX_PIXELS, list_images, read_image
+from fmbseg.types import IGNORE
+
+
+class FolderDataset:
+    """Pictures of any depth below `root/images` (or `root` itself), labels as `<stem>.png`.
+
+    A sub-folder named like the split is taken when there is one, in the images and in the labels.
+    A picture without a label file has target None.
+
+    Args:
+        root: the folder.
+        split: name of the sub-folder to prefer.
+        class_names: what the numbers in the label files mean, from 0; at most 255.
+        labels: folder of the label files; None takes `root/labels` when it exists.
+        ignore_label: the number in label files that means "no label"; becomes IGNORE.
+        max_pixels: larger pictures are not decoded.
+
+    Raises:
+        DatasetError: no such folder, no class list for the labels, or no label fits any picture.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        class_names: Sequence[str] = (),
+        labels: str | Path | None = None,
+        ignore_label: int = IGNORE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        root = Path(root)
+        if not root.is_dir():
+            raise DatasetError(f"{root}: no such folder; wanted a folder of images")
+        if len(class_names) > IGNORE:
+            raise DatasetError(f"found {len(class_names)} class names; wanted at most {IGNORE}")
+        top = root / "images" if (root / "images").is_dir() else root
+        self._images = _of_split(top, split)
+        self._labels: Path | None = None
+        if labels is not None or (root / "labels").is_dir():
+            label_top = root / "labels" if labels is None else Path(labels)
+            if not label_top.is_dir():
+                raise DatasetError(f"{label_top}: no such folder; wanted <stem>.png label files")
+            if not class_names:
+                raise DatasetError(f"{label_top}: labels need class_names; found none")
+            self._labels = _of_split(label_top, split)
+        self._ignore_label = ignore_label
+        self._max_pixels = max_pixels
+        self.class_names = tuple(class_names)
+        self.names = tuple(name for name in list_images(self._images) if not self._is_label(name))
+        if self._labels and self.names and not any(self._label_file(n) for n in self.names):
+            raise DatasetError(
+                f"{self._labels}: no label file fits any of the {len(self.names)} images; "
+                f"wanted for instance {Path(self.names[0]).with_suffix('.png')}"
+            )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            IndexError: no such image.
+            UnreadableImageError: the picture cannot be read.
+            DatasetError: its label file cannot be read or does not fit.
+        """
+        name = self.names[index]
+        image = read_image(self._images / name, max_pixels=self._max_pixels)
+        path = self._label_file(name)
+        target = None if path is None else self._read_target(path, image.shape[:2])
+        return Sample(image, target, name)
+
+    def _is_label(self, name: str) -> bool:
+        """Whether a listed picture lies in the label folder (root = image folder + labels/)."""
+        return self._labels is not None and (self._images / name).is_relative_to(self._labels)
+
+    def _label_file(self, name: str) -> Path | None:
+        if self._labels is None:
+            return None
+        path = (self._labels / name).with_suffix(".png")
+        return path if path.is_file() else None
+
+    def _read_target(
+        self, path: Path, image_hw: tuple[int, ...]
+    ) -> UInt8[np.ndarray, "height width"]:
+        values = _read_numbers(path)
+        if values.shape != image_hw:
+            raise DatasetError(
+                f"{path}: found height x width {values.shape}; the image has {tuple(image_hw)}"
+            )
+        ignored = values == self._ignore_label
+        wrong = ~ignored & ((values < 0) | (values >= len(self.class_names)))
+        if wrong.any():
+            raise DatasetError(
+                f"{path}: found label {values[wrong][0]} on {int(wrong.sum())} pixels; wanted 0 to "
+                f"{len(self.class_names) - 1}, or the ignore label {self._ignore_label}"
+            )
+        return np.where(ignored, IGNORE, values).astype(np.uint8)
+
+
+def _of_split(folder: Path, split: str) -> Path:
+    return folder / split if split and (folder / split).is_dir() else folder
+
+
+def _read_numbers(path: Path) -> Int64[np.ndarray, "height width"]:
+    """Numbers of a one-channel picture; of a palette picture the palette indices."""
+    try:
+        with PIL.Image.open(path) as picture:
+            picture.load()
+            mode, values = picture.mode, np.asarray(picture)
+    except Exception as error:  # decoders raise anything on damaged data
+        raise DatasetError(f"{path}: cannot be read as a label file ({error})") from None
+    if values.ndim != 2 or mode == "F":
+        raise DatasetError(
+            f"{path}: found a picture of mode {mode}; wanted one channel with class indices"
+        )
+    return values.astype(np.int64)

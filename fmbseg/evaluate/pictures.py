@@ -1,0 +1,268 @@
+"""Label maps and masks as pictures: the same class has the same colour in every one of them."""
+
+import functools
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+from PIL import Image as PilImage
+from PIL import ImageDraw, ImageFont
+
+from fmbseg.store import decode_rle, write_bytes
+from fmbseg.types import IGNORE, Image, PseudoMask
+
+Palette = UInt8[np.ndarray, "category 3"]
+"""One RGB colour a class, row = class index."""
+
+_DISTINCT = 512
+_HATCH_PERIOD_PX = 8
+_HATCH_RGB = ((58, 58, 62), (104, 104, 110))
+_PAPER_RGB, _INK_RGB = (255, 255, 255), (28, 28, 32)
+
+
+def palette(count: int) -> Palette:
+    """Give each class index a colour that does not depend on how many classes there are.
+
+    The colours are picked one after another, each as far as possible (OKLab, lightness weighted
+    up for colour-blind eyes) from those before it; greys are left to IGNORE. They repeat after 512.
+
+    Args:
+        count: number of classes.
+
+    Returns:
+        RGB, 0 to 255.
+    """
+    return np.array(_distinct_colours()[np.arange(count) % _DISTINCT])
+
+
+def colourise(labels: Integer[np.ndarray, "height width"], palette: Palette) -> Image:
+    """Draw a label map.
+
+    Args:
+        labels: class index per pixel; IGNORE becomes a dark grey hatch.
+        palette: a colour per class.
+
+    Raises:
+        ValueError: a label that has no colour.
+    """
+    wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= len(palette)))])
+    if len(wrong):
+        raise ValueError(
+            f"labels {wrong[:5].tolist()} have no colour: the palette has {len(palette)}; "
+            f"wanted 0 to {len(palette) - 1}, or {IGNORE} for ignored pixels"
+        )
+    ignored = labels == IGNORE
+    picture = np.zeros((*labels.shape, 3), np.uint8)
+    picture[~ignored] = palette[labels[~ignored]]
+    picture[ignored] = _hatch(labels.shape)[ignored]
+    return picture
+
+
+def overlay(
+    image: Image,
+    labels: Integer[np.ndarray, "height width"],
+    palette: Palette,
+    alpha: float = 0.55,
+    outline: bool = True,
+) -> Image:
+    """Lay a label map over its image.
+
+    Args:
+        image: the image, same size as `labels`.
+        labels: class index per pixel, or IGNORE.
+        palette: a colour per class.
+        alpha: weight of the labels' colours, 0 to 1.
+        outline: darken the borders between labels.
+
+    Raises:
+        ValueError: sizes differ, or a label has no colour.
+    """
+    _check_same_size(image, labels.shape, "label map")
+    picture = _blend(image, colourise(labels, palette), alpha)
+    if outline:
+        border = np.zeros(labels.shape, bool)
+        border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+        border[1:] |= labels[1:] != labels[:-1]
+        picture[border] = picture[border] // 3
+    return picture
+
+
+def legend(
+    class_names: Sequence[str], palette: Palette, present: Iterable[int], width_px: int = 480
+) -> Image:
+    """Draw swatches with names, in as many columns as fit.
+
+    Args:
+        class_names: all names.
+        palette: a colour per class.
+        present: the class indices to show (shown in ascending order, once each; IGNORE is skipped).
+        width_px: width of the result; names too long for it are cut short with an ellipsis.
+
+    Returns:
+        Dark text on white; height as needed, at least one row.
+    """
+    indices = sorted({int(index) for index in present} - {IGNORE})
+    font = ImageFont.load_default(16)
+    swatch, gap, row = 18, 8, 28
+    room = float(width_px - 4 * gap - swatch)
+    names = [_shorten(class_names[index], font, room) for index in indices]
+    widest = max((font.getlength(name) for name in names), default=0.0)
+    column = int(widest) + swatch + 4 * gap
+    columns = max(1, min(len(names) or 1, (width_px - gap) // column))
+    rows = max(1, -(-len(names) // columns))
+    sheet = PilImage.new("RGB", (width_px, rows * row + gap), _PAPER_RGB)
+    drawer = ImageDraw.Draw(sheet)
+    for place, (index, name) in enumerate(zip(indices, names, strict=True)):
+        x, y = gap + place // rows * column, gap // 2 + place % rows * row + (row - swatch) // 2
+        red, green, blue = (int(v) for v in palette[index])
+        box = (x, y, x + swatch, y + swatch)
+        drawer.rectangle(box, fill=(red, green, blue), outline=_INK_RGB)
+        drawer.text((x + swatch + gap, y + swatch / 2), name, _INK_RGB, font, anchor="lm")
+    return np.asarray(sheet)
+
+
+def with_legend(
+    picture: Image, class_names: Sequence[str], palette: Palette, present: Iterable[int]
+) -> Image:
+    """Put the legend below a picture; a narrow picture is centred on the 320 px that text needs."""
+    height, width, _ = picture.shape
+    sheet_width = max(width, 320)
+    below = legend(class_names, palette, present, sheet_width)
+    above = np.full((height, sheet_width, 3), 255, np.uint8)
+    left = (sheet_width - width) // 2
+    above[:, left : left + width] = picture
+    return np.concatenate([above, below])
+
+
+def masks_picture(
+    image: Image, masks: Sequence[PseudoMask], palette: Palette, points: bool = True
+) -> Image:
+    """Draw pseudo masks over their image, small ones on top of large ones.
+
+    Args:
+        image: the image the masks belong to.
+        masks: its pseudo masks, of either stage.
+        palette: a colour per class.
+        points: also draw the prompt points of stage 1.1, white with a dark ring.
+
+    Raises:
+        ValueError: a mask of another size.
+    """
+    picture = image.copy()
+    for pseudo in sorted(masks, key=lambda pseudo: -pseudo.mask.area_px):
+        inside = decode_rle(pseudo.mask.rle)
+        _check_same_size(image, inside.shape, f"mask of {pseudo.class_name!r}")
+        colour = palette[pseudo.class_index]
+        picture[inside] = _blend(image[inside], colour, 0.6)
+        picture[_rim(inside)] = colour // 2
+    if not points:
+        return picture
+    canvas = PilImage.fromarray(picture)
+    drawer = ImageDraw.Draw(canvas)
+    radius = max(1.5, min(image.shape[:2]) / 90)
+    for pseudo in (pseudo for pseudo in masks if pseudo.stage == "1.1"):
+        for x, y in pseudo.mask.points_xy_px:
+            for reach, fill in ((radius * 1.7, (20, 20, 24)), (radius, (255, 255, 255))):
+                drawer.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
+    return np.array(canvas)
+
+
+def save_png(path: Path, image: Image) -> None:
+    """Write an RGB PNG; the file is there whole or not at all."""
+    buffer = io.BytesIO()
+    PilImage.fromarray(image).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def save_label_png(
+    path: Path, labels: Integer[np.ndarray, "height width"], palette: Palette
+) -> None:
+    """Write a label map as a palette PNG: its values are the labels, viewers show the colours.
+
+    Raises:
+        ValueError: more than 255 classes, which eight bits beside IGNORE cannot hold.
+    """
+    if len(palette) > IGNORE:
+        raise ValueError(
+            f"{len(palette)} classes do not fit a palette PNG; wanted at most {IGNORE}. "
+            "Predict with a shorter class list, or save the array itself"
+        )
+    colourise(labels, palette)  # every label has a colour
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    table[IGNORE] = _HATCH_RGB[0]
+    picture = PilImage.fromarray(labels.astype(np.uint8)).convert("L")
+    picture.putpalette(table.tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+@functools.cache
+def _distinct_colours() -> Palette:
+    steps = np.linspace(0, 255, 20).round()
+    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    lab = _oklab(rgb / 255)
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    usable = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.92) & (chroma > 0.075)
+    rgb, lab = rgb[usable], lab[usable] * np.array([1.3, 1.0, 1.0])
+    chosen = [int(np.abs(rgb - np.array([0, 114, 178])).sum(1).argmin())]
+    distance = np.full(len(rgb), np.inf)
+    while len(chosen) < _DISTINCT:
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return rgb[chosen].astype(np.uint8)
+
+
+def _oklab(rgb: Float[np.ndarray, "colour 3"]) -> Float[np.ndarray, "colour 3"]:
+    """sRGB (0 to 1) to OKLab; matrices of Björn Ottosson, "A perceptual color space" (2020)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_lms = np.array(
+        [[0.4122214708, 0.5363325363, 0.0514459929],
+         [0.2119034982, 0.6806995451, 0.1073969566],
+         [0.0883024619, 0.2817188376, 0.6299787005]]
+    )  # fmt: skip
+    to_lab = np.array(
+        [[0.2104542553, 0.7936177850, -0.0040720468],
+         [1.9779984951, -2.4285922050, 0.4505937099],
+         [0.0259040371, 0.7827717662, -0.8086757660]]
+    )  # fmt: skip
+    return np.asarray(np.cbrt(linear @ to_lms.T) @ to_lab.T)
+
+
+def _hatch(shape_hw: tuple[int, ...]) -> Image:
+    y, x = np.indices(shape_hw[:2])
+    stripe = (x + y) % _HATCH_PERIOD_PX < 2
+    return np.where(stripe[..., None], _HATCH_RGB[1], _HATCH_RGB[0]).astype(np.uint8)
+
+
+def _blend(
+    under: UInt8[np.ndarray, "*pixel 3"], over: UInt8[np.ndarray, "*colour 3"], alpha: float
+) -> UInt8[np.ndarray, "*pixel 3"]:
+    mixed = under.astype(np.float32) * (1 - alpha) + over.astype(np.float32) * alpha
+    return mixed.round().astype(np.uint8)
+
+
+def _rim(inside: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Pixels of the mask with a 4-neighbour outside it."""
+    padded = np.pad(inside, 1)
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.asarray(inside & ~core)
+
+
+def _shorten(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room_px: float) -> str:
+    if font.getlength(name) <= room_px:
+        return name
+    while name and font.getlength(name + "…") > room_px:
+        name = name[:-1]
+    return name + "…"
+
+
+def _check_same_size(image: Image, found_hw: tuple[int, ...], what: str) -> None:
+    if image.shape[:2] != tuple(found_hw):
+        raise ValueError(
+            f"the {what} is {found_hw[0]}x{found_hw[1]} px, its image {image.shape[0]}x"
+            f"{image.shape[1]} (height x width); wanted equal sizes"
+        )

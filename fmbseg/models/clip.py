@@ -1,0 +1,233 @@
+"""CLIP by open_clip: class tokens of overlapping crops and a dense map in the joint space."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from jaxtyping import Float
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fmbseg.models.clip_projection import PROJECTIONS, crop_starts_px, project_tokens
+from fmbseg.models.clip_weights import (
+    clip_folder,
+    find_clip_checkpoint,
+    is_torchscript,
+    tag_preprocessing,
+)
+from fmbseg.models.device import resolve_device
+from fmbseg.models.images import normalised_pixels, patch_aligned_hw, require_rgb
+from fmbseg.models.protocols import DenseClip
+from fmbseg.types import Image
+
+TEMPLATE = 'a photo of a "{}"'
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+class OpenClipDense:
+    """A frozen open_clip model behind `ClipModel`.
+
+    Attributes:
+        model: the open_clip model, in `eval` mode, without gradients.
+        dim: size of the joint space.
+        crop_hw: size of a crop, px; the model's own input size.
+        patch_hw: size of a patch, px.
+    """
+
+    def __init__(
+        self,
+        model: open_clip.CLIP,
+        tokenizer: Tokenizer,
+        projection: str,
+        device: torch.device,
+        *,
+        template: str = TEMPLATE,
+        short_side_px: int | None = None,
+        stride_fraction: float = 0.5,
+        batch_crops: int = 32,
+    ) -> None:
+        """Freeze the model and move it to the device.
+
+        Raises:
+            ValueError: the image tower is no VisionTransformer with a class token, or an option
+                is out of its range.
+        """
+        visual = model.visual
+        if not isinstance(visual, VisionTransformer):
+            raise ValueError(
+                f"CLIP's image tower: found {type(visual).__name__}, wanted open_clip's "
+                "VisionTransformer (names such as ViT-B-16-quickgelu)"
+            )
+        if visual.attn_pool is not None or visual.pool_type != "tok":
+            raise ValueError("CLIP's image tower pools its patches; wanted a class token")
+        if projection not in PROJECTIONS:
+            raise ValueError(f"projection: found {projection!r}, wanted {', '.join(PROJECTIONS)}")
+        if template.count("{}") != 1:
+            raise ValueError(f"template: found {template!r}, wanted one {{}} for the class name")
+        if not 0 < stride_fraction <= 1:
+            raise ValueError(f"stride_fraction: found {stride_fraction}, wanted above 0, up to 1")
+        if batch_crops < 1:
+            raise ValueError(f"batch_crops: found {batch_crops}, wanted at least 1")
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.dim: int = visual.proj.shape[1]
+        self.crop_hw: tuple[int, int] = visual.image_size
+        self.patch_hw: tuple[int, int] = visual.patch_size
+        self._tokenizer, self._template = tokenizer, template
+        self._projection = PROJECTIONS[projection]
+        self._short_side_px, self._batch_crops = short_side_px, batch_crops
+        self._stride_hw = tuple(
+            max(1, round(stride_fraction * crop / patch)) * patch
+            for crop, patch in zip(self.crop_hw, self.patch_hw, strict=True)
+        )
+        preprocess = visual.preprocess_cfg
+        self._mean, self._std = tuple(preprocess["mean"]), tuple(preprocess["std"])
+        self._interpolation: str = preprocess["interpolation"]
+
+    def encode_dense(self, image: Image) -> DenseClip:
+        """Encode the crops of the upsampled image.
+
+        The image is resized to whole patches (never below one crop), cut into crops whose edges
+        lie on patch borders, the last row and column of crops shifted to the image's border.
+        Every patch of the map is the mean of the unit-length features of the crops that cover
+        it, scaled to unit length again.
+
+        Args:
+            image: RGB, 0 to 255, of any size.
+
+        Returns:
+            The map over the whole image and one class token a crop, float32 on the CPU.
+
+        Raises:
+            ValueError: not an RGB image.
+
+        Paper: stage 1.1, step 1.
+        """
+        require_rgb(image)
+        height, width = image.shape[:2]
+        size_hw = patch_aligned_hw(
+            (height, width), self.patch_hw, self._short_side_px, self.crop_hw
+        )
+        pixels = normalised_pixels(image, size_hw, self._interpolation, self._mean, self._std)
+        tops, lefts = (
+            crop_starts_px(size, crop, stride)
+            for size, crop, stride in zip(size_hw, self.crop_hw, self._stride_hw, strict=True)
+        )
+        corners = [(top, left) for top in tops for left in lefts]
+        crop_h, crop_w = self.crop_hw
+        rows, cols = (s // p for s, p in zip(size_hw, self.patch_hw, strict=True))
+        total = torch.zeros(rows, cols, self.dim)
+        class_tokens = []
+        for first in range(0, len(corners), self._batch_crops):
+            batch = corners[first : first + self._batch_crops]
+            crops = [pixels[:, top : top + crop_h, left : left + crop_w] for top, left in batch]
+            cls, patches = self.encode_crops(torch.stack(crops))
+            class_tokens.append(cls)
+            for (top, left), crop_patches in zip(batch, patches, strict=True):
+                row, col = top // self.patch_hw[0], left // self.patch_hw[1]
+                grid_h, grid_w = crop_patches.shape[:2]
+                total[row : row + grid_h, col : col + grid_w] += crop_patches
+        return DenseClip(patches=normalize(total, dim=2), cls=torch.cat(class_tokens))
+
+    def encode_crops(
+        self, pixels: Float[Tensor, "crop 3 height width"]
+    ) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop rows cols dim"]]:
+        """Unit-length class tokens and patch features of normalised crops, float32, on the CPU."""
+        with torch.inference_mode():
+            visual = self.model.visual
+            cls, patches = project_tokens(visual, pixels.to(self.device), self._projection)
+            cls = normalize(cls.float(), dim=1).cpu()
+            patches = normalize(patches.float(), dim=2).cpu().unflatten(1, visual.grid_size)
+        return cls.clone(), patches.clone()
+
+    def encode_text(self, names: Sequence[str]) -> Float[Tensor, "category dim"]:
+        """Unit-length text features, one per class name, float32 on the CPU.
+
+        Raises:
+            ValueError: no names.
+        """
+        if not names:
+            raise ValueError("names: found none, wanted at least one class name")
+        tokens = self._tokenizer([self._template.format(name) for name in names])
+        with torch.inference_mode():
+            features = [
+                normalize(self.model.encode_text(part.to(self.device)).float(), dim=1).cpu()
+                for part in tokens.split(256)
+            ]
+        return torch.cat([part.clone() for part in features])
+
+
+def build_clip(
+    name: str,
+    pretrained: str | Path | None = None,
+    projection: str = "maskclip",
+    device: str | torch.device = "cpu",
+    *,
+    template: str = TEMPLATE,
+    short_side_px: int | None = None,
+    stride_fraction: float = 0.5,
+    batch_crops: int = 32,
+    cache_dir: Path | None = None,
+) -> OpenClipDense:
+    """Build a frozen CLIP.
+
+    Args:
+        name: an open_clip name, "local-dir:<folder>", "hf-hub:<owner>/<name>" or "miniature".
+        pretrained: a tag of open_clip, a checkpoint file, or None for random weights; folders
+            and hub names bring their own.
+        projection: "maskclip", "sclip" or "naclip": how the last block gives patch features.
+        device: "auto" or a device of torch.
+        template: one `{}` stands for the class name.
+        short_side_px: the image is resized to this before it is cut; None keeps its scale.
+            Either way it is enlarged to at least one crop.
+        stride_fraction: stride of the crops over their size, above 0, up to 1.
+        batch_crops: crops that go through the encoder at once.
+        cache_dir: where downloaded weights lie; None is upstream's default.
+
+    Raises:
+        MissingWeightsError: the weights are not here and may not or cannot be fetched.
+        ValueError: unknown name or tag, or the name's activation is not the one the weights were
+            trained with (QuickGELU).
+    """
+    target = resolve_device(device)
+    folder = clip_folder(name, cache_dir)
+    keywords: dict[str, Any] = {"pretrained_text": False, "precision": "fp32"}
+    if folder is not None:
+        model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, **keywords)
+    else:
+        tag = None if pretrained is None else str(pretrained)
+        checkpoint = find_clip_checkpoint(name, tag, cache_dir)
+        model = open_clip.create_model(
+            name,
+            pretrained=None if checkpoint is None else str(checkpoint),
+            force_preprocess_cfg=tag_preprocessing(name, tag),
+            weights_only=checkpoint is None or not is_torchscript(checkpoint),
+            **keywords,
+        )
+    return OpenClipDense(
+        model,
+        _build_tokenizer(name, folder),
+        projection,
+        target,
+        template=template,
+        short_side_px=short_side_px,
+        stride_fraction=stride_fraction,
+        batch_crops=batch_crops,
+    )
+
+
+def _build_tokenizer(name: str, folder: Path | None) -> Tokenizer:
+    """The tokenizer that belongs to a model; a folder may hold its own `bpe.txt.gz`."""
+    if folder is None:
+        tokenizer: Tokenizer = open_clip.get_tokenizer(name)
+    elif (folder / "bpe.txt.gz").is_file():
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        context = config["model_cfg"]["text_cfg"].get("context_length", 77)
+        tokenizer = open_clip.SimpleTokenizer(folder / "bpe.txt.gz", context_length=context)
+    else:
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return tokenizer

@@ -1,0 +1,162 @@
+"""How CLIP's last block turns its tokens into patch features.
+
+CLIP trains its class token alone, so the last block's ordinary attention mixes the patches. Each
+projection changes that block, and nothing else; the class token never sees the change.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
+
+NEIGHBOURHOOD_STD_PATCHES = 5.0
+"""Width of NACLIP's Gaussian window."""
+
+Heads = Float[Tensor, "crop head token head_dim"]
+PatchHeads = Float[Tensor, "crop head patch head_dim"]
+Attend = Callable[[Heads, Heads, Heads, tuple[int, int]], PatchHeads]
+
+
+def plain_attention(q: Heads, k: Heads, v: Heads, grid_hw: tuple[int, int]) -> PatchHeads:
+    """The block's own attention; with residual and MLP it gives CLIP's own patch tokens."""
+    return scaled_dot_product_attention(q[:, :, 1:], k, v)
+
+
+def value_attention(q: Heads, k: Heads, v: Heads, grid_hw: tuple[int, int]) -> PatchHeads:
+    """Each patch looks at itself only (MaskCLIP, arXiv 2112.01071)."""
+    return v[:, :, 1:]
+
+
+def self_correlative_attention(
+    q: Heads, k: Heads, v: Heads, grid_hw: tuple[int, int]
+) -> PatchHeads:
+    """softmax(q·q) + softmax(k·k), each scaled as usual (SCLIP, arXiv 2312.01597)."""
+    by_query = scaled_dot_product_attention(q[:, :, 1:], q, v)
+    return by_query + scaled_dot_product_attention(k[:, :, 1:], k, v)
+
+
+def neighbour_attention(q: Heads, k: Heads, v: Heads, grid_hw: tuple[int, int]) -> PatchHeads:
+    """softmax(k·k + Gaussian window around the patch) (NACLIP, arXiv 2404.08181)."""
+    window = gaussian_window(grid_hw, NEIGHBOURHOOD_STD_PATCHES).to(k)
+    with_class_token = pad(window, (1, 0))
+    return scaled_dot_product_attention(k[:, :, 1:], k, v, attn_mask=with_class_token)
+
+
+def gaussian_window(grid_hw: tuple[int, int], std_patches: float) -> Float[Tensor, "patch patch"]:
+    """exp(−d²/2σ²) for every pair of patches at distance d, patches in row-major order."""
+    rows, cols = torch.meshgrid(*(torch.arange(n) for n in grid_hw), indexing="ij")
+    places = torch.stack([rows.flatten(), cols.flatten()], dim=1).double()
+    squared = (places[:, None] - places[None]).square().sum(dim=2)
+    return torch.exp(-squared / (2 * std_patches**2)).float()
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What the last block does for patches.
+
+    Attributes:
+        attend: replaces the attention; gives one row per patch.
+        residual: whether the block's input is added to the attention's output.
+        mlp: whether the block's MLP (with its own residual) follows.
+    """
+
+    attend: Attend
+    residual: bool
+    mlp: bool
+
+
+PROJECTIONS: dict[str, Projection] = {
+    "plain": Projection(plain_attention, residual=True, mlp=True),
+    "maskclip": Projection(value_attention, residual=False, mlp=False),
+    "sclip": Projection(self_correlative_attention, residual=True, mlp=True),
+    "naclip": Projection(neighbour_attention, residual=False, mlp=False),
+}
+
+
+class LastBlock:
+    """Runs an open_clip residual attention block in parts, for the class token and for patches."""
+
+    def __init__(self, block: ResidualAttentionBlock) -> None:
+        self.block = block
+        self.attention = block.attn
+        if getattr(self.attention, "logit_scale", None) is not None:
+            raise ValueError("CLIP's last block has cosine attention; wanted scaled dot products")
+
+    def queries_keys_values(
+        self, tokens: Float[Tensor, "crop token width"]
+    ) -> tuple[Heads, Heads, Heads]:
+        """Split the normed tokens into heads, as the block's own attention does."""
+        attention = self.attention
+        crops, count, _ = tokens.shape
+        joined = linear(self.block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = joined.view(crops, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if hasattr(attention, "ln_q"):
+            q, k = attention.ln_q(q), attention.ln_k(k)
+        return q, k, v
+
+    def finish(
+        self,
+        attended: Float[Tensor, "crop head row head_dim"],
+        inputs: Float[Tensor, "crop row width"],
+        *,
+        residual: bool = True,
+        mlp: bool = True,
+    ) -> Float[Tensor, "crop row width"]:
+        """Join the heads and run what the block does after its attention."""
+        block, attention = self.block, self.attention
+        if getattr(attention, "head_scale", None) is not None:
+            attended = attended * attention.head_scale
+        joined = attended.transpose(1, 2).flatten(2)
+        if hasattr(attention, "ln_inner"):
+            joined = attention.ln_inner(joined)
+        out = attention.out_proj(joined)
+        if hasattr(block, "ln_attn"):
+            out = block.ln_attn(out)
+        out = block.ls_1(out)
+        if residual:
+            out = inputs + out
+        if mlp:
+            out = out + block.ls_2(block.mlp(block.ln_2(out)))
+        return out
+
+
+def project_tokens(
+    visual: VisionTransformer, pixels: Float[Tensor, "crop 3 height width"], projection: Projection
+) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop patch dim"]]:
+    """Encode crops with an open_clip VisionTransformer.
+
+    Args:
+        visual: the image tower; its patches are in row-major order.
+        pixels: normalised crops of the tower's input size.
+        projection: what the last block does for patches.
+
+    Returns:
+        Class tokens, equal to the tower's own output, and projected patch features; neither is
+        normalised to unit length.
+    """
+    tokens = visual._embeds(pixels)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        tokens = block(tokens)
+    block = LastBlock(last)
+    q, k, v = block.queries_keys_values(tokens)
+    cls = block.finish(scaled_dot_product_attention(q[:, :, :1], k, v), tokens[:, :1])
+    patches = block.finish(
+        projection.attend(q, k, v, visual.grid_size),
+        tokens[:, 1:],
+        residual=projection.residual,
+        mlp=projection.mlp,
+    )
+    both = visual.ln_post(torch.cat([cls, patches], dim=1)) @ visual.proj
+    return both[:, 0], both[:, 1:]
+
+
+def crop_starts_px(length_px: int, crop_px: int, stride_px: int) -> list[int]:
+    """Left edges of crops that cover a length; the last one is shifted back to the border."""
+    count = 1 + math.ceil((length_px - crop_px) / stride_px)
+    return [min(i * stride_px, length_px - crop_px) for i in range(count)]

@@ -1,0 +1,78 @@
+"""The raw image as the models' preprocessing meets it."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image as PilImage
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
+
+from fmbseg.types import Image
+
+MAX_ASPECT = 50.0
+"""Longest side over shortest side; beyond it a resized image would not fit into memory."""
+
+
+def require_rgb(image: Image) -> None:
+    """Refuse what is no usable RGB image.
+
+    Raises:
+        ValueError: not uint8, not height × width × 3, empty, or longer than `MAX_ASPECT` times
+            its width.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(
+            f"image: found {image.dtype} of shape {image.shape}, wanted uint8 [height width 3]"
+        )
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(
+            f"image: {height} x {width} px is too elongated, wanted at most 1 to {MAX_ASPECT:g}; "
+            "cut it into pieces"
+        )
+
+
+def patch_aligned_hw(
+    image_hw: tuple[int, int],
+    patch_hw: tuple[int, int],
+    short_side_px: int | None,
+    least_hw: tuple[int, int],
+) -> tuple[int, int]:
+    """Choose the size in px at which an image is whole patches in both directions.
+
+    Args:
+        image_hw: its size, px.
+        patch_hw: size of a patch, px.
+        short_side_px: wanted shortest side; None keeps the image's own scale.
+        least_hw: smallest size allowed, px; a smaller image is enlarged until both sides fit.
+    """
+    height, width = image_hw
+    scale = 1.0 if short_side_px is None else short_side_px / min(height, width)
+    scale = max(scale, least_hw[0] / height, least_hw[1] / width)
+    rows = max(round(height * scale / patch_hw[0]), -(-least_hw[0] // patch_hw[0]))
+    cols = max(round(width * scale / patch_hw[1]), -(-least_hw[1] // patch_hw[1]))
+    return rows * patch_hw[0], cols * patch_hw[1]
+
+
+def normalised_pixels(
+    image: Image,
+    size_hw: tuple[int, int],
+    interpolation: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Float[Tensor, "3 height width"]:
+    """Resize as the upstream transforms do (PIL, antialiased), scale to 0–1, normalise.
+
+    Args:
+        image: RGB, 0 to 255.
+        size_hw: wanted size, px; nothing is resampled when the image has it.
+        interpolation: "bicubic" or "bilinear".
+        mean: per channel, of values in 0–1.
+        std: per channel, of values in 0–1.
+    """
+    if image.shape[:2] != size_hw:
+        resized = resize(PilImage.fromarray(image), list(size_hw), InterpolationMode(interpolation))
+        image = np.asarray(resized)
+    pixels = torch.from_numpy(np.ascontiguousarray(image).copy()).permute(2, 0, 1).float() / 255
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

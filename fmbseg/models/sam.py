@@ -1,0 +1,220 @@
+"""SAM by segment-anything: one image embedding, many prompts."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
+
+from fmbseg.miniature.sam_architecture import build_sam_from_config
+from fmbseg.models.device import resolve_device
+from fmbseg.models.images import require_rgb
+from fmbseg.models.protocols import SamEmbedding, SamPrediction
+from fmbseg.models.weights import (
+    MINIATURE_FOLDER,
+    MissingWeightsError,
+    fetch_url_file,
+    load_all_weights,
+    read_weights,
+)
+from fmbseg.types import Image
+
+PUBLISHED_CHECKPOINTS: dict[str, str] = {
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+"""The files that belong to the registry's names; each ends with the start of its own MD5."""
+_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+class SegmentAnything:
+    """A frozen `segment_anything` model behind `SamModel`.
+
+    Attributes:
+        model: the SAM, in `eval` mode, without gradients.
+    """
+
+    def __init__(self, model: Sam, device: torch.device) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.device = device
+        self._resize = ResizeLongestSide(model.image_encoder.img_size)
+        with torch.inference_mode():
+            self._dense_position = model.prompt_encoder.get_dense_pe()
+
+    def embed(self, image: Image) -> SamEmbedding:
+        """Run the image encoder once.
+
+        The longest side is scaled to the encoder's size, the rest padded to a square, as
+        `SamPredictor` does.
+
+        Raises:
+            ValueError: not an RGB image.
+        """
+        require_rgb(image)
+        scaled = self._resize.apply_image(np.ascontiguousarray(image))
+        pixels = torch.as_tensor(scaled, device=self.device).permute(2, 0, 1)[None].float()
+        with torch.inference_mode():
+            features = self.model.image_encoder(self.model.preprocess(pixels))
+        image_hw = image.shape[0], image.shape[1]
+        return SamEmbedding(features.clone(), image_hw, (pixels.shape[2], pixels.shape[3]))
+
+    def predict_points(
+        self, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
+    ) -> SamPrediction:
+        """Three masks for each set of joint positive points; all sets in one decoder call.
+
+        Args:
+            embedding: of the image.
+            points_xy_px: x, y in px of the original image.
+
+        Returns:
+            Logits at a quarter of the encoder's size, padding included (`upscale` drops it), and
+            SAM's quality estimates, on the model's device.
+
+        Raises:
+            ValueError: the points have another shape.
+        """
+        if points_xy_px.ndim != 3 or points_xy_px.shape[2] != 2 or 0 in points_xy_px.shape:
+            raise ValueError(
+                f"points_xy_px: found shape {points_xy_px.shape}, wanted [prompt point 2]"
+            )
+        scaled = self._resize.apply_coords(points_xy_px, embedding.image_hw)
+        points = torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
+        positive = torch.ones(points.shape[:2], dtype=torch.int, device=self.device)
+        with torch.inference_mode():
+            sparse, dense = self.model.prompt_encoder(
+                points=(points, positive), boxes=None, masks=None
+            )
+            logits, quality = self.model.mask_decoder(
+                image_embeddings=embedding.features,
+                image_pe=self._dense_position,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=True,
+            )
+        return SamPrediction(logits.float().clone(), quality.float().clone())
+
+    def upscale(
+        self, embedding: SamEmbedding, logits: Float[Tensor, "mask low_height low_width"]
+    ) -> Float[Tensor, "mask height width"]:
+        """Low-resolution logits to logits at the original image's size.
+
+        A mask takes encoder size² + height · width floats meanwhile: pass the survivors of a
+        filter, in batches.
+        """
+        with torch.inference_mode():
+            full: Tensor = self.model.postprocess_masks(
+                logits[None].to(self.device), embedding.input_hw, embedding.image_hw
+            )[0]
+        return full.clone()
+
+
+def build_sam(
+    name: str,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    cache_dir: Path | None = None,
+) -> SegmentAnything:
+    """Build a frozen SAM.
+
+    Args:
+        name: of `sam_model_registry` (vit_b, vit_l, vit_h), "miniature", or "local-dir:<folder>"
+            with sam_config.json and sam.safetensors.
+        checkpoint: a file (torch or safetensors), or the bare name of a published file, which is
+            looked for in `cache_dir`; None is random weights. Folders bring their own.
+        device: "auto" or a device of torch.
+        cache_dir: where published files lie; None is torch hub's checkpoint folder.
+
+    Raises:
+        MissingWeightsError: the weights are not here and may not or cannot be fetched.
+        ValueError: unknown name, or weights of another architecture.
+    """
+    target = resolve_device(device)
+    folder = sam_folder(name)
+    if folder is not None:
+        model = build_sam_from_config(json.loads((folder / "sam_config.json").read_text()))
+        load_all_weights(model, read_weights(folder / "sam.safetensors"), f"SAM {name}")
+        return SegmentAnything(model, target)
+    if name not in sam_model_registry:
+        raise ValueError(
+            f"models.sam.name: found {name!r}, wanted miniature, local-dir:<folder>, "
+            f"{', '.join(sam_model_registry)}"
+        )
+    path = None if checkpoint is None else find_sam_checkpoint(checkpoint, cache_dir)
+    model = sam_model_registry[name]()
+    if path is not None:
+        load_all_weights(model, read_weights(path), f"SAM {name} ({path.name})")
+    return SegmentAnything(model, target)
+
+
+def sam_folder(name: str) -> Path | None:
+    """The folder that a name stands for, or None for a name of the registry.
+
+    Raises:
+        MissingWeightsError: the folder lacks its config or weights.
+    """
+    if name == "miniature":
+        folder, source = MINIATURE_FOLDER / "sam", "the fmbseg package itself; reinstall it"
+    elif name.startswith("local-dir:"):
+        folder, source = Path(name.removeprefix("local-dir:")), "that folder"
+    else:
+        return None
+    if not all((folder / file).is_file() for file in ("sam_config.json", "sam.safetensors")):
+        place = f"put sam_config.json and sam.safetensors into {folder}"
+        raise MissingWeightsError(f"SAM {name}", source, place)
+    return folder
+
+
+def find_sam_checkpoint(checkpoint: str | Path, cache_dir: Path | None = None) -> Path:
+    """A checkpoint's file; a published one is downloaded when it may be.
+
+    Raises:
+        MissingWeightsError: it is not here and may not or cannot be fetched.
+        ValueError: a downloaded file is damaged.
+    """
+    path, folder = Path(checkpoint), cache_dir or published_folder()
+    if path.is_file():
+        return path
+    if str(checkpoint) not in PUBLISHED_CHECKPOINTS.values():
+        published = ", ".join(PUBLISHED_CHECKPOINTS.values())
+        source = f"that path, which is no file; published files are {published} at {_URL}"
+        raise MissingWeightsError(
+            f"SAM ({checkpoint})", source, "set models.sam.checkpoint to the file's path"
+        )
+    place = f"put it into {folder}, or set models.sam.checkpoint to the file's path"
+    present = (folder / path).is_file()
+    found = fetch_url_file(f"SAM ({checkpoint})", f"{_URL}{checkpoint}", folder, place)
+    if not present:
+        with found.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if not digest.startswith(found.stem.rsplit("_", 1)[1]):
+            found.unlink()
+            raise ValueError(f"{found}: MD5 {digest} does not fit the name; the download broke")
+    return found
+
+
+def locate_sam(name: str, checkpoint: str | None) -> tuple[bool, str]:
+    """Whether the weights are here, and where they are or would come from; never downloads."""
+    try:
+        folder = sam_folder(name)
+    except MissingWeightsError as error:
+        return False, str(error)
+    if folder is not None:
+        return True, str(folder / "sam.safetensors")
+    for path in [Path(str(checkpoint)), published_folder() / str(checkpoint)]:
+        if path.is_file():
+            return True, str(path)
+    return False, f"{_URL}{checkpoint}; put it into {published_folder()}"
+
+
+def published_folder() -> Path:
+    """Where torch hub keeps checkpoints."""
+    return Path(torch.hub.get_dir()) / "checkpoints"

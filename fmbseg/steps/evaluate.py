@@ -1,0 +1,157 @@
+"""Step `evaluate`: one method on one data set, every figure with its protocol."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fmbseg.datasets import load
+from fmbseg.datasets.base import Dataset
+from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.pictures import overlay, palette, save_png
+from fmbseg.segmenter import Segmenter
+from fmbseg.segmenters.base import Segmentation
+from fmbseg.segmenters.maskclip import DenseClipSegmentation
+from fmbseg.segmenters.stage1 import Stage1Segmentation
+from fmbseg.steps import foundation, pseudo_masks
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import file_sha, run_unit, write_json
+from fmbseg.vocabulary import read_classes
+
+FOUNDATION = "foundation"
+
+
+def units(workspace: Workspace) -> list[str]:
+    """The methods to score, `foundation` (CLIP's presence, SAM's masks) first; empty without labels."""
+    if workspace.data_set == "folder" and workspace.params.data.labels is None:
+        return []
+    return [FOUNDATION, *workspace.params.evaluate.methods]
+
+
+def data_set(workspace: Workspace) -> tuple[str, str, Dataset]:
+    """Name, split and samples of what is scored: the miniature's test split, or the labelled folder."""
+    if workspace.data_set == "miniature":
+        split = workspace.params.evaluate.split
+        return "miniature", split, load("folder", workspace.download / split, split)
+    data = workspace.params.data
+    samples = load(
+        "folder", Path(data.images), "all", labels=Path(str(data.labels)),
+        classes=workspace.classes_path(), ignore_label=data.ignore_label, labelled_only=True,
+    )  # fmt: skip
+    return "folder", "all", samples
+
+
+def protocol(workspace: Workspace) -> tuple[dict[str, Any], str]:
+    """The protocol's facts and their short hash; printed with every figure."""
+    evaluate, models = workspace.params.evaluate, workspace.params.models
+    facts = {
+        "name": evaluate.protocol,
+        "resize": "none: one pass over the whole image, logits at the label map's size",
+        "background": evaluate.background,
+        "template": models.template,
+        "mean": "over classes with a non-empty union; ignored pixels left out",
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
+    return facts, digest
+
+
+def folder(workspace: Workspace, method: str) -> Path:
+    """Output folder of one method on the workspace's data set."""
+    return workspace.evaluate / f"{method}-{workspace.data_set}"
+
+
+def key(workspace: Workspace, method: str) -> str:
+    """Content key of one method on the workspace's data set."""
+    _, split, _ = data_set(workspace)
+    inputs = {"classes": file_sha(workspace.classes_path())}
+    if workspace.data_set == "miniature":
+        inputs["download"] = file_sha(workspace.download / "manifest.json")
+    else:
+        labels = Path(str(workspace.params.data.labels))
+        inputs |= workspace.listing()["images"]
+        inputs |= {str(p.relative_to(labels)): file_sha(p) for p in sorted(labels.rglob("*.png"))}
+    params = {
+        "method": method, "split": split, "seed": workspace.params.seed,
+        **workspace.params.evaluate.model_dump(exclude={"methods"}),
+        **workspace.params.pseudo_masks.model_dump(), **workspace.models_params(),
+        "ignore_label": workspace.params.data.ignore_label,
+    }  # fmt: skip
+    if method == "fmbseg":
+        inputs["train"] = file_sha(workspace.train / "alignment.safetensors")
+        params["input_short_side_px"] = workspace.params.train.input_short_side_px
+    return workspace.key("evaluate", inputs, params)
+
+
+def run(workspace: Workspace, method: str) -> bool:
+    """Make `reports/evaluate/<method>-<data set>/`; True when there was something to do."""
+    if method == FOUNDATION:
+        return run_unit(
+            folder(workspace, method),
+            key(workspace, method),
+            lambda out: foundation.score(
+                data_set(workspace)[2], workspace.models(), pseudo_masks.options(workspace),
+                workspace.params.seed, out / "metrics.json",
+            ),
+        )  # fmt: skip
+    return run_unit(
+        folder(workspace, method),
+        key(workspace, method),
+        lambda out: _score(workspace, method, build(workspace, method), out),
+    )
+
+
+def build(workspace: Workspace, method: str) -> Segmentation:
+    """The method as a segmenter."""
+    models = workspace.models()
+    if method == "fmbseg":
+        return Segmenter.load(workspace.train, workspace.params.device, models=models).segmentation
+    if method in ("maskclip", "sclip", "naclip"):
+        return DenseClipSegmentation(models.clip.with_projection(method), name=method)
+    stages = {"stage11": ("1.1",), "stage12": ("1.2",), "stage1": ("1.1", "1.2")}[method]
+    return Stage1Segmentation(
+        models.clip, models.sam, pseudo_masks.options(workspace), stages=stages, name=method
+    )
+
+
+def _score(workspace: Workspace, method: str, segmentation: Segmentation, out: Path) -> None:
+    name, split, samples = data_set(workspace)
+    class_names = read_classes(workspace.classes_path()).names
+    confusion, seconds = ConfusionMatrix(len(class_names)), 0.0
+    colours, shown = palette(len(class_names)), workspace.params.evaluate.examples
+    bad: list[dict[str, str]] = []
+    scored = 0
+    for index in tqdm(range(len(samples)), desc=f"evaluate: {method} on {name} {split}"):
+        try:
+            sample = samples[index]
+        except ValueError as error:
+            bad.append({"image": samples.names[index], "reason": str(error)})
+            continue
+        began = time.perf_counter()
+        found = segmentation.segment(sample.image, class_names)
+        seconds += time.perf_counter() - began
+        assert sample.target is not None
+        confusion.update(found.labels, sample.target)
+        if scored < shown:
+            pair = [overlay(sample.image, labels, colours) for labels in (found.labels, sample.target)]
+            stem = f"{index:04d}"
+            save_png(out / "examples" / f"{stem}.png", np.hstack([sample.image, *pair]))
+        scored += 1
+    facts, digest = protocol(workspace)
+    values = confusion.iou()
+    metrics = {
+        "method": method, "data_set": name, "split": split, "protocol": facts,
+        "protocol_hash": digest, "seed": workspace.params.seed, "miou": float(confusion.miou()),
+        "iou": {
+            class_name: None if np.isnan(value) else float(value)
+            for class_name, value in zip(class_names, values, strict=True)
+        },
+        "pixel_accuracy": float(confusion.pixel_accuracy()), "images": scored,
+        "seconds_per_image": seconds / max(scored, 1),
+    }  # fmt: skip
+    write_json(out / "metrics.json", metrics)
+    write_json(out / "confusion.json", np.asarray(confusion.matrix).tolist())
+    write_json(out / "quarantine.json", bad)

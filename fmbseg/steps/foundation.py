@@ -1,0 +1,92 @@
+"""Figures of the frozen models themselves, where labels allow: CLIP's presence, SAM's masks."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from scipy import ndimage
+from tqdm import tqdm
+
+from fmbseg.datasets.base import Dataset
+from fmbseg.models.build import FoundationModels
+from fmbseg.pseudo.presence import present_classes
+from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.store import write_json
+from fmbseg.types import IGNORE
+
+MIN_PRESENT_FRACTION = 0.005
+"""A class covers at least this share of an image to count as present in the truth."""
+
+
+def score(
+    samples: Dataset, models: FoundationModels, options: Stage1Options, seed: int, path: Path
+) -> None:
+    """Write presence precision / recall / F1 and the IoU of SAM's mask from one random point.
+
+    The point is a labelled pixel drawn uniformly from the image; its true mask is the connected
+    region of equal label around it (8-connected).
+    """
+    texts = models.clip.encode_text(samples.class_names)
+    rng = np.random.default_rng([seed, 7])
+    hits = misses = false_alarms = 0
+    top: list[float] = []
+    best: list[float] = []
+    for index in tqdm(range(len(samples)), desc="evaluate: presence and SAM's masks"):
+        try:
+            sample = samples[index]
+        except ValueError:
+            continue
+        assert sample.target is not None
+        target = sample.target
+        found = set(
+            present_classes(models.clip.encode_dense(sample.image).cls, texts, options.presence_votes)
+        )
+        values, counts = np.unique(target[target != IGNORE], return_counts=True)
+        true = {int(v) for v, n in zip(values, counts, strict=True)
+                if n >= MIN_PRESENT_FRACTION * target.size}  # fmt: skip
+        hits += len(found & true)
+        misses += len(true - found)
+        false_alarms += len(found - true)
+        ys, xs = np.nonzero(target != IGNORE)
+        if len(ys) == 0:
+            continue
+        pick = rng.integers(len(ys))
+        y, x = int(ys[pick]), int(xs[pick])
+        region = _region(target, y, x)
+        embedding = models.sam.embed(sample.image)
+        points = np.array([[[x + 0.5, y + 0.5]]], np.float32)
+        prediction = models.sam.predict_points(embedding, points)
+        masks = (models.sam.upscale(embedding, prediction.logits[0]) > 0).cpu().numpy()
+        ious = [_iou(mask, region) for mask in masks]
+        top.append(ious[int(prediction.predicted_iou[0].argmax())])
+        best.append(max(ious))
+    precision = hits / max(hits + false_alarms, 1)
+    recall = hits / max(hits + misses, 1)
+    write_json(
+        path,
+        {
+            "presence": {
+                "precision": precision,
+                "recall": recall,
+                "f1": 2 * precision * recall / max(precision + recall, 1e-12),
+                "min_present_fraction": MIN_PRESENT_FRACTION,
+            },
+            "sam_random_point": {
+                "top_scored_iou": float(np.mean(top)) if top else None,
+                "best_of_3_iou": float(np.mean(best)) if best else None,
+                "points": len(top),
+            },
+            "seed": seed,
+        },
+    )
+
+
+def _region(target: UInt8[np.ndarray, "height width"], y: int, x: int) -> Bool[np.ndarray, "height width"]:
+    components, _ = ndimage.label(target == target[y, x], structure=np.ones((3, 3), int))
+    return np.asarray(components == components[y, x])
+
+
+def _iou(
+    mask: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]
+) -> float:
+    return float((mask & truth).sum() / max((mask | truth).sum(), 1))

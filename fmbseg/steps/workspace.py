@@ -1,0 +1,152 @@
+"""Where a run's files lie, and what a unit's key is made of: one answer for tasks and DVC stages.
+
+A workspace is a folder with params.yaml, data/, models/ and reports/. The repository is one;
+`make run IMAGES=...` makes another below runs/.
+"""
+
+import functools
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fmbseg.models.build import FoundationModels, build_models, weights_fingerprint
+from fmbseg.params import Params, load_params
+from fmbseg.store import code_sha, read_json, unit_key
+
+_LIBRARY = Path(__file__).parents[1]
+_PACKAGES = ("torch", "numpy", "pillow", "open-clip-torch", "segment-anything", "timm", "pycocotools")
+_SHARED_CODE = ("types.py", "params.py", "store.py", "images.py", "manifest.py", "steps/workspace.py")
+CODE: dict[str, tuple[str, ...]] = {
+    "download": ("steps/download.py", "miniature/world.py", "miniature/things.py"),
+    "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py", "datasets"),
+    "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
+    "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
+    "evaluate": (
+        "steps/evaluate.py", "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
+        "evaluate/pictures.py", "segmenters", "segmenter.py", "align/head.py", "pseudo", "models",
+        "vocabulary.py", "datasets",
+    ),
+    "report": ("steps/report.py", "evaluate/report.py", "evaluate/pictures.py", "evaluate"),
+}  # fmt: skip
+"""Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths and parameters of one run."""
+
+    root: Path
+    params: Params
+
+    @staticmethod
+    def open(root: str | Path) -> "Workspace":
+        """Read `<root>/params.yaml`."""
+        root = Path(root)
+        return Workspace(root, load_params(root / "params.yaml"))
+
+    @property
+    def data_set(self) -> str:
+        """`miniature`, or `folder` for the user's own images."""
+        return "miniature" if self.params.data.images == "miniature" else "folder"
+
+    @property
+    def download(self) -> Path:
+        """Output folder of the step of that name, as are those below."""
+        return self.root / "data" / "download" / self.data_set
+
+    @property
+    def pseudo_masks(self) -> Path:
+        """One folder a shard below it."""
+        return self.root / "data" / "pseudo_masks"
+
+    @property
+    def subsample(self) -> Path:
+        """The kept masks."""
+        return self.root / "data" / "subsample"
+
+    @property
+    def train(self) -> Path:
+        """The trained segmenter."""
+        return self.root / "models" / "train"
+
+    @property
+    def evaluate(self) -> Path:
+        """One folder a method and data set below it."""
+        return self.root / "reports" / "evaluate"
+
+    @property
+    def report(self) -> Path:
+        """Holds index.html."""
+        return self.root / "reports" / "report"
+
+    def scratch(self, unit: str, key: str) -> Path:
+        """A folder for what a cut step resumes from; it belongs to one key of one unit."""
+        return self.root / ".scratch" / unit / key[:16]
+
+    def listing(self) -> dict[str, Any]:
+        """What the download step recorded of the images (`listing.json`)."""
+        return dict(read_json(self.download / "listing.json"))
+
+    def images_root(self) -> Path:
+        """The folder that image names are relative to."""
+        root = self.params.data.images
+        return self.download / "train" / "images" if root == "miniature" else Path(root)
+
+    def classes_path(self) -> Path:
+        """The class file."""
+        path = self.params.data.classes
+        return self.download / "classes.txt" if path == "miniature" else Path(path)
+
+    def key(self, step: str, inputs: dict[str, str], params: dict[str, Any]) -> str:
+        """The content key of one unit of a step.
+
+        Args:
+            step: its name; decides which code counts.
+            inputs: name to content hash of everything it reads.
+            params: the parameters it uses.
+
+        Returns:
+            A hex digest; equal keys mean equal outputs.
+        """
+        code = {name: code_sha(_LIBRARY / name) for name in (*_SHARED_CODE, *CODE[step])}
+        packages = {name: version(name) for name in _PACKAGES}
+        return unit_key(inputs=inputs, params=params, code=code, packages=packages)
+
+    def models_params(self) -> dict[str, Any]:
+        """The models' part of a key: names, settings and hashes of the weights."""
+        models = self.params.models
+        overrides = models.model_dump(include={"clip", "sam", "vision"})
+        fingerprint = weights_fingerprint(models.profile, overrides)
+        return {**models.model_dump(), "weights": fingerprint, "device": self.params.device}
+
+    def models(self) -> FoundationModels:
+        """The three foundation models, built once per process and set of parameters."""
+        p = self.params
+        return _build(
+            p.models.model_dump_json(), p.pseudo_masks.clip_short_side_px,
+            p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops,
+            p.train.input_short_side_px, p.device,
+        )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4)
+def _build(
+    models_json: str, clip_px: int, stride: float, crops: int, vision_px: int, device: str
+) -> FoundationModels:
+    from fmbseg.params import ModelsParams
+
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    models = ModelsParams.model_validate_json(models_json)
+    return build_models(
+        models.profile,
+        models.model_dump(include={"clip", "sam", "vision"}),
+        projection=models.projection,
+        template=models.template,
+        clip_short_side_px=clip_px,
+        clip_stride_fraction=stride,
+        clip_batch_crops=crops,
+        vision_short_side_px=vision_px,
+        device=device,
+    )

@@ -1,0 +1,135 @@
+"""Whole files, written to a temporary name and renamed: a reader sees the old one or the new one."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+"""Name of a unit's manifest, inside the unit's folder; it is not counted among its files."""
+
+
+class StoreError(ValueError):
+    """A file of ours is missing, damaged or does not fit; the text is one short line."""
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file in one step: afterwards it holds all of `data`, or what it held before.
+
+    Args:
+        path: target; missing parent folders are made.
+        data: the content.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, obj: Any, *, compact: bool = False) -> None:
+    """Write JSON in one step; the same object gives the same bytes (keys keep their order).
+
+    Args:
+        path: target.
+        obj: JSON values; NaN and infinity are refused, write None for "no value".
+        compact: one line without spaces, for large files.
+
+    Raises:
+        ValueError: a NaN or an infinity.
+    """
+    if compact:
+        text = json.dumps(obj, separators=(",", ":"), allow_nan=False)
+    else:
+        text = json.dumps(obj, indent=2, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        StoreError: no such file, or no JSON in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; run the step that writes it")
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise StoreError(f"{path}: not valid JSON ({error}); delete it and run its step") from None
+
+
+def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors in one step; same tensors, same bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(plain))
+
+
+def load_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """Read tensors onto the CPU.
+
+    Raises:
+        StoreError: no such file, or no safetensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; run the step that writes it")
+    try:
+        loaded: dict[str, Tensor] = safetensors.torch.load(path.read_bytes())
+    except Exception as error:
+        raise StoreError(f"{path}: not a safetensors file ({error})") from None
+    return loaded
+
+
+def sha_of(obj: Any) -> str:
+    """SHA-256 of an object's JSON, keys sorted; hexadecimal."""
+    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha(path: str | Path) -> str:
+    """SHA-256 of a file's content, hexadecimal; its name and dates play no part."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_shas(folder: str | Path) -> dict[str, str]:
+    """Relative name to SHA-256 of every file below `folder`, sorted by name.
+
+    Left out: the manifest at the top, and whatever has a name with a leading dot (`.DS_Store`,
+    our own temporary files), which no step reads.
+    """
+    folder = Path(folder)
+    shas: dict[str, str] = {}
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(parent) / name
+            relative = path.relative_to(folder).as_posix()
+            if not name.startswith(".") and relative != MANIFEST:
+                shas[relative] = file_sha(path)
+    return dict(sorted(shas.items()))
+
+
+def folder_digest(folder: str | Path) -> str:
+    """One SHA-256 over the names and contents of `file_shas`.
+
+    The manifest is left out, so a later step re-runs when the outputs changed, not when they
+    were merely computed again.
+
+    Raises:
+        StoreError: no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise StoreError(f"{folder}: no such folder; run the step that writes it")
+    return sha_of(file_shas(folder))

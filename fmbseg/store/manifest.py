@@ -1,0 +1,186 @@
+"""A unit: one output folder with a manifest that says what it was computed from.
+
+The manifest is the one truth about whether an output is up to date. It lies inside the folder and
+is written last; the folder appears under its name by a rename. So a process killed at any moment
+leaves either the old folder, the new one, or neither and a complete new one beside it, which the
+next run adopts. A lock beside the folder keeps two processes (or threads) from computing the same
+unit: the second waits and then finds the first one's result.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fmbseg.store.files import MANIFEST, StoreError, file_shas, read_json, sha_of, write_json
+
+_FORMAT = 1
+_PARTS = ("inputs", "params", "code", "packages")
+
+
+@dataclass(frozen=True)
+class UnitKey:
+    """What a unit is computed from; JSON values only.
+
+    Attributes:
+        inputs: name to SHA of every file or folder that is read.
+        params: the step's own parameters.
+        code: file to SHA of the code that is used.
+        packages: upstream package to version.
+    """
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, Any]:
+        """The four parts as JSON values."""
+        return {part: dict(getattr(self, part)) for part in _PARTS}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the JSON of the parts, keys sorted; hexadecimal."""
+        return sha_of(self.parts())
+
+
+def unit_is_valid(folder: str | Path, key: UnitKey) -> bool:
+    """Whether the folder is the finished, unedited output for this key."""
+    return unit_problem(folder, key) is None
+
+
+def unit_problem(folder: str | Path, key: UnitKey) -> str | None:
+    """Say why a unit has to be computed.
+
+    Args:
+        folder: the unit's folder.
+        key: what it should have been computed from.
+
+    Returns:
+        One short line ("params.epochs changed", "a.json was edited"), or None when it is valid.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return "not computed yet"
+    try:
+        manifest = read_json(folder / MANIFEST)
+        found_format, found_key = manifest["format"], manifest["key"]
+        files, parts = dict(manifest["files"]), dict(manifest["parts"])
+    except (StoreError, KeyError, TypeError, ValueError):
+        return "its manifest is missing or damaged"
+    if found_format != _FORMAT:
+        return f"its manifest has format {found_format}; wanted {_FORMAT}"
+    if found_key != key.digest:
+        return _first_change(parts, key.parts()) + " changed"
+    present = file_shas(folder)
+    for name in sorted(files.keys() | present.keys()):
+        if name not in present:
+            return f"{name} is missing"
+        if name not in files:
+            return f"{name} was added"
+        if files[name] != present[name]:
+            return f"{name} was edited"
+    return None
+
+
+def run_unit(
+    folder: str | Path,
+    key: UnitKey,
+    compute: Callable[[Path], None],
+    *,
+    keep: Path | None = None,
+) -> bool:
+    """Compute a unit unless its folder is valid already.
+
+    Args:
+        folder: the unit's folder; an outdated one is replaced once the new one is complete.
+        key: what the unit is computed from.
+        compute: writes every output into the empty folder it is handed (a sibling of `folder`).
+        keep: folder of resume state (finished images, checkpoints): made before `compute`, left
+            alone when it fails or is killed, removed once the unit is in place.
+
+    Returns:
+        True when computed (or completed from a killed run), False when valid already.
+
+    Raises:
+        Exception: whatever `compute` raises; the old folder then stays as it was.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if unit_is_valid(folder, key):
+            _remove_leftovers(folder)
+            return False
+        if not _adopt_finished(folder, key):
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+            partial = folder.parent / f"{_prefix(folder)}{os.getpid()}-{secrets.token_hex(4)}"
+            partial.mkdir()
+            try:
+                compute(partial)
+                manifest = {
+                    "format": _FORMAT,
+                    "key": key.digest,
+                    "parts": key.parts(),
+                    "files": file_shas(partial),
+                }
+                write_json(partial / MANIFEST, manifest)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            _publish(partial, folder)
+        _remove_leftovers(folder)
+        if keep is not None:
+            shutil.rmtree(keep, ignore_errors=True)
+        return True
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold `<folder>.lock`; the kernel frees it when the process dies. The file is never removed."""
+    with (folder.parent / f"{folder.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.partial-"
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        os.rename(folder, folder.parent / f"{_prefix(folder)}old-{secrets.token_hex(4)}")
+    os.rename(partial, folder)
+
+
+def _adopt_finished(folder: Path, key: UnitKey) -> bool:
+    """Put in place what a killed run had completed but not renamed."""
+    for candidate in _leftovers(folder):
+        if unit_is_valid(candidate, key):
+            _publish(candidate, folder)
+            return True
+    return False
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in _leftovers(folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    prefix = _prefix(folder)
+    return sorted(path for path in folder.parent.iterdir() if path.name.startswith(prefix))
+
+
+def _first_change(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    for part in _PARTS:
+        before, after = found.get(part, {}), wanted[part]
+        for name in sorted(before.keys() | after.keys()):
+            if sha_of([name in before, before.get(name)]) != sha_of([name in after, after.get(name)]):
+                return f"{part}.{name}"
+    return "key"

@@ -1,0 +1,35 @@
+"""Task `evaluate`: one method on one data set."""
+
+from fmbseg.steps import evaluate as step
+from fmbseg.steps.workspace import Workspace
+from prefect import task
+from tasks.caching import RESULTS, UnitPolicy
+
+
+@task(
+    name="evaluate",
+    task_run_name="evaluate {method}",
+    cache_policy=UnitPolicy(
+        unit=lambda workspace, method: (
+            step.folder(workspace, method),
+            step.key(workspace, method),
+        )
+    ),
+    persist_result=True,
+    result_storage=RESULTS,
+)
+def evaluate(root: str, method: str) -> str:
+    """Folder of the method's figures."""
+    workspace = Workspace.open(root)
+    step.run(workspace, method)
+    return str(step.folder(workspace, method))
+
+
+def training_free(root: str) -> list[str]:
+    """What can be scored before anything is trained."""
+    return [method for method in step.units(Workspace.open(root)) if method != "fmbseg"]
+
+
+def trained(root: str) -> list[str]:
+    """What needs the trained module."""
+    return [method for method in step.units(Workspace.open(root)) if method == "fmbseg"]

@@ -1,0 +1,21 @@
+"""Task `subsample`: the masks that are trained on."""
+
+from fmbseg.steps import pseudo_masks
+from fmbseg.steps import subsample as step
+from fmbseg.steps.workspace import Workspace
+from prefect import task
+from tasks.caching import RESULTS, UnitPolicy
+
+
+@task(
+    name="subsample",
+    cache_policy=UnitPolicy(unit=lambda workspace: (workspace.subsample, step.key(workspace))),
+    persist_result=True,
+    result_storage=RESULTS,
+)
+def subsample(root: str) -> str:
+    """Folder of the kept masks."""
+    workspace = Workspace.open(root)
+    pseudo_masks.finish(workspace)
+    step.run(workspace)
+    return str(workspace.subsample)

@@ -1,0 +1,39 @@
+"""Offline, single-threaded, shapes checked."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
+os.environ["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+torch.set_num_threads(1)
+
+SMALL = {
+    "data": {"train_images": 12, "val_images": 2, "test_images": 6, "shard_images": 5},
+    "pseudo_masks": {"points_per_side": 6},
+    "train": {"epochs": 2, "save_every_epochs": 1},
+    "evaluate": {"examples": 1},
+    "report": {"gallery_images": 2},
+}
+
+
+@pytest.fixture
+def small_workspace(tmp_path: Path) -> Path:
+    """A workspace whose params.yaml is the repository's, made small enough for seconds."""
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        params[section] |= values
+    params["tracking"]["uri"] = f"sqlite:///{tmp_path}/mlflow.db"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
