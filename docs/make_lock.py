@@ -13,12 +13,13 @@ from pathlib import Path
 CAPS = ("torch==2.14.1", "torchvision==0.29.1")
 LEFT_OUT = re.compile(r"(nvidia-|cuda-|triton==|#)")
 HEAD = """\
-# Locked versions of everything that FMbSeg, its pipeline and its checks need; `make lock` writes it.
+# Locked versions of all that FMbSeg, its pipeline and its checks need; `make lock` writes it.
 # torch's accelerator libraries are left to torch's own requirements, which differ by build.
 """
 
 
 def main() -> None:
+    """Compile, filter, write."""
     with tempfile.TemporaryDirectory() as folder:
         caps, out = Path(folder) / "caps.txt", Path(folder) / "lock.txt"
         caps.write_text("\n".join(CAPS) + "\n")

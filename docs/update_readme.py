@@ -10,6 +10,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def main() -> None:
+    """Put the table between the markers."""
     readme = Path("README.md")
     table = markdown_table(Workspace.open("."))
     text, found = re.subn(

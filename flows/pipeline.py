@@ -1,9 +1,11 @@
 """The flow `fmbseg`: the paper's figure as cached tasks. `python -m flows.pipeline --help`."""
 
 import sys
+from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
+
 from tasks.download import download
 from tasks.evaluate import evaluate, trained, training_free
 from tasks.pseudo_masks import pseudo_masks, shard_names
@@ -13,7 +15,10 @@ from tasks.tracking import track
 from tasks.train import train
 
 
-@flow(name="fmbseg", task_runner=ThreadPoolTaskRunner(max_workers=2), log_prints=False)
+RUNNER = ThreadPoolTaskRunner[Any](max_workers=2)
+
+
+@flow(name="fmbseg", task_runner=RUNNER, log_prints=False)  # type: ignore[arg-type]
 def fmbseg(root: str = ".") -> str:
     """Images and class names in; masks, a segmenter, figures and a report out."""
     download(root)

@@ -31,7 +31,9 @@ def main() -> int:
     parser.add_argument("--classes", help="text file, one class a line, synonyms after commas")
     parser.add_argument("--labels", help="label PNGs with the images' stems, to score (optional)")
     parser.add_argument("--ignore-label", type=int, help="number in the labels that means none")
-    parser.add_argument("--workspace", type=Path, help="where outputs go; default . or runs/<folder>")
+    parser.add_argument(
+        "--workspace", type=Path, help="where outputs go; default . or runs/<folder>"
+    )
     arguments = parser.parse_args()
     try:
         root = _prepare(arguments)

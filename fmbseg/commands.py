@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fmbseg.evaluate.pictures import legend, overlay, palette, save_png
-from fmbseg.images import UnreadableImageError, list_images, read_image
+from fmbseg.evaluate.colours import palette
+from fmbseg.evaluate.pictures import overlay, save_label_png, save_png, with_legend
 from fmbseg.params import load_params
-from fmbseg.vocabulary import ClassFileError, Vocabulary, read_classes
+from fmbseg.store import UnreadableImageError, list_images, read_image
+from fmbseg.vocabulary import Vocabulary, VocabularyError, read_classes
 
 
 class UserError(ValueError):
@@ -49,9 +51,10 @@ def predict(arguments: argparse.Namespace) -> int:
         labels = segmenter.predict(image, list(vocabulary.names)).labels
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _save_label_map(target.with_name(f"{target.name}.png"), labels, colours)
+        save_label_png(target.with_name(f"{target.name}.png"), labels, colours)
         present = [int(index) for index in np.unique(labels)]
-        picture = _under(overlay(image, labels, colours), legend(vocabulary.names, colours, present))
+        shown = overlay(image, labels, colours)
+        picture = with_legend(shown, vocabulary.names, colours, present)
         save_png(target.with_name(f"{target.name}.overlay.png"), picture)
         shares = {vocabulary.names[i]: float((labels == i).mean()) for i in present}
         words = ", ".join(f"{n} {s:.0%}" for n, s in sorted(shares.items(), key=lambda x: -x[1]))
@@ -61,10 +64,10 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Print versions, device, weights, disk and offline state; 1 when a needed weight is missing."""
+    """Print versions, device, weights, disk, offline state; 1 when a needed weight is missing."""
     import torch
 
-    from fmbseg.models.build import weights_status
+    from fmbseg.models.status import weights_status
 
     print(f"python      {platform.python_version()} on {platform.platform()}")
     names = ("fmbseg", "torch", "torchvision", "open-clip-torch", "segment-anything", "timm",
@@ -85,7 +88,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     offline = [n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(n) == "1"]
     print(f"{'offline':<18}{', '.join(offline) or 'no flag set: missing weights may be fetched'}")
     models = load_params(arguments.params).models
-    overrides = models.model_dump(include={"clip", "sam", "vision"})
+    overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
     missing = 0
     print(f"weights of the profile {models.profile!r}:")
     for status in weights_status(models.profile, overrides):
@@ -103,12 +106,14 @@ def miniature(arguments: argparse.Namespace) -> int:
     from fmbseg.miniature.train_sam import train_sam
     from fmbseg.miniature.train_vision import train_vision
 
-    train = {"clip": train_clip, "sam": train_sam, "vision": train_vision}[arguments.model]
+    recipes: dict[str, Callable[..., dict[str, float]]] = {
+        "clip": train_clip, "sam": train_sam, "vision": train_vision
+    }  # fmt: skip
     folder = arguments.folder or Path("work/train") / arguments.model
     weights = arguments.weights or Path("work/weights") / arguments.model
     began = time.perf_counter()
     steps = {} if arguments.steps is None else {"steps": arguments.steps}
-    scores = train(folder, weights, seed=arguments.seed, **steps)
+    scores = recipes[arguments.model](folder, weights, seed=arguments.seed, **steps)
     for name, value in scores.items():
         print(f"{name:<32}{value:.4f}")
     print(f"weights in {weights}, {time.perf_counter() - began:.0f} s; log in {folder}/log.jsonl")
@@ -135,7 +140,7 @@ def _classes(text: str) -> Vocabulary:
             return read_classes(Path(text))
         names = tuple(name.strip() for name in text.split(",") if name.strip())
         return Vocabulary(names, tuple(() for _ in names))
-    except ClassFileError as error:
+    except VocabularyError as error:
         raise UserError(str(error)) from None
 
 
@@ -155,21 +160,3 @@ def _image_paths(given: list[Path]) -> dict[str, Path]:
     if not found:
         raise UserError("found no image (png, jpg, bmp, tif, webp) in what was given")
     return found
-
-
-def _save_label_map(path: Path, labels: np.ndarray, colours: np.ndarray) -> None:
-    """An 8-bit palette PNG: pixel value = class index."""
-    picture = Image.fromarray(labels.astype(np.uint8), mode="P")
-    picture.putpalette(np.asarray(colours, np.uint8).tobytes())
-    temporary = path.with_suffix(".tmp")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
-
-
-def _under(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Two pictures, one below the other on white."""
-    height, width = top.shape[0] + bottom.shape[0], max(top.shape[1], bottom.shape[1])
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    canvas[: top.shape[0], : top.shape[1]] = top
-    canvas[top.shape[0] :, : bottom.shape[1]] = bottom
-    return canvas

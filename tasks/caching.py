@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmbseg.steps.workspace import Workspace
-from fmbseg.store import unit_is_valid
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
+
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import UnitKey, unit_is_valid
 
 RESULTS = Path(".prefect-results")
 """Prefect's records of finished tasks; deleting them costs no recomputation."""
@@ -26,7 +27,7 @@ class UnitPolicy(CachePolicy):
         unit: (workspace, the task's other arguments) to the unit's folder and its content key.
     """
 
-    unit: Callable[..., tuple[Path, str]] | None = None
+    unit: Callable[..., tuple[Path, UnitKey]] | None = None
 
     def compute_key(
         self,
@@ -40,7 +41,7 @@ class UnitPolicy(CachePolicy):
         arguments = dict(inputs)
         workspace = Workspace.open(arguments.pop("root"))
         folder, key = self.unit(workspace, **arguments)
-        record = f"{key}-{Path(folder).resolve().as_posix().replace('/', '_')[-80:]}"
+        record = f"{key.digest}-{Path(folder).resolve().as_posix().replace('/', '_')[-80:]}"
         if not unit_is_valid(folder, key):
             (RESULTS / record).unlink(missing_ok=True)
         return record

@@ -1,8 +1,9 @@
 """Task `download`: the data set in place."""
 
+from prefect import task
+
 from fmbseg.steps import download as step
 from fmbseg.steps.workspace import Workspace
-from prefect import task
 from tasks.caching import RESULTS, UnitPolicy
 
 

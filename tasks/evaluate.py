@@ -1,8 +1,9 @@
 """Task `evaluate`: one method on one data set."""
 
+from prefect import task
+
 from fmbseg.steps import evaluate as step
 from fmbseg.steps.workspace import Workspace
-from prefect import task
 from tasks.caching import RESULTS, UnitPolicy
 
 

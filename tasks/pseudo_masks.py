@@ -1,8 +1,9 @@
 """Task `pseudo_masks`: stage 1 for one shard of images."""
 
+from prefect import task
+
 from fmbseg.steps import pseudo_masks as step
 from fmbseg.steps.workspace import Workspace
-from prefect import task
 from tasks.caching import RESULTS, UnitPolicy
 
 

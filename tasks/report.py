@@ -1,8 +1,9 @@
 """Task `report`: one static page."""
 
+from prefect import task
+
 from fmbseg.steps import report as step
 from fmbseg.steps.workspace import Workspace
-from prefect import task
 from tasks.caching import RESULTS, UnitPolicy
 
 

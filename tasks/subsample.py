@@ -1,9 +1,10 @@
 """Task `subsample`: the masks that are trained on."""
 
+from prefect import task
+
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps import subsample as step
 from fmbseg.steps.workspace import Workspace
-from prefect import task
 from tasks.caching import RESULTS, UnitPolicy
 
 

@@ -9,13 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from fmbseg.steps import evaluate, pseudo_masks
-from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_json
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+
+from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json
 
 _BATCH = 1000
 
@@ -76,7 +77,11 @@ def _log_run(
     client: MlflowClient, workspace: Workspace, run: str, keys: dict[str, str], state: str
 ) -> None:
     flat = _flatten(workspace.params.model_dump())
-    tags = {"state": state, "git_commit": _git_commit(), **{f"unit.{k}": v for k, v in keys.items()}}
+    tags = {
+        "state": state,
+        "git_commit": _git_commit(),
+        **{f"unit.{k}": v for k, v in keys.items()},
+    }
     client.log_batch(
         run,
         params=[Param(k, str(v)[:6000]) for k, v in flat.items()],

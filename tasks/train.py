@@ -1,8 +1,9 @@
 """Task `train`: the alignment module."""
 
+from prefect import task
+
 from fmbseg.steps import train as step
 from fmbseg.steps.workspace import Workspace
-from prefect import task
 from tasks.caching import RESULTS, UnitPolicy
 
 

@@ -90,7 +90,8 @@ class AlignmentHead(nn.Module):
         )
         stream = features + self.attended(mixed.transpose(1, 2).flatten(2))
         stream = stream + self.contract(functional.gelu(self.expand(self._norm(stream))))
-        return functional.normalize(self.to_text(self._norm(stream)), dim=-1)
+        aligned: Tensor = functional.normalize(self.to_text(self._norm(stream)), dim=-1)
+        return aligned
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, to rebuild the head."""

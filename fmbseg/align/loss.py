@@ -70,7 +70,8 @@ def prototype_supcon_loss(
     positives = ((class_sums[labels] - scaled) * scaled).sum(1)
     paired = (counts > 1).nonzero().squeeze(1)
     contrast = (log_others[paired] - positives[paired] / (counts[paired] - 1)).sum()
-    return (prototype + contrast) / (len(texts) + len(labels))
+    loss: Tensor = (prototype + contrast) / (len(texts) + len(labels))
+    return loss
 
 
 def cross_entropy_loss(
@@ -156,9 +157,7 @@ def _zero(patches: Tensor, texts: Tensor) -> Tensor:
     return patches.sum() * 0 + texts.sum() * 0
 
 
-def _log_sum_exp_of_others(
-    rows: Float[Tensor, "patch dim"], chunk: int
-) -> Float[Tensor, " patch"]:
+def _log_sum_exp_of_others(rows: Float[Tensor, "patch dim"], chunk: int) -> Float[Tensor, " patch"]:
     """For each row, log of the sum over the other rows of exp(dot product)."""
     result: Tensor = _LogSumExpOfOthers.apply(rows, chunk)
     return result

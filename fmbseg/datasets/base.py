@@ -1,7 +1,7 @@
 """What a data set is: a lazy sequence of samples with class names."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,6 +28,7 @@ class Sample:
     name: str
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A sequence that reads a sample when it is asked for one."""
 

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 from tqdm import tqdm
 
-from fmbseg.miniature.things import THINGS
-from fmbseg.miniature.world import SIZE_PX, Split, generate
+from fmbseg.miniature.things import PALETTE, THINGS
+from fmbseg.miniature.world import CLASS_NAMES, SIZE_PX, Split, generate
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,6 @@ def load_pool(
     Two processes may call this at once: the second waits for the first. Nothing half-drawn is
     ever opened, since the folder gets its name only when it is complete.
     """
-    from fmbseg.miniature.things import PALETTE
-    from fmbseg.miniature.world import CLASS_NAMES
-
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"{split}-{seed}-{count}-{len(thing_names)}"
     with (cache / f"{folder.name}.lock").open("w") as lock:
@@ -65,10 +62,10 @@ def load_pool(
                     for thing in item.things:
                         classes[i, thing.index - 1] = CLASS_NAMES.index(thing.name)
                         colours[i, thing.index - 1] = list(PALETTE).index(thing.colour)
-                parts = dict(
-                    images=images, labels=labels, instances=instances,
-                    thing_classes=classes, thing_colours=colours,
-                )  # fmt: skip
+                parts: dict[str, np.ndarray] = {
+                    "images": images, "labels": labels, "instances": instances,
+                    "thing_classes": classes, "thing_colours": colours,
+                }  # fmt: skip
                 ready = Path(temporary) / "ready"
                 ready.mkdir()
                 for name, array in parts.items():

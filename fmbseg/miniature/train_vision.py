@@ -62,7 +62,8 @@ def build_encoder() -> VisionTransformer:
 
 def _positions(dim: int) -> Float[Tensor, "patch dim"]:
     side = SIZE_PX // PATCH_PX
-    return build_sincos2d_pos_embed([side, side], dim=dim, interleave_sin_cos=True)
+    table = build_sincos2d_pos_embed([side, side], dim=dim, interleave_sin_cos=True)
+    return cast(Tensor, table)
 
 
 class CrossBlock(nn.Module):
@@ -120,7 +121,8 @@ class MaskedAutoencoder(nn.Module):
         visible = order[:, : round(patches * VISIBLE_SHARE)]
         hidden = order[:, visible.shape[1] :][:, : round(patches * PREDICTED_SHARE)]
         encoder = self.encoder
-        assert encoder.pos_embed is not None and encoder.cls_token is not None
+        assert encoder.pos_embed is not None
+        assert encoder.cls_token is not None
         pixels = _gather(_patchify(images), visible)
         weight = encoder.patch_embed.proj.weight.flatten(1)
         tokens = F.linear(pixels, weight, encoder.patch_embed.proj.bias)
@@ -136,7 +138,7 @@ class MaskedAutoencoder(nn.Module):
         wanted = _gather(_targets(images), hidden)
         squares = (self.predict(self.norm(guess)) - wanted).square()
         pixel_loss, gradient_loss = squares[..., :_PIXELS].mean(), squares[..., _PIXELS:].mean()
-        return 0.5 * pixel_loss + 0.5 * gradient_loss
+        return cast(Tensor, 0.5 * pixel_loss + 0.5 * gradient_loss)
 
 
 _PIXELS = 3 * PATCH_PX * PATCH_PX
@@ -162,10 +164,8 @@ def _targets(images: Tensor) -> Float[Tensor, "image patch value"]:
     flat patches from becoming a target.
     """
     pixels = _patchify(images)
-    floor = 0.01
-    pixels = (pixels - pixels.mean(-1, keepdim=True)) / (
-        pixels.var(-1, keepdim=True) + floor
-    ).sqrt()
+    spread = (pixels.var(-1, keepdim=True) + 0.01).sqrt()
+    pixels = (pixels - pixels.mean(-1, keepdim=True)) / spread
     grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     x = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
     y = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
@@ -206,6 +206,7 @@ def export(encoder: VisionTransformer, weights: Path) -> None:
     weights.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().half().contiguous() for k, v in encoder.state_dict().items()}
     save_file(state, weights / "model.tmp")
+    (weights / "model.tmp").chmod(0o644)
     os.replace(weights / "model.tmp", weights / "model.safetensors")
     (weights / "config.tmp").write_text(json.dumps(CONFIG, indent=2) + "\n")
     os.replace(weights / "config.tmp", weights / "config.json")

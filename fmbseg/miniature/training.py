@@ -64,7 +64,7 @@ def run_training(
         rate = min((index + 1) / warmup_steps, 1.0)
         rate *= 0.5 * (1 + np.cos(np.pi * index / steps))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * rate
+            group["lr"] = float(learning_rate * rate)
         torch.manual_seed(seed * 1_000_003 + index)
         loss = step(index, np.random.default_rng([seed, index]))
         optimizer.zero_grad(set_to_none=True)

@@ -140,7 +140,7 @@ def _draw_layout(rng: np.random.Generator) -> UInt8[np.ndarray, "height width"]:
     cuts = {2: (rng.uniform(0.3, 0.6),), 3: (rng.uniform(0.25, 0.4), rng.uniform(0.55, 0.72))}
     x = np.arange(SIZE_PX)
     for band, cut in zip(bands[1:], cuts[len(bands)], strict=True):
-        wave = rng.uniform(0, 3) * np.sin(x / rng.uniform(9, 30) + rng.uniform(0, 6))
+        wave: np.ndarray = rng.uniform(0, 3) * np.sin(x / rng.uniform(9, 30) + rng.uniform(0, 6))
         if band in ("brick wall", "road"):
             wave = rng.uniform(-0.05, 0.05) * (x - SIZE_PX / 2)
         border = cut * SIZE_PX + wave
@@ -169,7 +169,10 @@ def _outline(part: Part) -> np.ndarray:
     x0, y0, x1, y1 = part.box
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     return np.stack(
-        [(x0 + x1) / 2 + (x1 - x0) / 2 * np.cos(turn), (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(turn)],
+        [
+            (x0 + x1) / 2 + (x1 - x0) / 2 * np.cos(turn),
+            (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(turn),
+        ],
         axis=1,
     )
 
@@ -187,16 +190,17 @@ def _texture(name: str, rng: np.random.Generator) -> np.ndarray:
     if name == "sky":
         clouds = np.clip(_noise(rng, (4, 5)) + rng.uniform(-1.2, 0.2), 0, 1)[..., None]
         base = np.array([105, 165, 230]) + (y / SIZE_PX * 45)[..., None]
-        return base + tint + clouds * (np.array([245, 245, 248]) - base)
+        return np.asarray(base + tint + clouds * (np.array([245, 245, 248]) - base))
     if name == "grass":
         blades = (_noise(rng, (40, 110)) * 20 + _noise(rng, (6, 6)) * 10)[..., None]
-        return np.array([80, 155, 55]) + tint + blades * np.array([0.9, 1.1, 0.6])
+        return np.asarray(np.array([80, 155, 55]) + tint + blades * np.array([0.9, 1.1, 0.6]))
     if name == "water":
         waves = np.sin(y / rng.uniform(1.6, 2.6) + _noise(rng, (9, 5)) * 2.2)[..., None]
-        return np.array([35, 95, 150]) + tint + waves * 22 + (_noise(rng, (20, 8)) * 6)[..., None]
+        ripples = waves * 22 + (_noise(rng, (20, 8)) * 6)[..., None]
+        return np.asarray(np.array([35, 95, 150]) + tint + ripples)
     if name == "sand":
         grain = rng.normal(0, 13, (SIZE_PX, SIZE_PX, 1)) + (_noise(rng, (7, 7)) * 9)[..., None]
-        return np.array([222, 192, 130]) + tint + grain
+        return np.asarray(np.array([222, 192, 130]) + tint + grain)
     if name == "road":
         grain = (rng.normal(0, 6, (SIZE_PX, SIZE_PX)) + _noise(rng, (5, 5)) * 5)[..., None]
         line_y = SIZE_PX * rng.uniform(0.78, 0.92)
@@ -213,7 +217,7 @@ def _texture(name: str, rng: np.random.Generator) -> np.ndarray:
 
 def _apply_look(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
     if look == "night":
-        return image * np.array([0.38, 0.42, 0.6]) + rng.normal(0, 4, image.shape)
+        return np.asarray(image * np.array([0.38, 0.42, 0.6]) + rng.normal(0, 4, image.shape))
     if look == "fog":
         amount = rng.uniform(0.35, 0.6)
         return image * (1 - amount) + 215 * amount

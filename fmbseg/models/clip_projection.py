@@ -114,7 +114,7 @@ class LastBlock:
         joined = attended.transpose(1, 2).flatten(2)
         if hasattr(attention, "ln_inner"):
             joined = attention.ln_inner(joined)
-        out = attention.out_proj(joined)
+        out: Tensor = attention.out_proj(joined)
         if hasattr(block, "ln_attn"):
             out = block.ln_attn(out)
         out = block.ls_1(out)

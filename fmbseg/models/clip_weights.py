@@ -15,7 +15,7 @@ from fmbseg.models.weights import (
     find_hub_file,
 )
 
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_FILES: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _PLACE = (
     "set models.clip.pretrained to the file's path, or copy the Hugging Face cache of a machine "
     "that has it"

@@ -20,8 +20,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device: found {device!r}, wanted auto, cpu, cuda or mps") from error
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if resolved.type in available and not available[resolved.type]():
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(resolved.type, True):
         raise ValueError(
             f"device: found {device!r}, but torch sees no such device here; use auto or cpu"
         )

@@ -46,7 +46,7 @@ class TimmVision:
         Raises:
             ValueError: the model has no patches or no dynamic image size.
         """
-        embed = getattr(model, "patch_embed", None)
+        embed: Any = getattr(model, "patch_embed", None)
         if not hasattr(model, "num_prefix_tokens") or not hasattr(embed, "patch_size"):
             raise ValueError(f"vision encoder: found {type(model).__name__}, wanted a ViT of timm")
         self.model = model.to(device).eval().requires_grad_(False)
@@ -58,7 +58,7 @@ class TimmVision:
         self._mean, self._std = tuple(config["mean"]), tuple(config["std"])
         self._interpolation: str = config.get("interpolation") or "bicubic"
         # Models that pool by the mean keep their last norm behind the pooling.
-        pooled_norm = getattr(model, "fc_norm", None)
+        pooled_norm: Any = getattr(model, "fc_norm", None)
         moved = isinstance(getattr(model, "norm", None), nn.Identity) and pooled_norm is not None
         self._late_norm: nn.Module = pooled_norm if moved else nn.Identity()
 
@@ -82,9 +82,9 @@ class TimmVision:
         pixels = normalised_pixels(image, size_hw, self._interpolation, self._mean, self._std)
         with torch.inference_mode():
             tokens = self.model.forward_features(pixels[None].to(self.device))[0]
-            patches = self._late_norm(tokens[self.model.num_prefix_tokens :]).float().cpu()
-        features: Tensor = patches.clone()
-        return features.unflatten(0, (size_hw[0] // self.patch_hw[0], -1))
+            patches: Tensor = self._late_norm(tokens[self.model.num_prefix_tokens :])
+        rows, cols = (side // patch for side, patch in zip(size_hw, self.patch_hw, strict=True))
+        return patches.float().cpu().clone().view(rows, cols, self.dim)
 
 
 def build_vision(

@@ -6,17 +6,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fmbseg.images import list_images
 from fmbseg.miniature import world
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha, run_unit, write_json
+from fmbseg.store import UnitKey, file_sha, list_images, run_unit, write_json
 
 
 class DataError(ValueError):
     """The images or classes that params.yaml names cannot be used."""
 
 
-def key(workspace: Workspace) -> str:
+def key(workspace: Workspace) -> UnitKey:
     """Content key of the data set in place."""
     data = workspace.params.data
     if workspace.data_set == "miniature":

@@ -9,38 +9,41 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fmbseg.datasets import load
-from fmbseg.datasets.base import Dataset
+from fmbseg.datasets import Dataset, DatasetError, load
+from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.evaluate.pictures import overlay, palette, save_png
+from fmbseg.evaluate.pictures import overlay, save_png
 from fmbseg.segmenter import Segmenter
 from fmbseg.segmenters.base import Segmentation
 from fmbseg.segmenters.maskclip import DenseClipSegmentation
 from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.steps import foundation, pseudo_masks
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha, run_unit, write_json
+from fmbseg.store import UnitKey, UnreadableImageError, file_sha, run_unit, write_json
+from fmbseg.types import Stage
 from fmbseg.vocabulary import read_classes
 
 FOUNDATION = "foundation"
 
 
 def units(workspace: Workspace) -> list[str]:
-    """The methods to score, `foundation` (CLIP's presence, SAM's masks) first; empty without labels."""
+    """What to score: `foundation` (CLIP's presence, SAM's masks), methods; none without labels."""
     if workspace.data_set == "folder" and workspace.params.data.labels is None:
         return []
     return [FOUNDATION, *workspace.params.evaluate.methods]
 
 
 def data_set(workspace: Workspace) -> tuple[str, str, Dataset]:
-    """Name, split and samples of what is scored: the miniature's test split, or the labelled folder."""
+    """Name, split and samples of what is scored: a split of the miniature, or the folder."""
+    class_names = read_classes(workspace.classes_path()).names
     if workspace.data_set == "miniature":
         split = workspace.params.evaluate.split
-        return "miniature", split, load("folder", workspace.download / split, split)
+        root = workspace.download / split
+        return "miniature", split, load("folder", root, split, class_names=class_names)
     data = workspace.params.data
     samples = load(
-        "folder", Path(data.images), "all", labels=Path(str(data.labels)),
-        classes=workspace.classes_path(), ignore_label=data.ignore_label, labelled_only=True,
+        "folder", data.images, "all", class_names=class_names, labels=data.labels,
+        ignore_label=data.ignore_label,
     )  # fmt: skip
     return "folder", "all", samples
 
@@ -64,7 +67,7 @@ def folder(workspace: Workspace, method: str) -> Path:
     return workspace.evaluate / f"{method}-{workspace.data_set}"
 
 
-def key(workspace: Workspace, method: str) -> str:
+def key(workspace: Workspace, method: str) -> UnitKey:
     """Content key of one method on the workspace's data set."""
     _, split, _ = data_set(workspace)
     inputs = {"classes": file_sha(workspace.classes_path())}
@@ -110,10 +113,12 @@ def build(workspace: Workspace, method: str) -> Segmentation:
     if method == "fmbseg":
         return Segmenter.load(workspace.train, workspace.params.device, models=models).segmentation
     if method in ("maskclip", "sclip", "naclip"):
-        return DenseClipSegmentation(models.clip.with_projection(method), name=method)
-    stages = {"stage11": ("1.1",), "stage12": ("1.2",), "stage1": ("1.1", "1.2")}[method]
+        return DenseClipSegmentation(workspace.models(method).clip, name=method)
+    chosen: dict[str, tuple[Stage, ...]] = {
+        "stage11": ("1.1",), "stage12": ("1.2",), "stage1": ("1.1", "1.2")
+    }  # fmt: skip
     return Stage1Segmentation(
-        models.clip, models.sam, pseudo_masks.options(workspace), stages=stages, name=method
+        models.clip, models.sam, pseudo_masks.options(workspace), stages=chosen[method], name=method
     )
 
 
@@ -127,16 +132,19 @@ def _score(workspace: Workspace, method: str, segmentation: Segmentation, out: P
     for index in tqdm(range(len(samples)), desc=f"evaluate: {method} on {name} {split}"):
         try:
             sample = samples[index]
-        except ValueError as error:
+        except (UnreadableImageError, DatasetError) as error:
             bad.append({"image": samples.names[index], "reason": str(error)})
+            continue
+        if sample.target is None:
             continue
         began = time.perf_counter()
         found = segmentation.segment(sample.image, class_names)
         seconds += time.perf_counter() - began
-        assert sample.target is not None
         confusion.update(found.labels, sample.target)
         if scored < shown:
-            pair = [overlay(sample.image, labels, colours) for labels in (found.labels, sample.target)]
+            pair = [
+                overlay(sample.image, labels, colours) for labels in (found.labels, sample.target)
+            ]
             stem = f"{index:04d}"
             save_png(out / "examples" / f"{stem}.png", np.hstack([sample.image, *pair]))
         scored += 1

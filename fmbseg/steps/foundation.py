@@ -7,11 +7,11 @@ from jaxtyping import Bool, UInt8
 from scipy import ndimage
 from tqdm import tqdm
 
-from fmbseg.datasets.base import Dataset
+from fmbseg.datasets import Dataset, DatasetError
 from fmbseg.models.build import FoundationModels
 from fmbseg.pseudo.presence import present_classes
 from fmbseg.pseudo.stage1 import Stage1Options
-from fmbseg.store import write_json
+from fmbseg.store import UnreadableImageError, write_json
 from fmbseg.types import IGNORE
 
 MIN_PRESENT_FRACTION = 0.005
@@ -34,12 +34,15 @@ def score(
     for index in tqdm(range(len(samples)), desc="evaluate: presence and SAM's masks"):
         try:
             sample = samples[index]
-        except ValueError:
+        except (UnreadableImageError, DatasetError):
             continue
-        assert sample.target is not None
+        if sample.target is None:
+            continue
         target = sample.target
         found = set(
-            present_classes(models.clip.encode_dense(sample.image).cls, texts, options.presence_votes)
+            present_classes(
+                models.clip.encode_dense(sample.image).cls, texts, options.presence_votes
+            )
         )
         values, counts = np.unique(target[target != IGNORE], return_counts=True)
         true = {int(v) for v, n in zip(values, counts, strict=True)
@@ -81,12 +84,12 @@ def score(
     )
 
 
-def _region(target: UInt8[np.ndarray, "height width"], y: int, x: int) -> Bool[np.ndarray, "height width"]:
+def _region(
+    target: UInt8[np.ndarray, "height width"], y: int, x: int
+) -> Bool[np.ndarray, "height width"]:
     components, _ = ndimage.label(target == target[y, x], structure=np.ones((3, 3), int))
     return np.asarray(components == components[y, x])
 
 
-def _iou(
-    mask: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]
-) -> float:
+def _iou(mask: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]) -> float:
     return float((mask & truth).sum() / max((mask | truth).sum(), 1))

@@ -3,12 +3,11 @@
 import shutil
 from pathlib import Path
 
-from fmbseg.images import read_image
 from fmbseg.pseudo.automatic import AutomaticOptions
 from fmbseg.pseudo.shard import compute_shard
 from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha, read_json, run_unit
+from fmbseg.store import UnitKey, file_sha, read_image, read_json, run_unit
 from fmbseg.vocabulary import encode, read_classes
 
 
@@ -51,7 +50,7 @@ def options(workspace: Workspace) -> Stage1Options:
     )
 
 
-def key(workspace: Workspace, shard: str) -> str:
+def key(workspace: Workspace, shard: str) -> UnitKey:
     """Content key of one shard."""
     images = workspace.listing()["images"]
     inputs = {name: images[name] for name in shards(workspace)[shard]}
@@ -84,9 +83,7 @@ def run(workspace: Workspace, shard: str) -> bool:
             scratch,
         )
 
-    computed = run_unit(workspace.pseudo_masks / shard, shard_key, compute)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return computed
+    return run_unit(workspace.pseudo_masks / shard, shard_key, compute, keep=scratch)
 
 
 def finish(workspace: Workspace) -> None:

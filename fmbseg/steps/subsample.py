@@ -5,10 +5,10 @@ from pathlib import Path
 from fmbseg.pseudo.subsample import subsample
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha, read_coco, run_unit, write_coco, write_json
+from fmbseg.store import UnitKey, file_sha, read_coco, run_unit, write_coco, write_json
 
 
-def key(workspace: Workspace) -> str:
+def key(workspace: Workspace) -> UnitKey:
     """Content key over all shards."""
     files = {
         f"{shard}/{name}": file_sha(workspace.pseudo_masks / shard / name)

@@ -1,6 +1,5 @@
 """Step `train`: stage 2 of the paper, the alignment module on frozen vision features."""
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -8,11 +7,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmbseg.align.trainer import AlignmentSettings, train_alignment
-from fmbseg.images import read_image
+from fmbseg.models.device import resolve_device
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha, read_coco, run_unit, write_json
+from fmbseg.store import UnitKey, file_sha, read_coco, read_image, run_unit, write_json
 from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import encode, read_classes
 
@@ -21,7 +20,7 @@ class NothingToTrainOnError(ValueError):
     """No image has a kept pseudo mask."""
 
 
-def key(workspace: Workspace) -> str:
+def key(workspace: Workspace) -> UnitKey:
     """Content key of the trained module."""
     bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
     images = workspace.listing()["images"]
@@ -68,7 +67,8 @@ def run(workspace: Workspace) -> bool:
             seed=workspace.params.seed, save_every_epochs=p.save_every_epochs,
         )  # fmt: skip
         texts = encode(models.clip, vocabulary)
-        train_alignment(features, labels, texts, settings, out, scratch)
+        device = str(resolve_device(workspace.params.device))
+        train_alignment(features, labels, texts, settings, out, scratch, device=device)
         section = workspace.params.models.model_dump()
         write_json(
             out / "segmenter.json",
@@ -76,9 +76,7 @@ def run(workspace: Workspace) -> bool:
              "trained_classes": list(vocabulary.names)},
         )  # fmt: skip
 
-    computed = run_unit(workspace.train, train_key, compute)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return computed
+    return run_unit(workspace.train, train_key, compute, keep=scratch)
 
 
 class _Features:

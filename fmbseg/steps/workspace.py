@@ -5,19 +5,27 @@ A workspace is a folder with params.yaml, data/, models/ and reports/. The repos
 """
 
 import functools
-import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fmbseg.models.build import FoundationModels, build_models, weights_fingerprint
-from fmbseg.params import Params, load_params
-from fmbseg.store import code_sha, read_json, unit_key
+from fmbseg.models.build import FoundationModels, build_models
+from fmbseg.models.status import weights_fingerprint
+from fmbseg.params import ModelsParams, Params, load_params
+from fmbseg.store import UnitKey, file_sha, read_json
 
 _LIBRARY = Path(__file__).parents[1]
-_PACKAGES = ("torch", "numpy", "pillow", "open-clip-torch", "segment-anything", "timm", "pycocotools")
-_SHARED_CODE = ("types.py", "params.py", "store.py", "images.py", "manifest.py", "steps/workspace.py")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "open-clip-torch",
+    "segment-anything",
+    "timm",
+    "pycocotools",
+)
+_SHARED_CODE = ("types.py", "params.py", "store", "steps/workspace.py")
 CODE: dict[str, tuple[str, ...]] = {
     "download": ("steps/download.py", "miniature/world.py", "miniature/things.py"),
     "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py", "datasets"),
@@ -81,9 +89,9 @@ class Workspace:
         """Holds index.html."""
         return self.root / "reports" / "report"
 
-    def scratch(self, unit: str, key: str) -> Path:
+    def scratch(self, unit: str, key: UnitKey) -> Path:
         """A folder for what a cut step resumes from; it belongs to one key of one unit."""
-        return self.root / ".scratch" / unit / key[:16]
+        return self.root / ".scratch" / unit / key.digest[:16]
 
     def listing(self) -> dict[str, Any]:
         """What the download step recorded of the images (`listing.json`)."""
@@ -99,7 +107,7 @@ class Workspace:
         path = self.params.data.classes
         return self.download / "classes.txt" if path == "miniature" else Path(path)
 
-    def key(self, step: str, inputs: dict[str, str], params: dict[str, Any]) -> str:
+    def key(self, step: str, inputs: dict[str, str], params: dict[str, Any]) -> UnitKey:
         """The content key of one unit of a step.
 
         Args:
@@ -108,40 +116,60 @@ class Workspace:
             params: the parameters it uses.
 
         Returns:
-            A hex digest; equal keys mean equal outputs.
+            The key; equal keys mean equal outputs.
         """
-        code = {name: code_sha(_LIBRARY / name) for name in (*_SHARED_CODE, *CODE[step])}
         packages = {name: version(name) for name in _PACKAGES}
-        return unit_key(inputs=inputs, params=params, code=code, packages=packages)
+        return UnitKey(inputs=inputs, params=params, code=code_shas(step), packages=packages)
 
     def models_params(self) -> dict[str, Any]:
         """The models' part of a key: names, settings and hashes of the weights."""
         models = self.params.models
-        overrides = models.model_dump(include={"clip", "sam", "vision"})
-        fingerprint = weights_fingerprint(models.profile, overrides)
+        fingerprint = weights_fingerprint(models.profile, overrides_of(models))
         return {**models.model_dump(), "weights": fingerprint, "device": self.params.device}
 
-    def models(self) -> FoundationModels:
-        """The three foundation models, built once per process and set of parameters."""
+    def models(self, projection: str | None = None) -> FoundationModels:
+        """The three foundation models, built once per process and set of parameters.
+
+        Args:
+            projection: another one of CLIP than `models.projection`.
+        """
         p = self.params
+        section = (
+            p.models
+            if projection is None
+            else p.models.model_copy(update={"projection": projection})
+        )
         return _build(
-            p.models.model_dump_json(), p.pseudo_masks.clip_short_side_px,
+            section.model_dump_json(), p.pseudo_masks.clip_short_side_px,
             p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops,
             p.train.input_short_side_px, p.device,
         )  # fmt: skip
+
+
+def code_shas(step: str) -> dict[str, str]:
+    """Hash of every code file that a step uses; a folder stands for all files of its own."""
+    found: dict[str, str] = {}
+    for name in (*_SHARED_CODE, *CODE[step]):
+        path = _LIBRARY / name
+        files = sorted(p for p in path.rglob("*") if p.suffix in (".py", ".j2", ".json"))
+        for file in files if path.is_dir() else [path]:
+            found[str(file.relative_to(_LIBRARY))] = file_sha(file)
+    return found
+
+
+def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
+    """The models' keys that replace the profile's."""
+    return models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
 
 
 @functools.lru_cache(maxsize=4)
 def _build(
     models_json: str, clip_px: int, stride: float, crops: int, vision_px: int, device: str
 ) -> FoundationModels:
-    from fmbseg.params import ModelsParams
-
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     models = ModelsParams.model_validate_json(models_json)
     return build_models(
         models.profile,
-        models.model_dump(include={"clip", "sam", "vision"}),
+        overrides_of(models),
         projection=models.projection,
         template=models.template,
         clip_short_side_px=clip_px,

@@ -11,6 +11,7 @@ from fmbseg.store.coco import (
     write_coco,
 )
 from fmbseg.store.files import (
+    MANIFEST,
     StoreError,
     file_sha,
     folder_digest,
@@ -29,7 +30,7 @@ from fmbseg.store.images import (
     list_images,
     read_image,
 )
-from fmbseg.store.manifest import MANIFEST, UnitKey, run_unit, unit_is_valid, unit_problem
+from fmbseg.store.manifest import UnitKey, run_unit, unit_is_valid, unit_problem
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -169,9 +169,7 @@ def read_coco(path: str | Path) -> CocoMasks:
     content = read_json(path)
     try:
         images = {image["id"]: image for image in content["images"]}
-        sizes = {
-            image["file_name"]: (image["height"], image["width"]) for image in images.values()
-        }
+        sizes = {image["file_name"]: (image["height"], image["width"]) for image in images.values()}
         class_names = tuple(category["name"] for category in content["categories"])
         masks = [
             PseudoMask(

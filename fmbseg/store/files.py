@@ -1,4 +1,4 @@
-"""Whole files, written to a temporary name and renamed: a reader sees the old one or the new one."""
+"""Whole files, written to a temporary name and renamed: a reader sees the old or the new one."""
 
 import hashlib
 import json

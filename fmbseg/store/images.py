@@ -121,7 +121,7 @@ def _refuse_outside(path: Path, root: Path) -> None:
 
 def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
     try:
-        turn = _TURNS.get(picture.getexif().get(_ORIENTATION_TAG))
+        turn = _TURNS.get(int(picture.getexif().get(_ORIENTATION_TAG, 1)))
     except Exception:  # a damaged EXIF block does not make the pixels bad
         return picture
     return picture if turn is None else picture.transpose(turn)

@@ -142,7 +142,7 @@ def run_unit(
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold `<folder>.lock`; the kernel frees it when the process dies. The file is never removed."""
+    """Hold `<folder>.lock`; the kernel frees it when the process dies. The file stays."""
     with (folder.parent / f"{folder.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -181,6 +181,8 @@ def _first_change(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     for part in _PARTS:
         before, after = found.get(part, {}), wanted[part]
         for name in sorted(before.keys() | after.keys()):
-            if sha_of([name in before, before.get(name)]) != sha_of([name in after, after.get(name)]):
+            if sha_of([name in before, before.get(name)]) != sha_of(
+                [name in after, after.get(name)]
+            ):
                 return f"{part}.{name}"
     return "key"

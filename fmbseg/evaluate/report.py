@@ -1,0 +1,158 @@
+"""The static report: one HTML file that holds its own pictures and asks the network for nothing."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image as PilImage
+
+from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
+from fmbseg.evaluate.colours import palette
+from fmbseg.evaluate.content import (
+    GalleryRow as GalleryRow,
+    HistoryPoint as HistoryPoint,
+    MaskCount as MaskCount,
+    MethodResult as MethodResult,
+    PresenceScore as PresenceScore,
+    Quarantined as Quarantined,
+    ReportContent as ReportContent,
+    RunFacts as RunFacts,
+    SamScore as SamScore,
+)
+from fmbseg.store import write_bytes
+from fmbseg.types import Image
+
+MAX_PICTURES_BYTES = 4_000_000
+_SIDES_PX = (480, 360, 256, 192, 128, 96)
+_COLUMNS = {
+    "image": "image",
+    "stage_11": "masks 1.1",
+    "stage_12": "masks 1.2",
+    "kept": "masks kept",
+    "prediction": "prediction",
+    "truth": "truth",
+}
+
+
+def build_report(out_html: Path, content: ReportContent) -> None:
+    """Write the report; the file is there whole or not at all, and below 5 MB.
+
+    Args:
+        out_html: where to; its folder must exist or be creatable.
+        content: what to show. The same content gives the same bytes.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(fraction=_fraction, figure=_figure, duration=_duration)
+    steps, epochs = [p.step for p in content.history], [p.epoch for p in content.history]
+    columns = {
+        attribute: label
+        for attribute, label in _COLUMNS.items()
+        if any(getattr(row, attribute) is not None for row in content.gallery)
+    }
+    gallery = _embed_gallery(content.gallery, list(columns))
+    page = environment.get_template("report.html.j2").render(
+        content=content,
+        facts=content.facts,
+        score_columns=_score_columns(content.results),
+        methods=list(dict.fromkeys(result.method for result in content.results)),
+        iou_charts=_iou_charts(content.results),
+        mask_chart=count_chart(
+            "Masks per class",
+            ("stage 1.1", "stage 1.2", "kept"),
+            {c.class_name: (c.stage_11, c.stage_12, c.kept) for c in content.mask_counts},
+        ),
+        mask_totals=[
+            sum(getattr(count, name) for count in content.mask_counts)
+            for name in ("stage_11", "stage_12", "kept")
+        ],
+        loss=line_plot(steps, epochs, [p.loss for p in content.history]),
+        learning_rate=line_plot(steps, epochs, [p.learning_rate for p in content.history]),
+        gallery=gallery,
+        gallery_columns=columns,
+        legend=list(zip(content.class_names, palette(len(content.class_names)), strict=True)),
+    )
+    out_html.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out_html, page.encode())
+
+
+def _score_columns(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
+    """One column per data set, split and protocol; figures of unlike protocols never share one."""
+    groups: dict[tuple[str, str, str], list[MethodResult]] = {}
+    for result in results:
+        key = (result.data_set, result.split, result.protocol_hash)
+        groups.setdefault(key, []).append(result)
+    columns = []
+    for (data_set, split, protocol_hash), group in groups.items():
+        scores = {result.method: result.miou for result in group}
+        best = max((v for v in scores.values() if math.isfinite(v)), default=None)
+        columns.append({
+            "name": f"{data_set} {split}", "hash": protocol_hash, "protocol": group[0].protocol,
+            "scores": scores, "best": best, "winner": [m for m, v in scores.items() if v == best],
+        })  # fmt: skip
+    return columns
+
+
+def _iou_charts(results: Sequence[MethodResult]) -> list[BarChart]:
+    groups: dict[tuple[str, str, str], dict[str, Mapping[str, float | None]]] = {}
+    for result in results:
+        key = (result.data_set, result.split, result.protocol_hash)
+        groups.setdefault(key, {})[result.method] = result.iou
+    return [iou_chart(f"{key[0]} {key[1]}", group) for key, group in groups.items()]
+
+
+def _embed_gallery(rows: Sequence[GalleryRow], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows with data URIs, at the largest size that keeps within the budget; the rest is dropped."""
+    embedded: list[dict[str, Any]] = []
+    for side_px in _SIDES_PX:
+        embedded, total = [], 0
+        for row in rows:
+            cells = [_data_uri(getattr(row, column), side_px) for column in columns]
+            total += sum(len(cell) for cell in cells if cell)
+            if total > MAX_PICTURES_BYTES:
+                break
+            embedded.append({"name": row.name, "cells": cells})
+        if len(embedded) == len(rows):
+            break
+    return embedded
+
+
+def _data_uri(image: Image | None, side_px: int) -> str | None:
+    if image is None:
+        return None
+    picture = PilImage.fromarray(image)
+    picture.thumbnail((side_px, side_px), PilImage.Resampling.BOX)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _fraction(value: float | None) -> str:
+    """0.xxx, or a dash where there is no figure."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _figure(value: object) -> str:
+    """A number as a reader wants it."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    """0.42 s, 12 s, 3 min 5 s, 2 h 7 min."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"

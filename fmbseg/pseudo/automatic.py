@@ -1,0 +1,115 @@
+"""Stage 1.2, step 1: SAM's masks from a grid of points over the whole image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchvision.ops
+from jaxtyping import Float
+
+from fmbseg.models.protocols import SamEmbedding, SamModel
+from fmbseg.pseudo.rasterise import rasterise
+from fmbseg.types import Image, SamMask
+
+
+@dataclass(frozen=True)
+class AutomaticOptions:
+    """How masks are proposed and filtered; defaults stand in params.yaml (`pseudo_masks`).
+
+    Attributes:
+        points_per_side: the grid has this many points along either side.
+        min_predicted_iou: a mask needs a predicted IoU above it, 0 to 1.
+        min_stability: a mask needs at least this stability, 0 to 1.
+        stability_offset: in logits, see `rasterise`.
+        nms_iou: of two masks whose boxes overlap by more, the one of lower predicted IoU goes.
+        min_area_fraction: of the image; a smaller mask goes.
+        max_area_fraction: of the image; a larger mask goes.
+        batch_points: points through SAM's decoder at once; no effect on the result.
+    """
+
+    points_per_side: int
+    min_predicted_iou: float
+    min_stability: float
+    stability_offset: float
+    nms_iou: float
+    min_area_fraction: float
+    max_area_fraction: float
+    batch_points: int = 64
+
+
+def point_grid(per_side: int, image_hw: tuple[int, int]) -> Float[np.ndarray, "point 2"]:
+    """Centres of `per_side` x `per_side` equal cells of the image, row by row; x, y in px."""
+    height, width = image_hw
+    steps = (np.arange(per_side) + 0.5) / per_side
+    return np.stack([np.tile(steps * width, per_side), np.repeat(steps * height, per_side)], axis=1)
+
+
+def automatic_masks(
+    sam: SamModel,
+    image: Image,
+    options: AutomaticOptions,
+    embedding: SamEmbedding | None = None,
+) -> list[SamMask]:
+    """Propose masks of everything in the image.
+
+    The same filters as segment-anything's `SamAutomaticMaskGenerator` with one crop, in an order
+    that costs less and gives the same masks: predicted IoU is looked at before the masks are
+    upscaled. Stability, area and box are measured at the image's size. Ours beyond it: the
+    bounds on the area, applied before duplicates are dropped, so a whole-image mask cannot push
+    out a large stuff region.
+
+    Args:
+        sam: the model.
+        image: RGB; only encoded when no embedding is given.
+        options: grid and filters.
+        embedding: SAM's encoding of the image, to share it with stage 1.1.
+
+    Returns:
+        Masks, highest predicted IoU first.
+
+    Paper: section 3.1; the order of filters is from segment-anything 1.0.
+    """
+    if embedding is None:
+        embedding = sam.embed(image)
+    height, width = embedding.image_hw
+    grid = point_grid(options.points_per_side, embedding.image_hw)
+    masks: list[SamMask] = []
+    for start in range(0, len(grid), options.batch_points):
+        points = grid[start : start + options.batch_points]
+        prediction = sam.predict_points(embedding, points[:, None, :])
+        good = prediction.predicted_iou > options.min_predicted_iou
+        prompts = good.nonzero()[:, 0].tolist()
+        found = rasterise(
+            sam,
+            embedding,
+            prediction.logits[good],
+            prediction.predicted_iou[good],
+            [((float(points[row, 0]), float(points[row, 1])),) for row in prompts],
+            stability_offset=options.stability_offset,
+            min_stability=options.min_stability,
+            min_area_px=options.min_area_fraction * height * width,
+            max_area_px=options.max_area_fraction * height * width,
+        )
+        masks.extend(mask for _, mask in found)
+    return drop_duplicates(masks, options.nms_iou)
+
+
+def drop_duplicates(masks: list[SamMask], nms_iou: float) -> list[SamMask]:
+    """Non-maximum suppression by box, as segment-anything does it.
+
+    Boxes run from the first to the last pixel's coordinate (not one beyond), which is what
+    segment-anything compares; ties keep their order.
+
+    Args:
+        masks: any order.
+        nms_iou: boxes that overlap by more than this are duplicates.
+
+    Returns:
+        The masks that are left, highest predicted IoU first.
+    """
+    if not masks:
+        return []
+    xywh = torch.tensor([mask.box_xywh_px for mask in masks])
+    boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:] - 1], dim=1)
+    scores = torch.tensor([mask.predicted_iou for mask in masks])
+    return [masks[index] for index in torchvision.ops.nms(boxes, scores, nms_iou).tolist()]

@@ -1,0 +1,48 @@
+"""Stage 1.1, step 2: which classes are in an image at all."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def count_votes(
+    cls: Float[Tensor, "crop dim"], texts: Float[Tensor, "category dim"]
+) -> Int[Tensor, " category"]:
+    """Let every crop vote for the class whose text is nearest to its class token.
+
+    Args:
+        cls: unit-length class tokens.
+        texts: unit-length text features.
+
+    Returns:
+        Votes per class; they add up to the number of crops. A tie goes to the lower index.
+
+    Paper: section 3.1.
+    """
+    nearest = (cls.float() @ texts.float().T).argmax(dim=1)
+    return torch.bincount(nearest, minlength=len(texts))
+
+
+def present_classes(
+    cls: Float[Tensor, "crop dim"], texts: Float[Tensor, "category dim"], min_votes: int
+) -> list[int]:
+    """Classes with more than `min_votes` votes.
+
+    Args:
+        cls: unit-length class tokens, at least one.
+        texts: unit-length text features.
+        min_votes: a class needs more votes than this.
+
+    Returns:
+        Class indices, ascending, never none: when no class has enough votes (an image of a
+        single crop can give one vote only), the class with the most votes, lowest index first.
+
+    Paper: section 3.1 (more than 1 vote); the fallback is ours.
+    """
+    return qualifying(count_votes(cls, texts), min_votes)
+
+
+def qualifying(votes: Int[Tensor, " category"], min_votes: int) -> list[int]:
+    """Classes with more than `min_votes` votes, or the one with the most; see above."""
+    present = [int(index) for index in (votes > min_votes).nonzero()[:, 0]]
+    return present or [int(votes.argmax())]

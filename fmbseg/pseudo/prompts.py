@@ -1,0 +1,122 @@
+"""Stage 1.1, step 3: the patches most similar to a class become SAM's prompts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fmbseg.models.protocols import DenseClip, SamEmbedding, SamModel
+from fmbseg.pseudo.rasterise import rasterise
+from fmbseg.types import PseudoMask
+
+_PROMPTS_AT_ONCE = 32
+
+
+def top_patches(
+    patches: Float[Tensor, "rows cols dim"], text: Float[Tensor, " dim"], count: int
+) -> list[int]:
+    """Row-major indices of the `count` patches most similar to a text, best first.
+
+    All patches when there are fewer; the earlier patch wins a tie.
+    """
+    similarity = (patches.flatten(0, 1).float() @ text.float()).cpu()
+    best = similarity.sort(descending=True, stable=True).indices[:count]
+    return [int(index) for index in best]
+
+
+def top_points(
+    patches: Float[Tensor, "rows cols dim"],
+    text: Float[Tensor, " dim"],
+    count: int,
+    image_hw: tuple[int, int],
+) -> Float[np.ndarray, "point 2"]:
+    """Centres of the `count` patches most similar to a text.
+
+    Args:
+        patches: dense map of the whole image.
+        text: text feature of one class.
+        count: how many; all patches when there are fewer.
+        image_hw: size of the image, px.
+
+    Returns:
+        x, y in px of the image, best first; the earlier patch wins a tie.
+
+    Paper: section 3.1 (5 points).
+    """
+    rows, cols = patches.shape[:2]
+    indices = np.array(top_patches(patches, text, count))
+    x = (indices % cols + 0.5) * (image_hw[1] / cols)
+    y = (indices // cols + 0.5) * (image_hw[0] / rows)
+    return np.stack([x, y], axis=1)
+
+
+def prompted_masks(
+    sam: SamModel,
+    embedding: SamEmbedding,
+    dense: DenseClip,
+    texts: Float[Tensor, "category dim"],
+    present: Sequence[int],
+    *,
+    class_names: Sequence[str],
+    image_name: str,
+    count: int,
+    stability_offset: float,
+) -> list[PseudoMask]:
+    """Ask SAM for one mask of every present class.
+
+    A class's points are one joint prompt; of the masks SAM answers, the one with the highest
+    predicted quality is kept. No other filter applies; an empty mask is left out.
+
+    Args:
+        sam: the model.
+        embedding: SAM's encoding of the image.
+        dense: CLIP's encoding of the image.
+        texts: unit-length text features of all classes.
+        present: class indices to ask for.
+        class_names: of all classes.
+        image_name: goes into the masks.
+        count: points a class.
+        stability_offset: in logits; stability is recorded only.
+
+    Returns:
+        At most one mask a present class, in the order of `present`. Its CLIP similarity is the
+        cosine of the prompt patches' mean feature and the text.
+
+    Paper: section 3.1.
+    """
+    found: list[PseudoMask] = []
+    flat = dense.patches.flatten(0, 1).float()
+    for start in range(0, len(present), _PROMPTS_AT_ONCE):
+        classes = present[start : start + _PROMPTS_AT_ONCE]
+        points = np.stack(
+            [top_points(dense.patches, texts[c], count, embedding.image_hw) for c in classes]
+        )
+        prediction = sam.predict_points(embedding, points)
+        every = torch.arange(len(classes), device=prediction.predicted_iou.device)
+        best = prediction.predicted_iou.argmax(dim=1)
+        masks = rasterise(
+            sam,
+            embedding,
+            prediction.logits[every, best],
+            prediction.predicted_iou[every, best],
+            [tuple((float(x), float(y)) for x, y in prompt) for prompt in points],
+            stability_offset=stability_offset,
+        )
+        for row, mask in masks:
+            class_index = classes[row]
+            text = texts[class_index].float()
+            prompt_mean = flat[top_patches(dense.patches, text, count)].mean(dim=0)
+            similarity = torch.nn.functional.cosine_similarity(prompt_mean, text, dim=0)
+            found.append(
+                PseudoMask(
+                    image=image_name,
+                    class_index=class_index,
+                    class_name=class_names[class_index],
+                    stage="1.1",
+                    clip_similarity=round(float(similarity), 6),
+                    mask=mask,
+                )
+            )
+    return found

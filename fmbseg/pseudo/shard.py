@@ -1,0 +1,162 @@
+"""Stage 1 of a shard of images: resumable image by image, bad images set aside with a reason."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.pseudo.stage1 import ImagePseudoMasks, Stage1Options, pseudo_masks_of_image
+from fmbseg.store import (
+    StoreError,
+    UnreadableImageError,
+    read_json,
+    sam_mask_from_json,
+    sam_mask_to_json,
+    sha_of,
+    write_coco,
+    write_json,
+)
+from fmbseg.types import Image, PseudoMask, Stage
+
+MIN_SIDE_PX = 8
+"""An image with a shorter side is set aside: it has nothing to cut into patches."""
+
+
+def compute_shard(
+    names: Sequence[str],
+    read: Callable[[str], Image],
+    clip: ClipModel,
+    sam: SamModel,
+    texts: Float[Tensor, "category dim"],
+    class_names: Sequence[str],
+    options: Stage1Options,
+    out_folder: Path,
+    scratch: Path,
+    progress: bool = True,
+    *,
+    key: str = "",
+) -> None:
+    """Compute and write the pseudo masks of some images.
+
+    Every finished image is written to `scratch` at once, under a hash of its name, its pixels,
+    the options, the class names, the text features and `key`; what is there already is not
+    computed again. One image's arrays are in memory at a time, besides all run lengths.
+
+    Written to `out_folder`, the same bytes for the same images in any order, cut or not:
+    `stage11.json` and `stage12.json` (COCO), `presence.json` ({image: {"present": class names,
+    "votes": {class name: votes > 0}}}) and `quarantine.json` ([{"image", "reason"}]).
+
+    Args:
+        names: of the images, each once.
+        read: gives an image by name, or raises `UnreadableImageError`.
+        clip: knows what.
+        sam: knows where.
+        texts: unit-length text features, one a class.
+        class_names: one a class.
+        options: thresholds and counts.
+        out_folder: for the four files.
+        scratch: for finished images; outlives a killed run, safe to share between processes.
+        progress: show a bar on standard error.
+        key: whatever else the masks depend on (the models); the unit's digest serves.
+
+    Raises:
+        ValueError: a name is given twice.
+    """
+    if len(set(names)) != len(names):
+        raise ValueError("an image name is given twice; wanted each once")
+    settings = sha_of([dataclasses.asdict(options), list(class_names), _sha_of_array(texts), key])
+    quarantine: list[dict[str, str]] = []
+    records: dict[str, dict[str, Any]] = {}
+    for name in tqdm(sorted(names), desc=out_folder.name, unit="image", disable=not progress):
+        try:
+            image = read(name)
+        except UnreadableImageError as error:
+            quarantine.append({"image": name, "reason": error.reason})
+            continue
+        height, width = image.shape[:2]
+        if min(height, width) < MIN_SIDE_PX:
+            reason = f"{width}x{height} px is smaller than {MIN_SIDE_PX} px"
+            quarantine.append({"image": name, "reason": reason})
+            continue
+        path = scratch / f"{sha_of([name, _sha_of_array(image), settings])}.json"
+        record = _finished(path)
+        if record is None:
+            found = pseudo_masks_of_image(image, name, clip, sam, texts, class_names, options)
+            record = _to_record(found, (height, width))
+            write_json(path, record, compact=True)
+        records[name] = record
+    sizes = {name: (record["size"][0], record["size"][1]) for name, record in records.items()}
+    stages: tuple[tuple[Stage, str], ...] = (("1.1", "stage11.json"), ("1.2", "stage12.json"))
+    for stage, file in stages:
+        masks = list(_masks(records, stage, class_names))
+        write_coco(out_folder / file, masks, sizes, class_names)
+    write_json(out_folder / "presence.json", _presence(records, class_names))
+    write_json(out_folder / "quarantine.json", quarantine)
+
+
+def _sha_of_array(values: Tensor | Image) -> str:
+    array = np.ascontiguousarray(values.cpu() if isinstance(values, Tensor) else values)
+    header = f"{array.dtype} {array.shape} ".encode()
+    return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+
+def _finished(path: Path) -> dict[str, Any] | None:
+    """A finished image's record; None when there is none or the file is damaged."""
+    try:
+        record: dict[str, Any] = read_json(path)
+        complete = {"size", "present", "votes", "1.1", "1.2"} <= record.keys()
+    except (StoreError, AttributeError):
+        return None
+    return record if complete else None
+
+
+def _to_record(found: ImagePseudoMasks, image_hw: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "size": list(image_hw),
+        "present": found.present,
+        "votes": {str(index): n for index, n in enumerate(found.votes) if n},
+        "1.1": [_mask_record(mask) for mask in found.masks_11],
+        "1.2": [_mask_record(mask) for mask in found.masks_12],
+    }
+
+
+def _mask_record(mask: PseudoMask) -> dict[str, Any]:
+    return {
+        "class_index": mask.class_index,
+        "clip_similarity": mask.clip_similarity,
+        **sam_mask_to_json(mask.mask),
+    }
+
+
+def _masks(
+    records: dict[str, dict[str, Any]], stage: Stage, class_names: Sequence[str]
+) -> Iterator[PseudoMask]:
+    for name, record in records.items():
+        for mask in record[stage]:
+            yield PseudoMask(
+                image=name,
+                class_index=mask["class_index"],
+                class_name=class_names[mask["class_index"]],
+                stage=stage,
+                clip_similarity=mask["clip_similarity"],
+                mask=sam_mask_from_json(mask),
+            )
+
+
+def _presence(
+    records: dict[str, dict[str, Any]], class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "present": [class_names[index] for index in record["present"]],
+            "votes": {class_names[int(index)]: n for index, n in record["votes"].items()},
+        }
+        for name, record in records.items()
+    }

@@ -1,0 +1,99 @@
+"""Stage 1 of one image: both kinds of pseudo masks from one CLIP and one SAM encoding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
+from fmbseg.pseudo.labelling import label_masks
+from fmbseg.pseudo.presence import count_votes, qualifying
+from fmbseg.pseudo.prompts import prompted_masks
+from fmbseg.types import Image, PseudoMask
+
+
+@dataclass(frozen=True)
+class Stage1Options:
+    """Defaults stand in params.yaml (`pseudo_masks`).
+
+    Attributes:
+        presence_votes: a class is present when more crops than this vote for it.
+        prompt_points: points a class in stage 1.1.
+        automatic: stage 1.2's mask generation.
+    """
+
+    presence_votes: int
+    prompt_points: int
+    automatic: AutomaticOptions
+
+
+@dataclass(frozen=True)
+class ImagePseudoMasks:
+    """Stage 1's answer for one image.
+
+    Attributes:
+        masks_11: prompted by CLIP, at most one a present class.
+        masks_12: automatic, labelled by CLIP among the present classes.
+        present: class indices, ascending, never none.
+        votes: crops' votes per class.
+    """
+
+    masks_11: list[PseudoMask]
+    masks_12: list[PseudoMask]
+    present: list[int]
+    votes: list[int]
+
+
+@torch.inference_mode()
+def pseudo_masks_of_image(
+    image: Image,
+    name: str,
+    clip: ClipModel,
+    sam: SamModel,
+    texts: Float[Tensor, "category dim"],
+    class_names: Sequence[str],
+    options: Stage1Options,
+) -> ImagePseudoMasks:
+    """Run stages 1.1 and 1.2 on one image; each encoder runs once.
+
+    Args:
+        image: RGB.
+        name: of the image; goes into the masks.
+        clip: knows what.
+        sam: knows where.
+        texts: unit-length text features, one a class.
+        class_names: one a class.
+        options: thresholds and counts.
+
+    Returns:
+        The masks of both stages, the present classes and the votes.
+
+    Raises:
+        ValueError: as many texts as class names were wanted.
+
+    Paper: section 3.1.
+    """
+    if len(texts) != len(class_names):
+        raise ValueError(f"found {len(texts)} text features for {len(class_names)} class names")
+    texts = texts.cpu().float()
+    dense = clip.encode_dense(image)
+    votes = count_votes(dense.cls, texts)
+    present = qualifying(votes, options.presence_votes)
+    embedding = sam.embed(image)
+    masks_11 = prompted_masks(
+        sam,
+        embedding,
+        dense,
+        texts,
+        present,
+        class_names=class_names,
+        image_name=name,
+        count=options.prompt_points,
+        stability_offset=options.automatic.stability_offset,
+    )
+    automatic = automatic_masks(sam, image, options.automatic, embedding)
+    masks_12 = label_masks(automatic, dense, texts, present, class_names, name)
+    return ImagePseudoMasks(masks_11, masks_12, present, votes.tolist())

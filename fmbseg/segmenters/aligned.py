@@ -1,0 +1,57 @@
+"""FMbSeg itself: frozen patch features, mapped into CLIP's text space by the trained head."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fmbseg.align.head import AlignmentHead
+from fmbseg.models.protocols import ClipModel, VisionModel
+from fmbseg.segmenters.base import TextFeatures, label_pixels
+from fmbseg.types import Image, LabelMap
+
+
+class AlignedSegmentation:
+    """Vision encoder, alignment head, CLIP's text encoder; SAM and CLIP's images take no part.
+
+    Attributes:
+        name: what its results are filed under.
+
+    Paper: section 3.3.
+    """
+
+    def __init__(
+        self, vision: VisionModel, head: AlignmentHead, clip: ClipModel, name: str = "fmbseg"
+    ) -> None:
+        """Compose the parts.
+
+        Raises:
+            ValueError: the head was trained for models of other widths.
+        """
+        if (head.vision_dim, head.text_dim) != (vision.dim, clip.dim):
+            raise ValueError(
+                f"alignment head: maps {head.vision_dim} to {head.text_dim}, the models have "
+                f"{vision.dim} (vision) and {clip.dim} (CLIP); use the models it was trained with"
+            )
+        self.name = name
+        self._vision, self._head = vision, head.eval()
+        self._texts = TextFeatures(clip)
+
+    @torch.inference_mode()
+    def segment(
+        self, image: Image, class_names: Sequence[str], *, similarities: bool = False
+    ) -> LabelMap:
+        """Nearest class name of every aligned patch, interpolated to pixels; see `Segmentation`."""
+        texts = self._texts(class_names)
+        aligned = self.align(self._vision.encode(image))
+        grid = torch.einsum("rcd,kd->krc", aligned, texts)
+        return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)
+
+    @torch.inference_mode()
+    def align(self, features: Float[Tensor, "rows cols dim"]) -> Float[Tensor, "rows cols text"]:
+        """Patch features of one image in the text space, unit length, on the CPU."""
+        device = next(self._head.parameters()).device
+        patches = features.float().flatten(0, 1)[None].to(device)
+        aligned: Tensor = self._head(patches)[0].cpu()
+        return aligned.unflatten(0, tuple(features.shape[:2]))

@@ -1,0 +1,33 @@
+"""CLIP alone: its dense patches against the class names, no training and no masks."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fmbseg.models.protocols import ClipModel
+from fmbseg.segmenters.base import TextFeatures, label_pixels
+from fmbseg.types import Image, LabelMap
+
+
+class DenseClipSegmentation:
+    """Dense CLIP; the CLIP's projection makes it MaskCLIP, SCLIP or NACLIP.
+
+    Attributes:
+        name: what its results are filed under; name it after the projection.
+
+    Paper: a baseline of section 4.
+    """
+
+    def __init__(self, clip: ClipModel, name: str = "maskclip") -> None:
+        """Take a CLIP built with the projection that `name` promises."""
+        self.name = name
+        self._clip, self._texts = clip, TextFeatures(clip)
+
+    @torch.inference_mode()
+    def segment(
+        self, image: Image, class_names: Sequence[str], *, similarities: bool = False
+    ) -> LabelMap:
+        """Nearest class name of every patch, interpolated to pixels; see `Segmentation`."""
+        texts = self._texts(class_names)
+        grid = torch.einsum("rcd,kd->krc", self._clip.encode_dense(image).patches, texts)
+        return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)

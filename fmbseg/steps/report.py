@@ -1,0 +1,234 @@
+"""Step `report`: every metric file and some pictures on one static page."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from fmbseg.datasets import Dataset, load
+from fmbseg.evaluate.colours import palette
+from fmbseg.evaluate.content import (
+    GalleryRow,
+    HistoryPoint,
+    MaskCount,
+    MethodResult,
+    PresenceScore,
+    Quarantined,
+    ReportContent,
+    RunFacts,
+    SamScore,
+)
+from fmbseg.evaluate.pictures import masks_picture, overlay
+from fmbseg.evaluate.report import build_report
+from fmbseg.segmenter import Segmenter
+from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import UnitKey, file_sha, read_coco, read_image, read_json, run_unit
+from fmbseg.types import PseudoMask
+from fmbseg.vocabulary import read_classes
+
+CARD = Path(__file__).parents[1] / "miniature" / "MODEL_CARD.md"
+
+
+def key(workspace: Workspace) -> UnitKey:
+    """Content key of the page."""
+    folders = [
+        workspace.subsample,
+        workspace.train,
+        *(workspace.pseudo_masks / shard for shard in pseudo_masks.shards(workspace)),
+        *(evaluate.folder(workspace, method) for method in evaluate.units(workspace)),
+    ]
+    inputs = {
+        str(f.relative_to(workspace.root)): file_sha(f / "manifest.json") for f in folders
+    } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
+    if workspace.params.data.labels is not None:
+        inputs["labels"] = workspace.params.data.labels
+    return workspace.key("report", inputs, workspace.params.model_dump())
+
+
+def run(workspace: Workspace) -> bool:
+    """Make `reports/report/index.html`; True when there was something to do."""
+    return run_unit(
+        workspace.report,
+        key(workspace),
+        lambda out: build_report(out / "index.html", _content(workspace)),
+    )
+
+
+def figures(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Method (and `foundation`) to its metrics file."""
+    return {
+        method: dict(read_json(evaluate.folder(workspace, method) / "metrics.json"))
+        for method in evaluate.units(workspace)
+    }
+
+
+def markdown_table(workspace: Workspace) -> str:
+    """The mIoU table and the foundation models' figures, with the protocol they belong to."""
+    found = figures(workspace)
+    if not found:
+        return "No labels were given, so there is nothing to score."
+    foundation = found.pop(evaluate.FOUNDATION)
+    lines = ["| method | mIoU | lowest class | pixel accuracy | seconds an image |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    for method, m in found.items():
+        low = min(((v, name) for name, v in m["iou"].items() if v is not None), default=(0.0, "-"))
+        lines.append(
+            f"| `{method}` | {m['miou']:.3f} | {low[0]:.3f} ({low[1]}) | "
+            f"{m['pixel_accuracy']:.3f} | {m['seconds_per_image']:.3f} |"
+        )
+    first = next(iter(found.values()))
+    presence, sam = foundation["presence"], foundation["sam_random_point"]
+    lines += [
+        "",
+        f"Presence (CLIP): precision {presence['precision']:.3f}, recall {presence['recall']:.3f}, "
+        f"F1 {presence['f1']:.3f}. SAM's top-scored mask from one random point: mean IoU "
+        f"{sam['top_scored_iou']:.3f} (best of three {sam['best_of_3_iou']:.3f}).",
+        f"Data set {first['data_set']}, split {first['split']}, {first['images']} images, protocol "
+        f"`{first['protocol']['name']}` {first['protocol_hash']}, seed {first['seed']}.",
+    ]
+    return "\n".join(lines)
+
+
+def summary(workspace: Workspace) -> str:
+    """What `make run` prints at its end."""
+    offered = _counts(workspace)
+    total = {stage: sum(offered[stage].values()) for stage in ("1.1", "1.2", "kept")}
+    bad = pseudo_masks.quarantined(workspace)
+    lines = ["", markdown_table(workspace), ""]
+    lines.append(
+        f"pseudo masks: {total['1.1']} of stage 1.1, {total['1.2']} of 1.2, {total['kept']} kept; "
+        f"{len(bad)} images quarantined"
+    )
+    lines += [f"  quarantined {entry['image']}: {entry['reason']}" for entry in bad]
+    return "\n".join(lines)
+
+
+def notes(workspace: Workspace) -> tuple[str, ...]:
+    """What the model card says the models are not, when the miniature's are in use."""
+    if workspace.params.models.profile != "miniature":
+        return ()
+    text = CARD.read_text().split("## What they are not", 1)[1].split("\n## ", 1)[0]
+    paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
+    on = "photographs of your own" if workspace.data_set == "folder" else "the miniature world"
+    return (f"This run used the miniature models on {on}.", *paragraphs)
+
+
+def _counts(workspace: Workspace) -> dict[str, Counter[str]]:
+    counted: dict[str, Counter[str]] = {"1.1": Counter(), "1.2": Counter(), "kept": Counter()}
+    for shard in pseudo_masks.shards(workspace):
+        for stage, name in (("1.1", "stage11.json"), ("1.2", "stage12.json")):
+            masks = read_coco(workspace.pseudo_masks / shard / name).masks
+            counted[stage].update(mask.class_name for mask in masks)
+    kept = read_coco(workspace.subsample / "kept.json").masks
+    counted["kept"].update(mask.class_name for mask in kept)
+    return counted
+
+
+def _content(workspace: Workspace) -> ReportContent:
+    params, found = workspace.params, figures(workspace)
+    foundation = found.pop(evaluate.FOUNDATION, None)
+    class_names = read_classes(workspace.classes_path()).names
+    counted, bad = _counts(workspace), pseudo_masks.quarantined(workspace)
+    models = params.models
+    facts = RunFacts(
+        profile=models.profile,
+        models={
+            role: (spec.name if (spec := getattr(models, role)) else f"{models.profile} profile")
+            for role in ("clip", "sam", "vision")
+        },
+        seed=params.seed,
+        data_set=workspace.data_set,
+        images=len(workspace.listing()["images"]) - len(bad),
+        vocabulary_size=len(class_names),
+        keep_fraction=float(read_json(workspace.subsample / "counts.json")["fraction"]),
+        settings=_settings(params.model_dump()),
+    )
+    return ReportContent(
+        title=f"FMbSeg on {Path(params.data.images).resolve().parent.name}"
+        if workspace.data_set == "folder"
+        else "FMbSeg on the miniature world",
+        facts=facts,
+        class_names=class_names,
+        results=tuple(
+            MethodResult(**{k: v for k, v in m.items() if k in MethodResult.__dataclass_fields__})
+            for m in found.values()
+        ),
+        history=tuple(
+            HistoryPoint(
+                step=int(e["step"]), epoch=int(e["epoch"]), loss=float(e["loss"]),
+                learning_rate=float(e["learning_rate"]),
+            )
+            for e in read_json(workspace.train / "history.json")
+        ),
+        mask_counts=tuple(
+            MaskCount(name, counted["1.1"][name], counted["1.2"][name], counted["kept"][name])
+            for name in class_names
+        ),
+        gallery=_gallery(workspace, class_names),
+        quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
+        notes=notes(workspace),
+        presence=PresenceScore(**foundation["presence"]) if foundation else None,
+        sam=SamScore(**foundation["sam_random_point"]) if foundation else None,
+    )  # fmt: skip
+
+
+def _settings(tree: dict[str, Any]) -> dict[str, object]:
+    return {
+        f"{section}.{name}": json.dumps(value) if isinstance(value, dict | list | tuple) else value
+        for section, values in tree.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    }
+
+
+def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[GalleryRow, ...]:
+    """Training images with their masks; truth where label files exist, for looking only."""
+    wanted = workspace.params.report.gallery_images
+    if wanted == 0:
+        return ()
+    colours, kept = palette(len(class_names)), _by_image(workspace.subsample / "kept.json")
+    segmenter = Segmenter.load(workspace.train, workspace.params.device, models=workspace.models())
+    truths, rows = _truths(workspace, class_names), []
+    spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
+    for name in spread:
+        image = read_image(workspace.images_root() / name)
+        shard = next(s for s, names in pseudo_masks.shards(workspace).items() if name in names)
+        stages = [
+            _by_image(workspace.pseudo_masks / shard / file).get(name, [])
+            for file in ("stage11.json", "stage12.json")
+        ]
+        predicted = segmenter.predict(image, list(class_names)).labels
+        target = truths[truths.names.index(name)].target if truths is not None else None
+        rows.append(
+            GalleryRow(
+                name=name,
+                image=image,
+                stage_11=masks_picture(image, stages[0], colours),
+                stage_12=masks_picture(image, stages[1], colours),
+                kept=masks_picture(image, kept[name], colours, points=False),
+                prediction=overlay(image, predicted, colours),
+                truth=None if target is None else overlay(image, target, colours),
+            )
+        )
+    return tuple(rows)
+
+
+def _truths(workspace: Workspace, class_names: tuple[str, ...]) -> Dataset | None:
+    if workspace.data_set == "miniature":
+        root = workspace.download / "train"
+        return load("folder", root, "train", class_names=class_names)
+    data = workspace.params.data
+    if data.labels is None:
+        return None
+    return load(
+        "folder", data.images, "all", class_names=class_names, labels=data.labels,
+        ignore_label=data.ignore_label,
+    )  # fmt: skip
+
+
+def _by_image(path: Path) -> dict[str, list[PseudoMask]]:
+    found: dict[str, list[PseudoMask]] = {}
+    for mask in read_coco(path).masks:
+        found.setdefault(mask.image, []).append(mask)
+    return found

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from fmbseg.align.head import AlignmentHead
+
+
+def head(seed: int = 0) -> AlignmentHead:
+    return AlignmentHead(12, 7, 3, 2.0, generator=torch.Generator().manual_seed(seed))
+
+
+def test_output_is_unit_length_in_the_text_space() -> None:
+    out = head()(torch.randn(2, 15, 12))
+    assert out.shape == (2, 15, 7)
+    assert torch.allclose(out.norm(dim=-1), torch.ones(2, 15), atol=1e-6)
+
+
+def test_wanted_patches_come_out_as_in_the_full_pass() -> None:
+    model, features = head(), torch.randn(2, 15, 12)
+    wanted = torch.tensor([[3, 14, 0], [7, 7, 1]])
+    full, some = model(features), model(features, wanted)
+    for image in range(2):
+        assert torch.allclose(some[image], full[image, wanted[image]], atol=1e-6)
+
+
+def test_patches_of_one_image_see_each_other_and_no_other_image() -> None:
+    model, features = head(), torch.randn(2, 15, 12)
+    before = model(features)
+    features[0, 3] += torch.randn(12)
+    after = model(features)
+    assert (before[0] - after[0]).abs().sum(1).min() > 0
+    assert torch.equal(before[1], after[1])
+
+
+def test_saved_head_comes_back_the_same(tmp_path: Path) -> None:
+    model, features = head(), torch.randn(1, 15, 12)
+    model.save(tmp_path)
+    again = AlignmentHead.load(tmp_path)
+    assert again.config() == model.config()
+    assert not again.training
+    assert torch.equal(model(features), again(features))
+
+
+def test_missing_head_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="run the train step"):
+        AlignmentHead.load(tmp_path)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"train\.heads"):
+        AlignmentHead(12, 7, 5)

@@ -1,0 +1,193 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fmbseg.align.batches import cut_batch
+from fmbseg.align.head import AlignmentHead
+from fmbseg.align.trainer import AlignmentSettings, TrainingDivergedError, train_alignment
+from fmbseg.types import IGNORE
+
+SETTINGS = AlignmentSettings(
+    loss="prototype_supcon", temperature=0.1, epochs=6, batch_images=2, learning_rate=0.1,
+    momentum=0.9, weight_decay=1e-4, heads=2, mlp_ratio=2.0, chunk_patches=16, seed=3,
+    save_every_epochs=2,
+)  # fmt: skip
+GRIDS = [(3, 4), (4, 3), (3, 4), (2, 5), (3, 4), (3, 3), (3, 4)]  # one batch may hold several
+
+
+class Cut(Exception):
+    """Stands for a killed process."""
+
+
+def world() -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Features = noisy class centres; some patches ignored; image 5 without any label."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, 12, generator=generator)
+    texts = functional.normalize(torch.randn(3, 7, generator=generator), dim=1)
+    features, labels = [], []
+    for index, grid in enumerate(GRIDS):
+        label = torch.randint(0, 3, grid, generator=generator)
+        features.append(centres[label] + 0.3 * torch.randn(*grid, 12, generator=generator))
+        label[torch.rand(grid, generator=generator) < 0.3] = IGNORE
+        labels.append(torch.full(grid, IGNORE) if index == 5 else label)
+    return features, labels, texts
+
+
+def cut_after(features: list[Tensor], reads: int) -> Callable[[int], Tensor]:
+    left = reads
+
+    def read(index: int) -> Tensor:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Cut
+        return features[index]
+
+    return read
+
+
+def run(folder: Path, settings: AlignmentSettings = SETTINGS) -> dict[str, bytes]:
+    features, labels, texts = world()
+    train_alignment(features, labels, texts, settings, folder, folder / "resume", progress=False)
+    return result(folder)
+
+
+def result(folder: Path) -> dict[str, bytes]:
+    names = ("alignment.safetensors", "alignment.json", "history.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_training_finds_the_classes(tmp_path: Path) -> None:
+    features, labels, texts = world()
+    run(tmp_path, replace(SETTINGS, epochs=40))
+    head = AlignmentHead.load(tmp_path)
+    hits = total = 0
+    for feature, label in zip(features, labels, strict=True):
+        found = (head(feature.flatten(0, 1)[None])[0] @ texts.T).argmax(1)
+        kept = label.flatten() != IGNORE
+        hits += int((found == label.flatten())[kept].sum())
+        total += int(kept.sum())
+    assert hits / total > 0.95
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+    first = run(tmp_path / "a")
+    assert run(tmp_path / "b") == first
+    other = run(tmp_path / "c", replace(SETTINGS, seed=4))
+    assert other["alignment.safetensors"] != first["alignment.safetensors"]
+
+
+@pytest.mark.parametrize("patches_per_image", [None, 4])
+def test_a_cut_training_resumed_equals_one_that_was_not_cut(
+    tmp_path: Path, patches_per_image: int | None
+) -> None:
+    """18 steps, each 2 reads; checkpoints after steps 6, 12, 18; cut between and right after."""
+    settings = replace(SETTINGS, patches_per_image=patches_per_image)
+    expected = run(tmp_path / "whole", settings)
+    features, labels, texts = world()
+    for cuts in ([3], [12], [13], [14], [19], [30], [35], [5, 17, 20]):
+        folder = tmp_path / "-".join(map(str, cuts))
+        for reads in cuts:
+            with pytest.raises(Cut):
+                train_alignment(
+                    cut_after(features, reads), labels, texts, settings, folder,
+                    folder / "resume", progress=False,
+                )  # fmt: skip
+            assert not (folder / "alignment.safetensors").exists()
+        history = train_alignment(
+            features, labels, texts, settings, folder, folder / "resume", progress=False
+        )
+        resumed = history.resumed_at_step
+        assert resumed % 6 == 0
+        assert (resumed > 0) == (cuts[-1] > 12)
+        assert result(folder) == expected
+
+
+@pytest.mark.parametrize("damage", ["other settings", "truncated"])
+def test_a_checkpoint_of_no_use_is_not_gone_on_with(tmp_path: Path, damage: str) -> None:
+    expected = run(tmp_path / "whole")
+    folder = tmp_path / "again"
+    run(folder, replace(SETTINGS, learning_rate=0.05) if damage == "other settings" else SETTINGS)
+    if damage == "truncated":
+        checkpoint = folder / "resume" / "checkpoint.safetensors"
+        checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    assert run(folder) == expected
+
+
+def test_history_holds_no_wall_clock_and_the_rate_falls_to_zero(tmp_path: Path) -> None:
+    history = json.loads(run(tmp_path)["history.json"])
+    assert set(history[0]) == {"step", "epoch", "loss", "learning_rate"}
+    assert history[-1]["step"] == 18
+    assert history[-1]["epoch"] == 5
+    assert history[-1]["learning_rate"] < 0.02 * max(point["learning_rate"] for point in history)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert json.loads((tmp_path / "timing.json").read_text())["patches_per_second"] > 0
+
+
+def test_frozen_vision_weights_are_unchanged_by_training(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=12, depth=1, num_heads=2,
+        num_classes=0, dynamic_img_size=True,
+    )  # fmt: skip
+    vit.eval()
+    before = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
+    _, labels, texts = world()
+    pixels = torch.randn(len(GRIDS), 3, 40, 40)
+
+    def features(index: int) -> Tensor:
+        rows, cols = GRIDS[index]
+        out: Tensor = vit.forward_features(pixels[index : index + 1, :, : rows * 8, : cols * 8])
+        return out[0, vit.num_prefix_tokens :].unflatten(0, (rows, cols))
+
+    train_alignment(features, labels, texts, SETTINGS, tmp_path, tmp_path, progress=False)
+    assert all(torch.equal(before[name], t) for name, t in vit.state_dict().items())
+    with torch.inference_mode():
+        cached = [features(index) for index in range(len(GRIDS))]
+    train_alignment(cached, labels, texts, SETTINGS, tmp_path, tmp_path / "b", progress=False)
+
+
+def test_texts_are_not_trained(tmp_path: Path) -> None:
+    features, labels, texts = world()
+    before = texts.clone()
+    texts.requires_grad_()
+    train_alignment(features, labels, texts, SETTINGS, tmp_path, tmp_path, progress=False)
+    assert texts.grad is None
+    assert torch.equal(before, texts.detach())
+
+
+def test_a_batch_holds_every_labelled_patch_once() -> None:
+    features, labels, _ = world()
+    groups = cut_batch(features.__getitem__, labels, [0, 1, 3, 4], None, None)  # type: ignore[arg-type]
+    assert [len(group.features) for group in groups] == [3, 1]  # 3 x 4 and 4 x 3 share a stack
+    found = torch.cat([g.features.gather(1, g.wanted[..., None].expand(-1, -1, 12))[g.valid]
+                       for g in groups])  # fmt: skip
+    order = [0, 1, 4, 3]
+    expected = torch.cat([features[i][labels[i] != IGNORE] for i in order])
+    assert torch.equal(found, expected)
+    classes = torch.cat([labels[i][labels[i] != IGNORE] for i in order])
+    assert torch.equal(torch.cat([group.labels for group in groups]), classes)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    features, labels, texts = world()
+
+    def attempt(labels: list[Tensor], settings: AlignmentSettings = SETTINGS) -> None:
+        train_alignment(features, labels, texts, settings, tmp_path, tmp_path, progress=False)
+
+    with pytest.raises(ValueError, match="no labelled patch"):
+        attempt([torch.full_like(one, IGNORE) for one in labels])
+    with pytest.raises(ValueError, match="grid"):
+        attempt([one.T for one in labels])
+    with pytest.raises(ValueError, match=r"train\.loss"):
+        attempt(labels, replace(SETTINGS, loss="hinge"))
+    features[0] = torch.full_like(features[0], float("nan"))
+    with pytest.raises(TrainingDivergedError, match="learning_rate"):
+        attempt(labels)

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from prefect import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from fmbseg.steps.workspace import Workspace
+
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def task_states() -> dict[str, str]:
+    """Task run name to state name of the newest flow run."""
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_runs(sort="START_TIME_DESC", limit=1)[0]
+        assert flow_run.state is not None
+        found = client.read_task_runs(limit=200)
+    mine = [run for run in found if run.flow_run_id == flow_run.id]
+    return {run.name.rsplit("-", 1)[0] if "-" in run.name[-5:] else run.name: run.state.name
+            for run in mine}  # fmt: skip
+
+
+def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(
+    server, small_workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from flows.pipeline import fmbseg
+
+    monkeypatch.chdir(small_workspace)
+    assert fmbseg.name == "fmbseg"
+    page = Path(fmbseg("."))
+    assert page.is_file()
+    first = task_states()
+    assert set(first.values()) == {"Completed"}
+    assert {"download", "subsample", "train", "report", "track"} <= set(first)
+    assert len([name for name in first if name.startswith("pseudo_masks")]) == 3
+
+    fmbseg(".")
+    second = task_states()
+    assert second.pop("track") == "Completed"
+    assert set(second.values()) == {"Cached"}, second
+
+    workspace = Workspace.open(small_workspace)
+    (workspace.train / "alignment.safetensors").unlink()
+    fmbseg(".")
+    third = task_states()
+    assert third["train"] == "Completed"
+    assert third["download"] == "Cached"
+
+    client = MlflowClient(tracking_uri=workspace.params.tracking.uri)
+    experiment = client.get_experiment_by_name("fmbseg")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1, "one run a state, cached or not"
+    parent = parents[0]
+    losses = client.get_metric_history(parent.info.run_id, "loss")
+    assert len(losses) >= 2
+    assert "miou.fmbseg.miniature" in parent.data.metrics
+    assert parent.data.params["train.epochs"] == "2"
+    nested = {r.data.params["method"] for r in runs if "mlflow.parentRunId" in r.data.tags}
+    methods = yaml.safe_load((small_workspace / "params.yaml").read_text())["evaluate"]["methods"]
+    assert nested == set(methods)
+    child = next(r for r in runs if r.data.params.get("method") == "fmbseg")
+    names = {a.path for a in client.list_artifacts(child.info.run_id)}
+    assert {"iou_per_class.json", "confusion.json", "examples", "protocol.json"} <= names

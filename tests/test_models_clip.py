@@ -1,0 +1,392 @@
+import dataclasses
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image as PilImage
+from safetensors.torch import save_file
+from torch.nn.functional import normalize
+
+from fmbseg.models.build import MissingWeightsError, build_clip
+from fmbseg.models.clip_projection import (
+    PROJECTIONS,
+    LastBlock,
+    crop_starts_px,
+    gaussian_window,
+    plain_attention,
+    project_tokens,
+)
+from fmbseg.models.clip_weights import locate_clip
+
+SMALL = {
+    "embed_dim": 24,
+    "quick_gelu": True,
+    "vision_cfg": {
+        "image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 8,
+    },
+    "text_cfg": {
+        "context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1,
+    },
+}  # fmt: skip
+MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small CLIP in open_clip's local-dir format, with weights far from their start."""
+    path = tmp_path_factory.mktemp("clip")
+    config = {
+        "model_cfg": SMALL,
+        "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"},
+    }
+    (path / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(3)
+    model = open_clip.CLIP(**SMALL)
+    with torch.no_grad():
+        for parameter in model.visual.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save_file(model.state_dict(), path / "open_clip_model.safetensors")
+    return path
+
+
+def small(folder, **options):
+    return build_clip(f"local-dir:{folder}", **options)
+
+
+def random_image(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+    return np.repeat(np.repeat(coarse, 4, 0), 4, 1)[:height, :width].copy()
+
+
+def upstream_pixels(model, image):
+    """The crop as open_clip's own transform prepares it."""
+    config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+    return open_clip.transform.image_transform_v2(config, is_train=False)(
+        PilImage.fromarray(image)
+    )[None]
+
+
+def upstream_tokens(model, pixels):
+    """open_clip's own class token and patch tokens, taken to the joint space."""
+    visual = model.visual
+    visual.output_tokens = True
+    with torch.no_grad():
+        pooled, tokens = visual(pixels)
+        visual.output_tokens = False
+        return pooled, tokens @ visual.proj
+
+
+def slow_patches(model, pixels, projection):
+    """The last block written out: one head, one patch, one token at a time."""
+    visual = model.visual
+    with torch.no_grad():
+        x = visual._embeds(pixels)
+        for block in visual.transformer.resblocks[:-1]:
+            x = block(x)
+        block = visual.transformer.resblocks[-1]
+        x, attention = x[0], block.attn
+        width, heads = x.shape[1], attention.num_heads
+        size = width // heads
+        q, k, v = (block.ln_1(x) @ attention.in_proj_weight.T + attention.in_proj_bias).split(
+            width, 1
+        )
+        cols = visual.grid_size[1]
+        rows = []
+        for i in range(1, len(x)):
+            parts = []
+            for h in range(heads):
+                s = slice(h * size, (h + 1) * size)
+                if projection == "maskclip":
+                    parts.append(v[i, s])
+                    continue
+                qq = torch.stack([q[i, s] @ q[j, s] for j in range(len(x))]) / size**0.5
+                kk = torch.stack([k[i, s] @ k[j, s] for j in range(len(x))]) / size**0.5
+                if projection == "sclip":
+                    weights = qq.softmax(0) + kk.softmax(0)
+                else:
+                    for j in range(1, len(x)):
+                        dy = (i - 1) // cols - (j - 1) // cols
+                        dx = (i - 1) % cols - (j - 1) % cols
+                        kk[j] += np.exp(-(dy**2 + dx**2) / (2 * 5.0**2))
+                    weights = kk.softmax(0)
+                parts.append(sum(weights[j] * v[j, s] for j in range(len(x))))
+            out = attention.out_proj(torch.cat(parts))
+            if projection == "sclip":
+                out = x[i] + out
+                out = out + block.mlp(block.ln_2(out))
+            rows.append(visual.ln_post(out) @ visual.proj)
+        return torch.stack(rows)[None]
+
+
+@pytest.mark.parametrize("name", ["maskclip", "sclip", "naclip"])
+def test_each_projection_equals_its_formula_written_out(folder, name):
+    model = small(folder).model
+    pixels = torch.randn(1, 3, 32, 32)
+    _, patches = project_tokens(model.visual, pixels, PROJECTIONS[name])
+    torch.testing.assert_close(patches, slow_patches(model, pixels, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(PROJECTIONS))
+def test_with_its_change_switched_off_each_projection_gives_the_models_own_patch_tokens(
+    folder, name
+):
+    model = small(folder).model
+    pixels = torch.randn(2, 3, 32, 32)
+    switched_off = dataclasses.replace(
+        PROJECTIONS[name], attend=plain_attention, residual=True, mlp=True
+    )
+    cls, patches = project_tokens(model.visual, pixels, switched_off)
+    pooled, tokens = upstream_tokens(model, pixels)
+    torch.testing.assert_close(cls, pooled, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(patches, tokens, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["maskclip", "sclip", "naclip"])
+def test_every_projection_changes_the_patches_and_leaves_the_class_token(folder, name):
+    image = random_image(32, 32)
+    plain = small(folder, projection="plain").encode_dense(image)
+    changed = small(folder, projection=name).encode_dense(image)
+    torch.testing.assert_close(changed.cls, plain.cls)
+    assert (changed.patches - plain.patches).abs().max() > 1e-3
+
+
+def test_custom_blocks_run_in_parts_equal_the_block():
+    torch.manual_seed(0)
+    block = open_clip.transformer.CustomResidualAttentionBlock(
+        16, 2, ls_init_value=0.3, qk_norm=True, scale_heads=True, scale_attn_inner=True,
+        scale_attn=True, scale_fc=True,
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 7, 16)
+    parts = LastBlock(block)
+    with torch.no_grad():
+        ours = parts.finish(plain_attention(*parts.queries_keys_values(x), (2, 3)), x[:, 1:])
+        torch.testing.assert_close(ours, block(x)[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_gaussian_window_is_one_at_the_patch_and_falls_with_distance_in_both_directions():
+    window = gaussian_window((3, 4), 2.0)
+    for a in range(12):
+        for b in range(12):
+            squared = (a // 4 - b // 4) ** 2 + (a % 4 - b % 4) ** 2
+            assert window[a, b].item() == pytest.approx(np.exp(-squared / 8))
+
+
+def test_the_class_token_equals_encode_image_on_upstreams_own_preprocessing(folder):
+    clip = small(folder)
+    for image in [random_image(32, 32), random_image(60, 60), random_image(20, 20)]:
+        ours = clip.encode_dense(image)
+        with torch.no_grad():
+            theirs = clip.model.encode_image(upstream_pixels(clip.model, image), normalize=True)
+        if ours.cls.shape[0] > 1:  # a larger square has several crops unless it is scaled down
+            ours = small(folder, short_side_px=32).encode_dense(image)
+        torch.testing.assert_close(ours.cls, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_text_features_are_the_models_own_through_the_template(folder):
+    clip = small(folder)
+    tokens = open_clip.SimpleTokenizer(context_length=16)(
+        ['a photo of a "cat"', 'a photo of a "brick wall"']
+    )
+    with torch.no_grad():
+        theirs = clip.model.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(clip.encode_text(["cat", "brick wall"]), theirs)
+
+
+@pytest.mark.parametrize(
+    ("length", "crop", "stride", "starts"),
+    [(32, 32, 16, [0]), (48, 32, 16, [0, 16]), (56, 32, 16, [0, 16, 24]), (40, 32, 32, [0, 8])],
+)
+def test_crops_cover_the_length_and_the_last_is_shifted_to_the_border(length, crop, stride, starts):
+    assert crop_starts_px(length, crop, stride) == starts
+
+
+@pytest.mark.parametrize("image_hw", [(40, 72), (72, 40), (45, 61), (9, 200), (32, 32)])
+def test_the_map_covers_images_of_any_shape_with_unit_features(folder, image_hw):
+    clip = small(folder, projection="naclip")
+    dense = clip.encode_dense(random_image(*image_hw))
+    scale = max(1, 32 / min(image_hw))
+    assert dense.patches.shape == (
+        *(round(side * scale / 8) for side in image_hw),
+        clip.dim,
+    )
+    torch.testing.assert_close(dense.patches.norm(dim=2), torch.ones(dense.patches.shape[:2]))
+    torch.testing.assert_close(dense.cls.norm(dim=1), torch.ones(len(dense.cls)))
+    assert dense.patches.dtype == torch.float32
+    assert dense.patches.device.type == "cpu"
+
+
+def test_the_map_is_the_mean_over_overlaps_of_each_crops_unit_features(folder):
+    clip = small(folder, projection="maskclip")
+    image = random_image(40, 56)
+    dense = clip.encode_dense(image)
+    visual = clip.model.visual
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    pixels = (torch.tensor(image).permute(2, 0, 1) / 255 - mean) / std
+    sums = [[torch.zeros(clip.dim) for _ in range(7)] for _ in range(5)]
+    classes = []
+    for top in [0, 8]:
+        for left in [0, 16, 24]:
+            crop = pixels[None, :, top : top + 32, left : left + 32]
+            cls, patches = project_tokens(visual, crop, PROJECTIONS["maskclip"])
+            classes.append(normalize(cls[0], dim=0))
+            for i in range(16):
+                row, col = top // 8 + i // 4, left // 8 + i % 4
+                sums[row][col] = sums[row][col] + normalize(patches[0, i], dim=0)
+    expected = torch.stack([torch.stack([normalize(s, dim=0) for s in row]) for row in sums])
+    torch.testing.assert_close(dense.patches, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense.cls, torch.stack(classes), rtol=1e-4, atol=1e-5)
+
+
+def test_crops_in_one_batch_equal_crops_one_by_one(folder):
+    image = random_image(50, 70)
+    together = small(folder, batch_crops=32).encode_dense(image)
+    alone = small(folder, batch_crops=1).encode_dense(image)
+    torch.testing.assert_close(together.patches, alone.patches, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together.cls, alone.cls, rtol=1e-4, atol=1e-5)
+
+
+def test_a_short_side_and_a_stride_set_the_number_of_crops_and_patches(folder):
+    image = random_image(20, 30)
+    dense = small(folder, short_side_px=64, stride_fraction=1.0).encode_dense(image)
+    assert dense.patches.shape[:2] == (8, 12)
+    assert len(dense.cls) == 2 * 3
+
+
+def test_the_model_is_frozen_and_its_outputs_may_take_part_in_training(folder):
+    clip = small(folder)
+    before = {k: v.clone() for k, v in clip.model.state_dict().items()}
+    dense = clip.encode_dense(random_image(40, 40))
+    text = clip.encode_text(["cat"])
+    assert not clip.model.training
+    assert not any(p.requires_grad for p in clip.model.parameters())
+    head = torch.nn.Linear(clip.dim, clip.dim)
+    (head(dense.patches) @ text.T).sum().backward()
+    assert head.weight.grad is not None
+    assert all(torch.equal(v, before[k]) for k, v in clip.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "right"),
+    [
+        ("ViT-B-16", "openai", "ViT-B-16-quickgelu"),
+        ("ViT-L-14", "openai", "ViT-L-14-quickgelu"),
+        ("ViT-L-14-quickgelu", "laion2b_s32b_b82k", "use name ViT-L-14"),
+    ],
+)
+def test_a_quickgelu_mismatch_is_an_error_that_names_the_right_model(name, tag, right):
+    with pytest.raises(ValueError, match=rf"QuickGELU mismatch.*{right}"):
+        build_clip(name, tag)
+
+
+def test_openais_torchscript_archive_is_read_and_needs_a_quickgelu_name(tmp_path, monkeypatch):
+    class Held(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    path = tmp_path / "ViT-B-32.pt"
+    torch.jit.script(Held()).save(path)
+    with pytest.raises(ValueError, match="QuickGELU mismatch"):
+        build_clip("ViT-B-32", str(path))
+
+
+def test_missing_weights_say_whence_and_how_and_nothing_is_downloaded(monkeypatch, tmp_path):
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", forbidden)
+    monkeypatch.setattr("torch.hub.download_url_to_file", forbidden)
+    with pytest.raises(MissingWeightsError) as caught:
+        build_clip("ViT-B-16-quickgelu", "openai", cache_dir=tmp_path)
+    message = str(caught.value)
+    for part in ["ViT-B-16-quickgelu (openai)", "HF_HUB_OFFLINE", "By hand",
+                 "https://huggingface.co/timm/vit_base_patch16_clip_224.openai"]:  # fmt: skip
+        assert part in message
+    present, where = locate_clip("ViT-B-16-quickgelu", "openai", tmp_path)
+    assert not present
+    assert "huggingface.co" in where
+    with pytest.raises(MissingWeightsError, match="open_clip_config"):
+        build_clip(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("no-such-clip", {}, "models.clip.name"),
+        ("ViT-B-32", {"pretrained": "no-such-tag"}, "neither a file nor a tag"),
+        ("RN50", {}, "VisionTransformer"),
+    ],
+)
+def test_a_name_that_cannot_serve_is_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_clip(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"projection": "best"}, "projection"),
+        ({"template": "a photo"}, "template"),
+        ({"stride_fraction": 0.0}, "stride_fraction"),
+        ({"batch_crops": 0}, "batch_crops"),
+        ({"device": "tpu9"}, "device"),
+    ],
+)
+def test_a_wrong_option_is_refused(folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        small(folder, **options)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((2, 200, 3), np.uint8)],
+)
+def test_what_is_no_rgb_image_is_refused(folder, image):
+    with pytest.raises(ValueError, match="image:"):
+        small(folder).encode_dense(image)
+
+
+def test_a_checkpoint_file_gives_the_same_features_as_its_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small-test", SMALL)
+    torch.save(small(folder).model.state_dict(), tmp_path / "small.pt")
+    clip = build_clip("small-test", tmp_path / "small.pt")
+    torch.testing.assert_close(
+        clip.encode_text(["cat", "sky"]), small(folder).encode_text(["cat", "sky"])
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT-B-16-quickgelu", "ViT-L-14-quickgelu"])
+def test_full_size_architectures_agree_with_open_clip(name):
+    torch.manual_seed(0)
+    clip = build_clip(name, projection="naclip", batch_crops=2)
+    patch = clip.patch_hw[0]
+    image = random_image(224, 336)
+    dense = clip.encode_dense(image)
+    assert dense.patches.shape == (224 // patch, 336 // patch, clip.dim)
+    assert dense.cls.shape == (2, clip.dim)
+    pixels = upstream_pixels(clip.model, image[:, :224])
+    pooled, tokens = upstream_tokens(clip.model, pixels)
+    torch.testing.assert_close(dense.cls[0], normalize(pooled[0], dim=0), rtol=1e-3, atol=1e-5)
+    with torch.no_grad():
+        _, patches = project_tokens(clip.model.visual, pixels, PROJECTIONS["plain"])
+    torch.testing.assert_close(patches, tokens, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("projection", ["maskclip", "sclip", "naclip"])
+def test_the_shipped_miniature_clip_loads(projection):
+    if not locate_clip("miniature", None)[0]:
+        pytest.skip("the miniature CLIP's weights are not here")
+    clip = build_clip("miniature", projection=projection)
+    dense = clip.encode_dense(random_image(128, 192))
+    text = clip.encode_text(["sky", "brick wall"])
+    assert dense.patches.shape[2] == text.shape[1] == clip.dim
+    assert text[0] @ text[1] < 0.99

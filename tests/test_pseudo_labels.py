@@ -1,0 +1,150 @@
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
+from fmbseg.pseudo.subsample import subsample
+from fmbseg.store import encode_rle
+from fmbseg.types import IGNORE, PseudoMask, SamMask
+
+
+def pseudo(pixels, class_index, stage="1.1", score=0.9, image="a.png"):
+    sam = SamMask(encode_rle(pixels), int(pixels.sum()), (0.0, 0.0, 1.0, 1.0), score, 1.0, ())
+    return PseudoMask(image, class_index, f"class {class_index}", stage, 0.5, sam)
+
+
+def box(top, bottom, left, right, size_hw=(4, 6)):
+    pixels = np.zeros(size_hw, bool)
+    pixels[top:bottom, left:right] = True
+    return pixels
+
+
+def test_a_label_map_gives_each_pixel_one_label_by_stage_then_score_then_area():
+    masks = [
+        pseudo(box(0, 2, 0, 6), 0, "1.2", 0.99),
+        pseudo(box(0, 4, 0, 2), 1, "1.1", 0.5),
+        pseudo(box(1, 4, 1, 4), 2, "1.1", 0.7),
+        pseudo(box(2, 4, 2, 6), 3, "1.2", 0.8),
+        pseudo(box(3, 4, 4, 6), 4, "1.2", 0.8),
+    ]
+    expected = np.full((4, 6), IGNORE)
+    for y, x in itertools.product(range(4), range(6)):
+        ranked = []
+        for mask, pixels in zip(
+            masks,
+            [
+                box(0, 2, 0, 6),
+                box(0, 4, 0, 2),
+                box(1, 4, 1, 4),
+                box(2, 4, 2, 6),
+                box(3, 4, 4, 6),
+            ],
+            strict=True,
+        ):
+            if pixels[y, x]:
+                ranked.append(
+                    (mask.stage, -mask.mask.predicted_iou, pixels.sum(), mask.class_index)
+                )
+        if ranked:
+            expected[y, x] = min(ranked)[-1]
+    for order in itertools.permutations(masks):
+        found = label_map_of(order, (4, 6))
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected)
+    assert set(np.unique(expected)) == {0, 1, 2, 3, 4}
+
+
+def test_no_mask_means_no_label():
+    assert (label_map_of([], (3, 2)) == IGNORE).all()
+
+
+def test_class_254_has_a_label_and_255_is_refused():
+    assert label_map_of([pseudo(box(0, 1, 0, 1), 254)], (4, 6))[0, 0] == 254
+    with pytest.raises(ValueError, match="no label"):
+        label_map_of([pseudo(box(0, 1, 0, 1), 255)], (4, 6))
+    with pytest.raises(ValueError, match=r"wanted \[6, 4\]"):
+        label_map_of([pseudo(box(0, 1, 0, 1), 3)], (6, 4))
+
+
+@pytest.mark.parametrize("grid_hw", [(2, 3), (3, 2), (1, 1), (4, 6), (3, 4), (5, 8)])
+def test_patch_labels_equal_a_count_of_finely_cut_pixels(grid_hw):
+    rng = np.random.default_rng(7)
+    label_map = rng.choice([0, 2, 254, IGNORE], (4, 6)).astype(np.uint8)
+    rows, cols = grid_hw
+    fine = np.kron(label_map, np.ones((rows, cols), np.uint8))  # cells: a whole number everywhere
+    found = patch_labels(label_map, grid_hw)
+    assert str(found.dtype) == "torch.int64"
+    for r, c in itertools.product(range(rows), range(cols)):
+        cells = fine[r * 4 : (r + 1) * 4, c * 6 : (c + 1) * 6]
+        counts = {label: int((cells == label).sum()) for label in np.unique(cells)}
+        winner = min(counts, key=lambda label: (-counts[label], label))
+        assert found[r, c] == winner
+
+
+def test_every_one_of_255_classes_reaches_the_patches():
+    label_map = np.arange(255, dtype=np.uint8).reshape(15, 17).repeat(3, 0).repeat(2, 1)
+    assert patch_labels(label_map, (15, 17)).flatten().tolist() == list(range(255))
+
+
+def test_ignore_wins_a_patch_only_by_area():
+    label_map = np.array([[IGNORE, IGNORE, 7, 7, IGNORE, IGNORE, IGNORE, 7]], np.uint8)
+    assert patch_labels(label_map, (1, 2)).tolist() == [[7, IGNORE]]
+
+
+# subsample
+
+
+def many(count, stage, classes=5):
+    return [
+        pseudo(box(0, 1 + i % 4, 0, 1 + i % 6), i % classes, stage, 0.5 + i / 1e4, f"{i % 40}.png")
+        for i in range(count)
+    ]
+
+
+def test_balance_keeps_as_many_of_one_two_as_of_one_one():
+    found = subsample(many(30, "1.1"), many(200, "1.2"), "balance", 0)
+    assert sum(mask.stage == "1.1" for mask in found.kept) == 30
+    assert sum(mask.stage == "1.2" for mask in found.kept) == 30
+    assert found.fraction == pytest.approx(0.15)
+    assert found.offered == {"1.1": 30, "1.2": 200}
+    for stage in ("1.1", "1.2"):
+        assert sum(found.counts[stage].values()) == 30
+    for name, number in found.counts["1.2"].items():
+        assert number == sum(m.stage == "1.2" and m.class_name == name for m in found.kept)
+
+
+def test_balance_keeps_all_when_one_two_has_fewer_or_none():
+    assert subsample(many(30, "1.1"), many(20, "1.2"), "balance", 0).fraction == 1.0
+    assert len(subsample(many(30, "1.1"), many(20, "1.2"), "balance", 0).kept) == 50
+    assert len(subsample(many(30, "1.1"), [], "balance", 0).kept) == 30
+
+
+@pytest.mark.parametrize(("fraction", "number"), [(0.0, 0), (0.25, 50), (1.0, 200), (0.3333, 67)])
+def test_a_fraction_keeps_that_part(fraction, number):
+    found = subsample(many(3, "1.1"), many(200, "1.2"), fraction, 0)
+    assert sum(found.counts["1.2"].values()) == number
+    assert found.fraction == fraction
+
+
+def test_the_choice_depends_on_the_seed_and_not_on_the_order():
+    first, second = many(30, "1.1"), many(200, "1.2")
+    one = subsample(first, second, "balance", 3)
+    mixed_first, mixed_second = first[:], second[:]
+    random.Random(0).shuffle(mixed_first)
+    random.Random(1).shuffle(mixed_second)
+    assert subsample(mixed_first, mixed_second, "balance", 3) == one
+    assert subsample(first, second, "balance", 4).kept != one.kept
+
+
+def test_the_choice_is_fair_to_classes_and_images():
+    found = subsample([], many(4000, "1.2"), 0.5, 1)
+    assert all(340 < number < 460 for number in found.counts["1.2"].values())
+    assert set(found.counts["1.2"]) == {f"class {index}" for index in range(5)}
+
+
+def test_a_bad_fraction_is_refused():
+    for fraction in (-0.1, 1.1, "half"):
+        with pytest.raises(ValueError, match="keep_fraction"):
+            subsample([], [], fraction, 0)

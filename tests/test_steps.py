@@ -1,0 +1,165 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools.coco import COCO
+
+from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
+from fmbseg.segmenter import Segmenter
+from fmbseg.steps import download, evaluate, pseudo_masks, report, subsample, train
+from fmbseg.steps.workspace import CODE, Workspace, code_shas
+from fmbseg.store import read_json
+from tests.conftest import REPOSITORY
+
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
+
+
+def run_all(workspace: Workspace) -> list[str]:
+    """Names of the units that were computed."""
+    units: list[tuple[str, Callable[[], bool]]] = [("download", lambda: download.run(workspace))]
+    done = [name for name, run in units if run()]
+    done += [s for s in pseudo_masks.shards(workspace) if pseudo_masks.run(workspace, s)]
+    pseudo_masks.finish(workspace)
+    for name, step in (("subsample", subsample), ("train", train)):
+        done += [name] if step.run(workspace) else []
+    done += [m for m in evaluate.units(workspace) if evaluate.run(workspace, m)]
+    return done + (["report"] if report.run(workspace) else [])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run on the miniature, finished."""
+    from tests.conftest import SMALL
+
+    root = tmp_path_factory.mktemp("finished")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        params[section] |= values
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    run_all(Workspace.open(root))
+    return root
+
+
+def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
+    workspace = Workspace.open(finished)
+    shard = next(iter(pseudo_masks.shards(workspace)))
+    for name in ("stage11.json", "stage12.json"):
+        coco = COCO(str(workspace.pseudo_masks / shard / name))
+        assert coco.getAnnIds()
+        assert coco.annToMask(next(iter(coco.anns.values()))).shape == (128, 128)
+    assert COCO(str(workspace.subsample / "kept.json")).getAnnIds()
+    metrics = read_json(evaluate.folder(workspace, "fmbseg") / "metrics.json")
+    assert list(metrics["iou"]) == list(SEEN_CLASS_NAMES)
+    assert metrics["protocol_hash"]
+    assert 0 <= metrics["miou"] <= 1
+    page = (workspace.report / "index.html").read_text()
+    assert "fmbseg" in page
+    assert "not" in page.lower()
+
+
+def test_a_second_run_computes_nothing_and_a_deleted_or_edited_unit_alone_comes_back(
+    finished: Path,
+):
+    workspace = Workspace.open(finished)
+    assert run_all(workspace) == []
+    shard = list(pseudo_masks.shards(workspace))[1]
+    shutil.rmtree(workspace.pseudo_masks / shard)
+    assert run_all(workspace) == [shard]
+    weights = workspace.train / "alignment.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before + b" ")
+    assert run_all(workspace) == ["train"]
+    assert weights.read_bytes() == before
+
+
+def test_stages_1_and_2_give_the_same_bytes_with_all_label_files_absent(
+    finished: Path, tmp_path: Path
+):
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    first = Workspace.open(finished)
+    shutil.copytree(first.images_root(), images)
+    assert not labels.exists()
+    params = yaml.safe_load((finished / "params.yaml").read_text())
+    params["data"] |= {"images": str(images), "classes": str(tmp_path / "classes.txt")}
+    shutil.copyfile(first.classes_path(), tmp_path / "classes.txt")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    workspace = Workspace.open(tmp_path)
+    run_all(workspace)
+    assert evaluate.units(workspace) == []
+    same = "alignment.safetensors"
+    assert (workspace.train / same).read_bytes() == (first.train / same).read_bytes()
+    assert "label" in (workspace.report / "index.html").read_text().lower()
+
+
+def test_a_folder_of_hostile_files_runs_through_and_lists_each_bad_one(tmp_path: Path):
+    images = tmp_path / "photos"
+    images.mkdir()
+    drawn = [Image.fromarray(item.image) for item in generate(5, 4, "test")]
+    drawn[0].save(images / "Müller am See – Kopie.png")
+    drawn[1].convert("CMYK").save(images / "cmyk.jpg")
+    wide = np.asarray(drawn[2].convert("L"), np.uint16) * 257
+    Image.fromarray(wide).save(images / "sixteen bit.png")
+    drawn[3].save(images / "whole.jpg")
+    (images / "cut.jpg").write_bytes((images / "whole.jpg").read_bytes()[:900])
+    (images / "empty.png").touch()
+    (images / "words.png").write_text("not a picture")
+    Image.new("RGB", (1, 1)).save(images / "dot.png")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["data"] |= {"images": str(images), "classes": str(tmp_path / "classes.txt")}
+    params["pseudo_masks"]["points_per_side"] = 6
+    params["train"] |= {"epochs": 1}
+    (tmp_path / "classes.txt").write_text("\n".join(SEEN_CLASS_NAMES))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    workspace = Workspace.open(tmp_path)
+    run_all(workspace)
+    reasons = {entry["image"]: entry["reason"] for entry in pseudo_masks.quarantined(workspace)}
+    assert {"cut.jpg", "empty.png", "words.png"} <= set(reasons)
+    assert all(reasons.values())
+    good = {"Müller am See – Kopie.png", "cmyk.jpg", "sixteen bit.png", "whole.jpg"}
+    assert not good & set(reasons)
+    shard = next(iter(pseudo_masks.shards(workspace)))
+    assert good <= set(read_json(workspace.pseudo_masks / shard / "presence.json"))
+    page = (workspace.report / "index.html").read_text()
+    assert all(name in page for name in reasons)
+
+
+def test_only_bad_images_end_the_run_with_a_count_and_a_reason(small_workspace: Path):
+    images = small_workspace / "bad"
+    images.mkdir()
+    (images / "a.png").write_text("no")
+    params = yaml.safe_load((small_workspace / "params.yaml").read_text())
+    params["data"] |= {"images": str(images), "classes": str(small_workspace / "classes.txt")}
+    (small_workspace / "classes.txt").write_text("sky")
+    (small_workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(pseudo_masks.TooManyQuarantinedError, match="1 of 1 images"):
+        run_all(Workspace.open(small_workspace))
+
+
+def test_the_trained_folder_predicts_classes_it_never_saw_in_training(finished: Path):
+    segmenter = Segmenter.load(finished / "models" / "train", device="cpu")
+    image = next(iter(generate(9, 1, "test"))).image[:96]
+    found = segmenter.predict(image, ["balloon", "butterfly", "grass"])
+    assert found.labels.shape == (96, 128)
+    assert set(np.unique(found.labels)) <= {0, 1, 2}
+
+
+def test_dvc_stages_name_the_code_that_the_units_keys_are_made_of():
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    assert list(stages) == list(CODE)
+    for step in CODE:
+        named = [d.removeprefix("fmbseg/") for d in stages[step]["deps"] if d.startswith("fmbseg/")]
+        files = {
+            str(file.relative_to(REPOSITORY / "fmbseg"))
+            for name in named
+            for file in (
+                (REPOSITORY / "fmbseg" / name).rglob("*")
+                if (REPOSITORY / "fmbseg" / name).is_dir()
+                else [REPOSITORY / "fmbseg" / name]
+            )
+            if file.suffix in (".py", ".j2", ".json")
+        }
+        assert files == set(code_shas(step)), step
