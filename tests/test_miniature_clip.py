@@ -11,9 +11,11 @@ from open_clip.tokenizer import SimpleTokenizer
 from fmbseg.miniature.pool import load_pool
 from fmbseg.miniature.tokenizer import CROP_PX, captioned_crops, load_tokenizer, write_merges
 from fmbseg.miniature.train_clip import (
+    SETTINGS,
     clip_config,
     contrastive_step,
     encode_captions,
+    evaluate_clip,
     normalised,
     shared_positive_loss,
     two_features,
@@ -135,3 +137,10 @@ def test_shipped_weights_tell_all_sixteen_classes_apart() -> None:
                 seen.setdefault(thing.name, []).append(found == thing.name)
     assert len(seen) == 10
     assert all(np.mean(right) > 0.5 for right in seen.values()), seen
+
+
+@pytest.mark.weights
+def test_shipped_weights_find_present_classes_and_label_true_masks() -> None:
+    scores = evaluate_clip(WEIGHTS, images=12, settings=SETTINGS[:1])
+    assert scores["presence_f1"] > 0.75
+    assert scores["masks_naclip_160_32"] > 0.75

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from fmbseg.miniature import train_vision as vision
+from fmbseg.miniature.training import run_training
 
 WEIGHTS = Path(vision.__file__).parent / "weights" / "vision"
 
@@ -87,7 +88,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vision, "BATCH", 4)
-    often = functools.partial(vision.run_training, save_every=1)
+    often = functools.partial(run_training, save_every=1)
     monkeypatch.setattr(vision, "run_training", often)
     augment, calls = vision._augment, []
 

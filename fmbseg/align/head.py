@@ -127,4 +127,5 @@ class AlignmentHead(nn.Module):
 
     def _split(self, features: Tensor) -> Tensor:
         """[image patch dim] -> [image head patch dim/head]."""
-        return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = features.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)

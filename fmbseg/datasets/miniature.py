@@ -30,7 +30,7 @@ class MiniatureDataset:
         seed: int = 0,
         start: int = 0,
         thing_names: tuple[str, ...] = world.SEEN_THINGS,
-        look: world.Look = "day",
+        look: str = "day",
     ) -> None:
         for found, wanted, what in (
             (split, get_args(world.Split), "split"),
@@ -47,7 +47,7 @@ class MiniatureDataset:
         self._seed = seed
         self._start = start
         self._thing_names = tuple(thing_names)
-        self._look = look
+        self._look: world.Look = look  # type: ignore[assignment]  # checked above
         unseen = set(thing_names) & set(world.UNSEEN_THINGS)
         self.class_names = world.CLASS_NAMES if unseen else world.SEEN_CLASS_NAMES
         self.names = tuple(f"{split}-{index:05d}" for index in range(start, start + count))

@@ -49,16 +49,14 @@ class ConfusionMatrix:
             raise ValueError(f"predicted has shape {found.shape}, target {truth.shape}")
         counted = truth != IGNORE
         found, truth = found[counted].astype(np.int64), truth[counted].astype(np.int64)
-        found = np.where(found == IGNORE, self.num_classes, found)
-        for name, labels, most in (
-            ("target", truth, self.num_classes - 1),
-            ("predicted", found, self.num_classes),
-        ):
-            if labels.size and (labels.min() < 0 or labels.max() > most):
+        silent = found == IGNORE
+        for name, labels in (("target", truth), ("predicted", found[~silent])):
+            if labels.size and (labels.min() < 0 or labels.max() >= self.num_classes):
                 raise ValueError(
                     f"{name}: found labels {labels.min()} to {labels.max()}; wanted 0 to "
                     f"{self.num_classes - 1} or IGNORE ({IGNORE})"
                 )
+        found[silent] = self.num_classes
         cells = np.bincount(truth * (self.num_classes + 1) + found, minlength=self.matrix.size)
         self.matrix += cells.reshape(self.matrix.shape)
 

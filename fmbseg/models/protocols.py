@@ -5,7 +5,7 @@ Every model takes the raw RGB image and does its own preprocessing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class DenseClip:
     cls: Float[Tensor, "crop dim"]
 
 
+@runtime_checkable
 class ClipModel(Protocol):
     """Knows what."""
 
@@ -59,7 +60,7 @@ class SamEmbedding:
 
 @dataclass(frozen=True)
 class SamPrediction:
-    """Three candidate masks for each prompt set.
+    """Three candidate masks for each prompt set, on the model's device.
 
     Attributes:
         logits: low-resolution mask logits (inside means > 0).
@@ -70,6 +71,7 @@ class SamPrediction:
     predicted_iou: Float[Tensor, "prompt mask"]
 
 
+@runtime_checkable
 class SamModel(Protocol):
     """Knows where."""
 
@@ -90,6 +92,7 @@ class SamModel(Protocol):
         ...
 
 
+@runtime_checkable
 class VisionModel(Protocol):
     """Gives consistent patch features."""
 

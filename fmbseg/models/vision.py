@@ -180,7 +180,10 @@ def timm_repo(name: str) -> str:
     Raises:
         ValueError: timm knows no such name, or no weights for it.
     """
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the model is known, its tag is not
+        config = None
     if config is None or not config.hf_hub_id:
         raise ValueError(
             f"models.vision.name: timm knows no weights for {name!r}; wanted a name such as "

@@ -42,6 +42,7 @@ def compute_shard(
     progress: bool = True,
     *,
     key: str = "",
+    label: str = "pseudo_masks",
 ) -> None:
     """Compute and write the pseudo masks of some images.
 
@@ -74,7 +75,7 @@ def compute_shard(
     settings = sha_of([dataclasses.asdict(options), list(class_names), _sha_of_array(texts), key])
     quarantine: list[dict[str, str]] = []
     records: dict[str, dict[str, Any]] = {}
-    for name in tqdm(sorted(names), desc=out_folder.name, unit="image", disable=not progress):
+    for name in tqdm(sorted(names), desc=label, unit="image", disable=not progress):
         try:
             image = read(name)
         except UnreadableImageError as error:

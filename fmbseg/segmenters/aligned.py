@@ -53,5 +53,6 @@ class AlignedSegmentation:
         """Patch features of one image in the text space, unit length, on the CPU."""
         device = next(self._head.parameters()).device
         patches = features.float().flatten(0, 1)[None].to(device)
-        aligned: Tensor = self._head(patches)[0].cpu()
-        return aligned.unflatten(0, tuple(features.shape[:2]))
+        rows, cols, _ = features.shape
+        aligned: Tensor = self._head(patches)[0].cpu().unflatten(0, (rows, cols))
+        return aligned

@@ -81,6 +81,8 @@ def run(workspace: Workspace, shard: str) -> bool:
             options(workspace),
             out,
             scratch,
+            key=shard_key.digest,
+            label=f"pseudo_masks {shard}",
         )
 
     return run_unit(workspace.pseudo_masks / shard, shard_key, compute, keep=scratch)
