@@ -14,7 +14,6 @@ from tasks.subsample import subsample
 from tasks.tracking import track
 from tasks.train import train
 
-
 RUNNER = ThreadPoolTaskRunner[Any](max_workers=2)
 
 

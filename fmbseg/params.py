@@ -59,12 +59,12 @@ class ModelsParams(Section):
 class PseudoMasksParams(Section):
     """Stage 1. Paper: section 3.1."""
 
-    clip_short_side_px: Annotated[int, Field(ge=16)]
+    clip_short_side_px: Literal["auto"] | Annotated[int, Field(ge=16)]
     clip_stride_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
     clip_batch_crops: Positive
     presence_votes: Annotated[int, Field(ge=0)]
     prompt_points: Positive
-    points_per_side: Annotated[int, Field(ge=1, le=128)]
+    points_per_side: Literal["auto"] | Annotated[int, Field(ge=1, le=128)]
     min_predicted_iou: Fraction
     min_stability: Fraction
     stability_offset: Annotated[float, Field(gt=0.0)]
@@ -91,7 +91,8 @@ class TrainParams(Section):
     weight_decay: Annotated[float, Field(ge=0.0)]
     heads: Positive
     mlp_ratio: Annotated[float, Field(gt=0.0)]
-    input_short_side_px: Annotated[int, Field(ge=16)]
+    input_short_side_px: Literal["auto"] | Annotated[int, Field(ge=16)]
+    patches_per_image: Positive | None
     chunk_patches: Positive
     save_every_epochs: Positive
     feature_cache_gb: Annotated[float, Field(ge=0.0)]
@@ -157,7 +158,9 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
         line = str(error).replace("\n", " ")
         raise ParamsError(f"{path}: not valid YAML: {line}") from None
     if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: found no sections; wanted the keys {sorted(Params.model_fields)}")
+        raise ParamsError(
+            f"{path}: found no sections; wanted the keys {sorted(Params.model_fields)}"
+        )
     for dotted, value in (overrides or {}).items():
         *sections, key = dotted.split(".")
         branch = tree

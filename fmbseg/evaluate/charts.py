@@ -82,9 +82,7 @@ def iou_chart(name: str, iou_of_method: Mapping[str, Mapping[str, float | None]]
     return BarChart(name, tuple(iou_of_method), rows)
 
 
-def count_chart(
-    name: str, series: Sequence[str], counts: Mapping[str, Sequence[int]]
-) -> BarChart:
+def count_chart(name: str, series: Sequence[str], counts: Mapping[str, Sequence[int]]) -> BarChart:
     """Chart counts per class, in the order given, scaled to the largest.
 
     Args:

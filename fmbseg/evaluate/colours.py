@@ -43,7 +43,7 @@ def _distinct_colours() -> Palette:
 
 
 def _oklab(rgb: Float[np.ndarray, "colour 3"]) -> Float[np.ndarray, "colour 3"]:
-    """sRGB (0 to 1) to OKLab; matrices of Björn Ottosson, "A perceptual color space" (2020)."""
+    """SRGB (0 to 1) to OKLab; matrices of Björn Ottosson, "A perceptual color space" (2020)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_lms = np.array(
         [[0.4122214708, 0.5363325363, 0.0514459929],

@@ -14,13 +14,29 @@ from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
 from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.content import (
     GalleryRow as GalleryRow,
+)
+from fmbseg.evaluate.content import (
     HistoryPoint as HistoryPoint,
+)
+from fmbseg.evaluate.content import (
     MaskCount as MaskCount,
+)
+from fmbseg.evaluate.content import (
     MethodResult as MethodResult,
+)
+from fmbseg.evaluate.content import (
     PresenceScore as PresenceScore,
+)
+from fmbseg.evaluate.content import (
     Quarantined as Quarantined,
+)
+from fmbseg.evaluate.content import (
     ReportContent as ReportContent,
+)
+from fmbseg.evaluate.content import (
     RunFacts as RunFacts,
+)
+from fmbseg.evaluate.content import (
     SamScore as SamScore,
 )
 from fmbseg.store import write_bytes

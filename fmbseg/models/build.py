@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fmbseg.models.clip import TEMPLATE, build_clip
+from fmbseg.models.images import ShortSide
 from fmbseg.models.profiles import PROFILES, Overrides, Profile, resolve_profile
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.models.sam import build_sam
@@ -35,7 +36,7 @@ def build_profile_clip(
     *,
     projection: str = "maskclip",
     template: str = TEMPLATE,
-    short_side_px: int | None = None,
+    short_side_px: ShortSide = None,
     stride_fraction: float = 0.5,
     batch_crops: int = 32,
     device: str | torch.device = "cpu",
@@ -66,7 +67,7 @@ def build_profile_vision(
     profile: str,
     overrides: Overrides,
     *,
-    short_side_px: int | None = None,
+    short_side_px: ShortSide = None,
     device: str | torch.device = "cpu",
 ) -> VisionModel:
     """The profile's vision encoder; see `build_vision`."""
@@ -80,10 +81,10 @@ def build_models(
     *,
     projection: str,
     template: str,
-    clip_short_side_px: int | None,
+    clip_short_side_px: ShortSide,
     clip_stride_fraction: float,
     clip_batch_crops: int,
-    vision_short_side_px: int | None,
+    vision_short_side_px: ShortSide,
     device: str | torch.device,
 ) -> FoundationModels:
     """All three models of a profile, frozen, on one device.

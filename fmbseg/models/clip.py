@@ -20,11 +20,13 @@ from fmbseg.models.clip_weights import (
     tag_preprocessing,
 )
 from fmbseg.models.device import resolve_device
-from fmbseg.models.images import normalised_pixels, patch_aligned_hw, require_rgb
+from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
 
 TEMPLATE = 'a photo of a "{}"'
+AUTO_SHORT_SIDE_CROPS = 2.5
+"""`short_side_px="auto"`: the image's short side in sides of a crop (560 px for ViT-L/14)."""
 Tokenizer = Callable[[list[str]], Tensor]
 
 
@@ -46,7 +48,7 @@ class OpenClipDense:
         device: torch.device,
         *,
         template: str = TEMPLATE,
-        short_side_px: int | None = None,
+        short_side_px: ShortSide = None,
         stride_fraction: float = 0.5,
         batch_crops: int = 32,
     ) -> None:
@@ -79,7 +81,9 @@ class OpenClipDense:
         self.patch_hw: tuple[int, int] = visual.patch_size
         self._tokenizer, self._template = tokenizer, template
         self._projection = PROJECTIONS[projection]
-        self._short_side_px, self._batch_crops = short_side_px, batch_crops
+        auto_px = round(AUTO_SHORT_SIDE_CROPS * min(self.crop_hw))
+        self._short_side_px = auto_px if short_side_px == "auto" else short_side_px
+        self._batch_crops = batch_crops
         self._stride_hw = tuple(
             max(1, round(stride_fraction * crop / patch)) * patch
             for crop, patch in zip(self.crop_hw, self.patch_hw, strict=True)
@@ -168,7 +172,7 @@ def build_clip(
     device: str | torch.device = "cpu",
     *,
     template: str = TEMPLATE,
-    short_side_px: int | None = None,
+    short_side_px: ShortSide = None,
     stride_fraction: float = 0.5,
     batch_crops: int = 32,
     cache_dir: Path | None = None,

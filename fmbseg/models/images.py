@@ -1,5 +1,7 @@
 """The raw image as the models' preprocessing meets it."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,6 +11,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 from fmbseg.types import Image
+
+ShortSide = int | Literal["auto"] | None
+"""Size that an image's short side is brought to, px; None keeps it, "auto" asks the model."""
 
 MAX_ASPECT = 50.0
 """Longest side over shortest side; beyond it a resized image would not fit into memory."""

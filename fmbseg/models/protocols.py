@@ -73,7 +73,9 @@ class SamPrediction:
 
 @runtime_checkable
 class SamModel(Protocol):
-    """Knows where."""
+    """Knows where. `grid_side`: patches along one side of its encoder (64 for vit_h)."""
+
+    grid_side: int
 
     def embed(self, image: Image) -> SamEmbedding:
         """Run the image encoder once."""

@@ -39,11 +39,13 @@ class SegmentAnything:
 
     Attributes:
         model: the SAM, in `eval` mode, without gradients.
+        grid_side: patches along one side of its encoder.
     """
 
     def __init__(self, model: Sam, device: torch.device) -> None:
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
+        self.grid_side: int = model.prompt_encoder.image_embedding_size[0]
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         with torch.inference_mode():
             self._dense_position = model.prompt_encoder.get_dense_pe()

@@ -11,7 +11,7 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from fmbseg.models.device import resolve_device
-from fmbseg.models.images import normalised_pixels, patch_aligned_hw, require_rgb
+from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
 from fmbseg.models.weights import (
     MINIATURE_FOLDER,
     MissingWeightsError,
@@ -39,7 +39,7 @@ class TimmVision:
     """
 
     def __init__(
-        self, model: VisionTransformer, device: torch.device, *, short_side_px: int | None = None
+        self, model: VisionTransformer, device: torch.device, *, short_side_px: ShortSide = None
     ) -> None:
         """Freeze the model and move it to the device.
 
@@ -53,7 +53,8 @@ class TimmVision:
         self.device = device
         self.dim: int = model.embed_dim
         self.patch_hw: tuple[int, int] = tuple(embed.patch_size)
-        self._short_side_px = short_side_px
+        native_px = min(int(side) for side in embed.img_size)
+        self._short_side_px = native_px if short_side_px == "auto" else short_side_px
         config = model.pretrained_cfg
         self._mean, self._std = tuple(config["mean"]), tuple(config["std"])
         self._interpolation: str = config.get("interpolation") or "bicubic"
@@ -92,7 +93,7 @@ def build_vision(
     pretrained: bool | str | Path = True,
     device: str | torch.device = "cpu",
     *,
-    short_side_px: int | None = None,
+    short_side_px: ShortSide = None,
     cache_dir: Path | None = None,
 ) -> TimmVision:
     """Build a frozen vision encoder.
@@ -101,7 +102,8 @@ def build_vision(
         name: a ViT of timm, "local-dir:<folder>", "hf-hub:<owner>/<name>" or "miniature".
         pretrained: True for the name's own weights, False for random ones, or a file.
         device: "auto" or a device of torch.
-        short_side_px: images are resized to this; None keeps their own size.
+        short_side_px: images are resized to this; None keeps their own size, "auto" takes the
+            size that the model was trained at.
         cache_dir: of the Hugging Face cache; None is its default.
 
     Raises:

@@ -65,6 +65,7 @@ def compute_shard(
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         progress: show a bar on standard error.
+        label: of the progress bar.
         key: whatever else the masks depend on (the models); the unit's digest serves.
 
     Raises:

@@ -36,8 +36,11 @@ def shards(workspace: Workspace) -> dict[str, list[str]]:
 def options(workspace: Workspace) -> Stage1Options:
     """The section of params.yaml as stage 1's options."""
     p = workspace.params.pseudo_masks
+    points = p.points_per_side
+    if points == "auto":
+        points = workspace.models().sam.grid_side // 2
     automatic = AutomaticOptions(
-        points_per_side=p.points_per_side,
+        points_per_side=points,
         min_predicted_iou=p.min_predicted_iou,
         min_stability=p.min_stability,
         stability_offset=p.stability_offset,

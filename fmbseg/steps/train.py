@@ -61,6 +61,7 @@ def run(workspace: Workspace) -> bool:
             for i, name in enumerate(tqdm(names, desc="train: patch features and labels"))
         ]
         settings = AlignmentSettings(
+            patches_per_image=p.patches_per_image,
             loss=p.loss, temperature=p.temperature, epochs=p.epochs, batch_images=p.batch_images,
             learning_rate=p.learning_rate, momentum=p.momentum, weight_decay=p.weight_decay,
             heads=p.heads, mlp_ratio=p.mlp_ratio, chunk_patches=p.chunk_patches,

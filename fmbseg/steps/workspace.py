@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fmbseg.models.build import FoundationModels, build_models
+from fmbseg.models.images import ShortSide
 from fmbseg.models.status import weights_fingerprint
 from fmbseg.params import ModelsParams, Params, load_params
 from fmbseg.store import UnitKey, file_sha, read_json
@@ -164,7 +165,12 @@ def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
 
 @functools.lru_cache(maxsize=4)
 def _build(
-    models_json: str, clip_px: int, stride: float, crops: int, vision_px: int, device: str
+    models_json: str,
+    clip_px: ShortSide,
+    stride: float,
+    crops: int,
+    vision_px: ShortSide,
+    device: str,
 ) -> FoundationModels:
     models = ModelsParams.model_validate_json(models_json)
     return build_models(
