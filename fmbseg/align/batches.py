@@ -57,7 +57,8 @@ def cut_batch(
         features: patch features by image index.
         labels: class per patch, or IGNORE; every image here has a labelled patch.
         images: indices of the batch's images.
-        patches_per_image: at most this many labelled patches each, drawn by `rng`; None for all.
+        patches_per_image: at most this many labelled patches each, drawn evenly over the classes
+            of the image by `rng`, so that large stuff does not crowd out things; None for all.
         rng: used only where an image has more labelled patches than that.
 
     Raises:
@@ -74,11 +75,23 @@ def cut_batch(
         flat = target.flatten().long()
         wanted = (flat != IGNORE).nonzero().squeeze(1)
         if patches_per_image is not None and len(wanted) > patches_per_image:
-            kept = np.sort(rng.choice(len(wanted), patches_per_image, replace=False))
-            wanted = wanted[torch.from_numpy(kept)]
+            wanted = wanted[_even_draw(flat[wanted].numpy(), patches_per_image, rng)]
         entry = (patches.flatten(0, 1).float(), wanted, flat[wanted])
         by_count.setdefault(len(flat), []).append(entry)
     return [_stack(entries) for entries in by_count.values()]
+
+
+def _even_draw(
+    labels: Int64[np.ndarray, " patch"], count: int, rng: np.random.Generator
+) -> Int64[Tensor, " drawn"]:
+    """Draw `count` patches, one class in turn after the other until a class is used up."""
+    shuffled = rng.permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    for value in np.unique(labels):
+        mine = shuffled[labels[shuffled] == value]
+        turn[mine] = np.arange(len(mine))
+    drawn = shuffled[np.argsort(turn[shuffled], kind="stable")[:count]]
+    return torch.from_numpy(np.sort(drawn))
 
 
 def _stack(entries: list[tuple[Tensor, Tensor, Tensor]]) -> Group:

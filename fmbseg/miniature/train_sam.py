@@ -88,6 +88,8 @@ def train_sam(
         model, step, steps=steps, seed=seed, folder=folder, learning_rate=LEARNING_RATE,
         evaluate=evaluate, evaluate_every=evaluate_every,
     )  # fmt: skip
+    if not scores:  # the checkpoint was of the last step already
+        evaluate(steps)
     return scores
 
 

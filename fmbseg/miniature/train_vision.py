@@ -22,12 +22,14 @@ from torch import Tensor, nn
 
 from fmbseg.miniature.pool import load_pool
 from fmbseg.miniature.training import run_training
-from fmbseg.miniature.world import SEEN_CLASS_NAMES, SEEN_THINGS, SIZE_PX, WorldImage, generate
+from fmbseg.miniature.world import SEEN_CLASS_NAMES, SEEN_THINGS, SIZE_PX, generate
 
 PATCH_PX, DIM, DEPTH, HEADS = 8, 160, 4, 5
 DECODER_DIM, DECODER_DEPTH, DECODER_HEADS = 128, 2, 4
 VISIBLE_SHARE, PREDICTED_SHARE = 0.25, 0.25
-BATCH, LEARNING_RATE, STEPS = 48, 1.0e-3, 3000
+# The shipped weights: 1,000 steps of a 3,000-step schedule, then resumed with `steps=1400`, so
+# the rate fell at once. An undisturbed run of 1,400 steps is near, not equal.
+BATCH, LEARNING_RATE, STEPS = 48, 1.0e-3, 1400
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 ARCHITECTURE = "vit_small_patch14_dinov2"
@@ -286,7 +288,7 @@ def evaluate_vision(
     seed: int = 0,
     input_px: int = SIZE_PX,
     epochs: int = 40,
-    learning_rate: float = 1.0e-3,
+    learning_rate: float = 3.0e-3,
 ) -> dict[str, float]:
     """Ceiling of the features: a `Probe` trained on TRUE labels. For the model card only.
 
@@ -307,7 +309,7 @@ def evaluate_vision(
         encoder = timm.create_model(f"local-dir:{weights}", pretrained=True, num_classes=0)
     classes = len(SEEN_CLASS_NAMES)
     train, val = list(generate(seed, images, "train")), list(generate(seed, 100, "val"))
-    features = _encode(encoder.eval(), train, input_px)
+    features = _encode(encoder.eval(), np.stack([item.image for item in train]), input_px)
     side = input_px // PATCH_PX
     wanted = torch.stack([_patch_labels(item.labels, side, classes) for item in train])
     probe = Probe(features.shape[-1], classes)
@@ -323,7 +325,8 @@ def evaluate_vision(
             optimizer.step()
             schedule.step()
     with torch.no_grad():
-        scores = torch.cat([probe(part) for part in _encode(encoder, val, input_px).split(10)])
+        tokens = _encode(encoder, np.stack([item.image for item in val]), input_px)
+        scores = torch.cat([probe(part) for part in tokens.split(10)])
     scores = scores.transpose(1, 2).unflatten(2, (side, side))
     guess = F.interpolate(scores, size=SIZE_PX, mode="bilinear", align_corners=False).argmax(1)
     truth = torch.from_numpy(np.stack([item.labels for item in val])).long()
@@ -338,11 +341,11 @@ def evaluate_vision(
 
 @torch.no_grad()
 def _encode(
-    encoder: nn.Module, items: list[WorldImage], input_px: int
+    encoder: nn.Module, images: np.ndarray, input_px: int
 ) -> Float[Tensor, "image patch dim"]:
     parts = []
-    for start in range(0, len(items), 20):
-        pixels = _normalise(np.stack([item.image for item in items[start : start + 20]]))
+    for start in range(0, len(images), 20):
+        pixels = _normalise(images[start : start + 20].copy())
         pixels = F.interpolate(pixels, size=input_px, mode="bilinear", align_corners=False)
         tokens = cast(VisionTransformer, encoder).forward_features(pixels)
         parts.append(tokens[:, cast(VisionTransformer, encoder).num_prefix_tokens :])

@@ -25,8 +25,8 @@ from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
 
 TEMPLATE = 'a photo of a "{}"'
-AUTO_SHORT_SIDE_CROPS = 2.5
-"""`short_side_px="auto"`: the image's short side in sides of a crop (560 px for ViT-L/14)."""
+AUTO_SHORT_SIDE_CROPS = 3.0
+"""`short_side_px="auto"`: the image's short side in sides of a crop (672 px for ViT-L/14)."""
 Tokenizer = Callable[[list[str]], Tensor]
 
 
