@@ -222,7 +222,7 @@ def train_vision(
     steps: int = STEPS,
     pool_images: int = 16000,
     cache: Path = Path("work/pool"),
-    compiled: bool = False,
+    compiled: bool = True,
 ) -> dict[str, float]:
     """Train the encoder on unlabelled images and export it, going on where a cut run stopped.
 

@@ -34,13 +34,14 @@ def key(workspace: Workspace) -> UnitKey:
     """Content key of the page."""
     folders = [
         workspace.subsample,
-        workspace.train,
         *(workspace.pseudo_masks / shard for shard in pseudo_masks.shards(workspace)),
         *(evaluate.folder(workspace, method) for method in evaluate.units(workspace)),
     ]
     inputs = {
         str(f.relative_to(workspace.root)): file_sha(f / "manifest.json") for f in folders
     } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
+    for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
+        inputs[name] = file_sha(workspace.train / name)
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
     return workspace.key("report", inputs, workspace.params.model_dump())
