@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ def task_states() -> dict[str, str]:
         assert flow_run.state is not None
         found = client.read_task_runs(limit=200)
     mine = [run for run in found if run.flow_run_id == flow_run.id]
-    return {run.name.rsplit("-", 1)[0] if "-" in run.name[-5:] else run.name: run.state.name
-            for run in mine}  # fmt: skip
+    return {re.sub("-[0-9a-f]{3}$", "", run.name): run.state.name for run in mine}
 
 
 def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(

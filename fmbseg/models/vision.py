@@ -53,7 +53,8 @@ class TimmVision:
         self.device = device
         self.dim: int = model.embed_dim
         self.patch_hw: tuple[int, int] = tuple(embed.patch_size)
-        native_px = min(int(side) for side in embed.img_size)
+        best_hw = model.pretrained_cfg.get("test_input_size", (0, *embed.img_size))[1:]
+        native_px = min(int(side) for side in best_hw)
         self._short_side_px = native_px if short_side_px == "auto" else short_side_px
         config = model.pretrained_cfg
         self._mean, self._std = tuple(config["mean"]), tuple(config["std"])
@@ -102,8 +103,9 @@ def build_vision(
         name: a ViT of timm, "local-dir:<folder>", "hf-hub:<owner>/<name>" or "miniature".
         pretrained: True for the name's own weights, False for random ones, or a file.
         device: "auto" or a device of torch.
-        short_side_px: images are resized to this; None keeps their own size, "auto" takes the
-            size that the model was trained at.
+        short_side_px: images are resized to this; None keeps their own size, "auto" takes what
+            the weights' configuration names for use (timm's `test_input_size`), else the size
+            that the model was built for.
         cache_dir: of the Hugging Face cache; None is its default.
 
     Raises:
