@@ -22,14 +22,14 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FMbSeg wants Python 3.11 or newer, found %d.%d; set PYTHON=" % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock \
-	  | grep -vE '^(Requirement already|Looking in)' | sed -uE 's/^(Installing collected packages).*/\1 .../; /^Successfully installed/s/^(.{100}).*/\1 .../'; \
+	  | grep -vE '^(Ignoring|Requirement already|Looking in)' | sed -uE 's/^(Installing collected packages).*/\1 .../; /^Successfully installed/s/^(.{100}).*/\1 .../'; \
 	  exit $${PIPESTATUS[0]}
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e . 2>/dev/null \
 	  || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
 run: $(READY)  ## the whole pipeline; IMAGES= CLASSES= [LABELS= IGNORE= WORKSPACE=] for your own photographs
-	@$(BIN)/python -m flows.pipeline $(if $(IMAGES),--images "$(IMAGES)") $(if $(CLASSES),--classes "$(CLASSES)") \
+	@$(BIN)/python -m flows.run $(if $(IMAGES),--images "$(IMAGES)") $(if $(CLASSES),--classes "$(CLASSES)") \
 	  $(if $(LABELS),--labels "$(LABELS)") $(if $(IGNORE),--ignore-label "$(IGNORE)") \
 	  $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
 

@@ -1,6 +1,5 @@
-"""The flow `fmbseg`: the paper's figure as cached tasks. `python -m flows.pipeline --help`."""
+"""The flow `fmbseg`: the paper's figure as cached tasks. `make run` is `python -m flows.run`."""
 
-import sys
 from typing import Any
 
 from prefect import flow
@@ -33,9 +32,3 @@ def fmbseg(root: str = ".") -> str:
     page = report(root)
     track(root)
     return page
-
-
-if __name__ == "__main__":
-    from flows.run import main
-
-    sys.exit(main())

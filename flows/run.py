@@ -26,7 +26,7 @@ from fmbseg.steps.workspace import Workspace
 
 def main() -> int:
     """Parse the command line, prepare the workspace, run the flow, print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
     parser.add_argument("--images", help="folder of your own images (any depth)")
     parser.add_argument("--classes", help="text file, one class a line, synonyms after commas")
     parser.add_argument("--labels", help="label PNGs with the images' stems, to score (optional)")
@@ -94,3 +94,7 @@ def _server_or_none() -> contextlib.AbstractContextManager[object]:
             return contextlib.nullcontext()
     print("==> no Prefect server answers: a run of its own (ephemeral)")
     return temporary_settings(restore_defaults={PREFECT_API_URL})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,17 +8,15 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
+from fmbseg.miniature.clip_crops import CROP_PX, captioned_crops
+from fmbseg.miniature.clip_scores import SETTINGS, evaluate_clip, normalised, two_features
 from fmbseg.miniature.pool import load_pool
-from fmbseg.miniature.tokenizer import CROP_PX, captioned_crops, load_tokenizer, write_merges
+from fmbseg.miniature.tokenizer import load_tokenizer, write_merges
 from fmbseg.miniature.train_clip import (
-    SETTINGS,
     clip_config,
     contrastive_step,
     encode_captions,
-    evaluate_clip,
-    normalised,
     shared_positive_loss,
-    two_features,
 )
 from fmbseg.miniature.training import run_training
 from fmbseg.miniature.world import CLASS_NAMES, generate

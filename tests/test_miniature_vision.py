@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from fmbseg.miniature import train_vision as vision
 from fmbseg.miniature.training import run_training
+from fmbseg.miniature.vision_scores import DIM, MEAN, build_encoder, patch_labels
 
 WEIGHTS = Path(vision.__file__).parent / "weights" / "vision"
 
@@ -20,7 +21,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported, untrained encoder."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("fresh")
-    vision.export(vision.build_encoder(), folder)
+    vision.export(build_encoder(), folder)
     return folder
 
 
@@ -33,7 +34,7 @@ def test_plain_timm_loads_an_export_and_encodes_any_grid(
         with torch.no_grad():
             tokens = encoder.forward_features(torch.randn(2, 3, height_px, width_px))
         assert encoder.num_prefix_tokens == 1
-        assert tokens.shape == (2, 1 + height_px // 8 * (width_px // 8), vision.DIM)
+        assert tokens.shape == (2, 1 + height_px // 8 * (width_px // 8), DIM)
         plain = (tokens - encoder.norm.bias) / encoder.norm.weight
         assert torch.allclose(plain.mean(-1), torch.zeros(1), atol=1e-2)
         assert torch.allclose(plain.std(-1), torch.ones(1), atol=2e-2)
@@ -46,11 +47,11 @@ def test_shipped_weights_are_small_and_are_what_timm_loads() -> None:
     loaded = encoder.state_dict()
     assert loaded.keys() == stored.keys()
     assert all(torch.equal(loaded[name], stored[name].float()) for name in stored)
-    assert encoder.pretrained_cfg["mean"] == list(vision.MEAN)
+    assert encoder.pretrained_cfg["mean"] == list(MEAN)
 
 
 def test_patchify_equals_the_patch_embedding_of_timm() -> None:
-    encoder = vision.build_encoder()
+    encoder = build_encoder()
     images = torch.randn(2, 3, 128, 128)
     weight = encoder.patch_embed.proj.weight.flatten(1)
     ours = vision._patchify(images) @ weight.T + encoder.patch_embed.proj.bias
@@ -62,7 +63,7 @@ def test_with_every_patch_visible_the_autoencoder_encodes_as_timm_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vision, "VISIBLE_SHARE", 1.0)
-    model = vision.MaskedAutoencoder(vision.build_encoder()).eval()
+    model = vision.MaskedAutoencoder(build_encoder()).eval()
     images = torch.randn(2, 3, 128, 128)
     theirs = model.encoder.forward_features(images)
     seen: list[torch.Tensor] = []
@@ -75,7 +76,7 @@ def test_patch_labels_are_the_majority_of_each_cell() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (6, 6)).astype(np.uint8)
     labels[:2, :2] = [[2, 2], [2, 0]]
-    grid = vision._patch_labels(labels, 3, 3).reshape(3, 3)
+    grid = patch_labels(labels, 3, 3).reshape(3, 3)
     for row in range(3):
         for column in range(3):
             cell = labels[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
@@ -100,7 +101,12 @@ def test_a_resumed_run_equals_an_undisturbed_one(
 
     def run(name: str) -> dict[str, float]:
         return vision.train_vision(
-            tmp_path / name, tmp_path / f"{name}-weights", steps=3, pool_images=12, cache=tmp_path
+            tmp_path / name,
+            tmp_path / f"{name}-weights",
+            steps=3,
+            pool_images=12,
+            cache=tmp_path,
+            compiled=False,
         )
 
     whole = run("whole")

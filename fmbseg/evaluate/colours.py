@@ -32,14 +32,14 @@ def _distinct_colours() -> Palette:
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     lab = _oklab(rgb / 255)
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    usable = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.92) & (chroma > 0.075)
+    usable = (lab[:, 0] > 0.4) & (lab[:, 0] < 0.9) & (chroma > 0.06) & (chroma < 0.19)
     rgb, lab = rgb[usable], lab[usable] * np.array([1.3, 1.0, 1.0])
     chosen = [int(np.abs(rgb - np.array([0, 114, 178])).sum(1).argmin())]
     distance = np.full(len(rgb), np.inf)
     while len(chosen) < _DISTINCT:
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
-    return rgb[chosen].astype(np.uint8)
+    return np.asarray(rgb[chosen], np.uint8)
 
 
 def _oklab(rgb: Float[np.ndarray, "colour 3"]) -> Float[np.ndarray, "colour 3"]:

@@ -36,7 +36,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One metrics.json, field by field; figures are fractions of 1, None in `iou` = no such pixel."""
+    """One metrics.json; figures are fractions of 1, None in `iou` = the class has no pixel."""
 
     method: str
     data_set: str

@@ -12,33 +12,7 @@ from PIL import Image as PilImage
 
 from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
 from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.content import (
-    GalleryRow as GalleryRow,
-)
-from fmbseg.evaluate.content import (
-    HistoryPoint as HistoryPoint,
-)
-from fmbseg.evaluate.content import (
-    MaskCount as MaskCount,
-)
-from fmbseg.evaluate.content import (
-    MethodResult as MethodResult,
-)
-from fmbseg.evaluate.content import (
-    PresenceScore as PresenceScore,
-)
-from fmbseg.evaluate.content import (
-    Quarantined as Quarantined,
-)
-from fmbseg.evaluate.content import (
-    ReportContent as ReportContent,
-)
-from fmbseg.evaluate.content import (
-    RunFacts as RunFacts,
-)
-from fmbseg.evaluate.content import (
-    SamScore as SamScore,
-)
+from fmbseg.evaluate.content import GalleryRow, MethodResult, ReportContent
 from fmbseg.store import write_bytes
 from fmbseg.types import Image
 
@@ -127,7 +101,7 @@ def _iou_charts(results: Sequence[MethodResult]) -> list[BarChart]:
 
 
 def _embed_gallery(rows: Sequence[GalleryRow], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows with data URIs, at the largest size that keeps within the budget; the rest is dropped."""
+    """Rows with data URIs at the largest size within the budget; the rest is dropped."""
     embedded: list[dict[str, Any]] = []
     for side_px in _SIDES_PX:
         embedded, total = [], 0
@@ -148,7 +122,7 @@ def _data_uri(image: Image | None, side_px: int) -> str | None:
     picture = PilImage.fromarray(image)
     picture.thumbnail((side_px, side_px), PilImage.Resampling.BOX)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    picture.save(buffer, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -1,0 +1,234 @@
+"""The static report and its charts."""
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmbseg.evaluate.charts import count_chart, iou_chart, line_plot, nice_ticks
+from fmbseg.evaluate.content import (
+    GalleryRow,
+    HistoryPoint,
+    MaskCount,
+    MethodResult,
+    PresenceScore,
+    Quarantined,
+    ReportContent,
+    RunFacts,
+    SamScore,
+)
+from fmbseg.evaluate.report import MAX_PICTURES_BYTES, build_report
+
+CLASSES = ("sky", "brick wall", "cat")
+HOSTILE = '<script>alert("x")</script>'
+FACTS = RunFacts(
+    "miniature", {"clip": "small"}, 3, "miniature", 1234, 3, 0.25,
+    {"train": 75.0}, {"train.loss": "prototype_supcon"},
+)  # fmt: skip
+
+
+def result(method: str, miou: float, data_set: str = "miniature", sha: str = "abc") -> MethodResult:
+    iou = {"sky": 0.5, "brick wall": None, "cat": 0.125}
+    return MethodResult(method, data_set, "test", {"name": "whole"}, sha, miou, iou, 0.75, 9, 0.5)
+
+
+def picture(seed: int, hw: tuple[int, int] = (20, 30)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*hw, 3), np.uint8)
+
+
+FULL = ReportContent(
+    title="A run",
+    facts=FACTS,
+    class_names=CLASSES,
+    results=(result("maskclip", 0.3125), result("fmbseg", 0.61)),
+    history=tuple(HistoryPoint(i, i // 4, 5 - i / 10, 0.1) for i in range(1, 13)),
+    mask_counts=tuple(MaskCount(name, 3, 1500, 7) for name in CLASSES),
+    gallery=(GalleryRow("a/b.png", *(picture(i) for i in range(6))),),
+    quarantined=(Quarantined("bad.jpg", "truncated file"),),
+    notes=("Only a demonstration.",),
+    presence=PresenceScore(0.8, 0.7, 0.746, 0.005),
+    sam=SamScore(0.71, None, 150),
+    extra_figures={"masks per image": 7.25},
+)
+
+
+class Page(HTMLParser):
+    """Tags left open, attributes and text of a page."""
+
+    void = frozenset({"meta", "img", "br", "rect", "line", "polyline"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def build(folder: Path, content: ReportContent) -> str:
+    build_report(folder / "new" / "index.html", content)
+    html = (folder / "new" / "index.html").read_text()
+    assert Page(html).open == []
+    return html
+
+
+def test_the_page_shows_every_method_class_and_figure(tmp_path: Path) -> None:
+    html = build(tmp_path, FULL)
+    wanted = [*CLASSES, "maskclip", "fmbseg", "0.312", "0.610", "0.125", "abc", "1,500",
+              "bad.jpg", "truncated file", "Only a demonstration.", "0.746", "0.710", "7.25",
+              "a/b.png", "prototype_supcon", "1,234", "1 min 15 s"]  # fmt: skip
+    assert [text for text in wanted if text not in html] == []
+
+
+def test_the_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
+    html = build(tmp_path, FULL)
+    assert not re.search(r"https?://|url\(|@import|<script|<link|<iframe", html)
+    for tag, attributes in Page(html).tags:
+        for name in ("src", "href"):
+            value = attributes.get(name) or ""
+            assert not value or value.startswith(("data:image/", "#")), (tag, value[:60])
+
+
+def test_every_picture_has_a_text_and_every_link_a_target(tmp_path: Path) -> None:
+    tags = Page(build(tmp_path, FULL)).tags
+    images = [attributes for tag, attributes in tags if tag == "img"]
+    assert len(images) == 6
+    assert all((attributes["alt"] or "").startswith("a/b.png: ") for attributes in images)
+    targets = {attributes.get("id") for _, attributes in tags}
+    links = {(attributes["href"] or "")[1:] for tag, attributes in tags if tag == "a"}
+    assert links <= targets
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_hostile_names_stay_text(tmp_path: Path, empty: bool) -> None:
+    hostile = replace(
+        FULL, title=HOSTILE, class_names=(HOSTILE,), notes=(HOSTILE,),
+        facts=replace(FACTS, models={HOSTILE: HOSTILE}, settings={HOSTILE: HOSTILE}),
+        results=() if empty else (
+            MethodResult(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, 0.1,
+                         {HOSTILE: 0.1}, 0.1, 1, 0.1),
+        ),
+        mask_counts=(MaskCount(HOSTILE, 1, 1, 1),),
+        gallery=(GalleryRow('"><script>alert(1)</script>', picture(0)),),
+        quarantined=(Quarantined(HOSTILE, HOSTILE),), extra_figures={HOSTILE: HOSTILE},
+    )  # fmt: skip
+    html = build(tmp_path, hostile)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_without_labels_the_page_says_so(tmp_path: Path) -> None:
+    html = build(tmp_path, replace(FULL, results=(), presence=None, sam=None, extra_figures={}))
+    assert "nothing could be scored" in html
+    assert "IoU of each class" not in html
+    assert 'href="#classes"' not in html
+
+
+def test_a_run_without_anything_else_still_has_a_page(tmp_path: Path) -> None:
+    html = build(tmp_path, ReportContent("Nothing", FACTS))
+    assert "Every image could be read" in html
+    assert "<img" not in html
+
+
+def test_missing_truth_leaves_its_column_out_and_a_single_gap_is_marked(tmp_path: Path) -> None:
+    bare = GalleryRow("x", picture(0), picture(1), prediction=picture(2))
+    other = GalleryRow("y", picture(0), prediction=picture(2))
+    html = build(tmp_path, replace(FULL, gallery=(bare, other)))
+    assert html.count("<figcaption>image</figcaption>") == 2
+    assert "<figcaption>truth</figcaption>" not in html
+    assert html.count('<div class="nothing">none</div>') == 1
+
+
+def test_the_best_of_a_column_is_bold_and_protocols_never_share_one(tmp_path: Path) -> None:
+    results = (*FULL.results, result("maskclip", 0.9, sha="other"), result("stage1", math.nan))
+    html = build(tmp_path, replace(FULL, results=results))
+    assert re.findall(r'<td class="number best">([^<]*)<', html) == ["0.900", "0.610"]
+    assert html.count("<strong>miniature test</strong>") == 2
+    assert "nan" not in html
+
+
+def test_same_content_same_bytes(tmp_path: Path) -> None:
+    assert build(tmp_path / "a", FULL) == build(tmp_path / "b", FULL)
+
+
+def test_many_large_pictures_keep_the_file_below_five_megabytes(tmp_path: Path) -> None:
+    noise = picture(0, (300, 500))
+    rows = tuple(GalleryRow(f"{i}.png", *[noise] * 6) for i in range(12))
+    html = build(tmp_path, replace(FULL, gallery=rows))
+    assert html.count("<img") == 72
+    assert len(html) < MAX_PICTURES_BYTES + 200_000 < 5_000_000
+
+
+def test_what_does_not_fit_at_all_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fmbseg.evaluate.report.MAX_PICTURES_BYTES", 50_000)
+    rows = tuple(GalleryRow(f"{i}.png", picture(i, (96, 96))) for i in range(4))
+    html = build(tmp_path, replace(FULL, gallery=rows))
+    shown = html.count("<img")
+    assert 0 < shown < 4
+    assert f"The first {shown} of 4 images" in html
+
+
+def test_iou_bars_have_absolute_length_and_best_classes_come_first() -> None:
+    chart = iou_chart("x", {"a": {"sky": 0.2, "cat": None}, "b": {"sky": 0.3, "fish": math.nan,
+                                                                 "sea": 0.9}})  # fmt: skip
+    assert [row.label for row in chart.rows] == ["sea", "sky", "cat", "fish"]
+    assert [bar.percent for bar in chart.rows[1].bars] == pytest.approx([20, 30])
+    assert [bar.text for bar in chart.rows[0].bars] == ["none", "0.900"]
+
+
+def test_count_bars_share_the_scale_of_the_largest() -> None:
+    chart = count_chart("x", ("a", "b"), {"sky": (5, 10), "cat": (0, 1)})
+    assert [[bar.percent for bar in row.bars] for row in chart.rows] == [[50, 100], [0, 10]]
+    assert count_chart("x", ("a",), {"sky": (0,)}).rows[0].bars[0].percent == 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3.1, 4.9, [3, 3.5, 4, 4.5, 5]),
+     (1, 2999, [0, 1000, 2000, 3000])],
+)  # fmt: skip
+def test_ticks_are_round_and_enclose_the_range(
+    low: float, high: float, expected: list[float]
+) -> None:
+    assert nice_ticks(low, high, 5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, -3.0, 1e-9])
+def test_a_constant_has_ticks_around_it(value: float) -> None:
+    ticks = nice_ticks(value, value, 5)
+    assert ticks[0] <= value <= ticks[-1]
+    assert ticks[0] < ticks[-1]
+
+
+def test_the_curve_goes_through_its_points_and_skips_what_is_not_finite() -> None:
+    plot = line_plot([1, 2, 3], [0, 0, 0], [1.0, math.nan, 0.0])
+    assert plot is not None
+    assert plot.fine == "0.0,0.0 1000.0,1000.0"
+    assert plot.coarse == ""
+    assert line_plot([1], [0], [math.inf]) is None
+    assert line_plot([7], [0], [2.0]) is not None
+
+
+def test_long_histories_are_thinned_and_keep_their_epochs() -> None:
+    steps = list(range(1, 5001))
+    plot = line_plot(steps, [s // 500 for s in steps], [1 / s for s in steps])
+    assert plot is not None
+    assert plot.fine_name == "mean of 13 steps"
+    assert len(plot.fine.split()) <= 400
+    assert len(plot.coarse.split()) == 11
