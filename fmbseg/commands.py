@@ -102,6 +102,8 @@ def miniature(arguments: argparse.Namespace) -> int:
     """Train one of the small models from its shipped recipe, or draw images of the world."""
     if arguments.action == "draw":
         return _draw(arguments)
+    import torch
+
     from fmbseg.miniature.train_clip import train_clip
     from fmbseg.miniature.train_sam import train_sam
     from fmbseg.miniature.train_vision import train_vision
@@ -111,6 +113,7 @@ def miniature(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     folder = arguments.folder or Path("work/train") / arguments.model
     weights = arguments.weights or Path("work/weights") / arguments.model
+    torch.set_num_threads(1)  # the recipes were run so; more threads give other last bits
     began = time.perf_counter()
     steps = {} if arguments.steps is None else {"steps": arguments.steps}
     scores = recipes[arguments.model](folder, weights, seed=arguments.seed, **steps)

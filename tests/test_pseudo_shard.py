@@ -212,8 +212,9 @@ def test_the_progress_bar_is_on_standard_error(images, tmp_path, capsys):
         OPTIONS,
         tmp_path / "0007",
         tmp_path / "scratch",
+        label="shard 7",
     )
     shown = capsys.readouterr()
-    assert "0007" in shown.err
+    assert "shard 7" in shown.err
     assert shown.out == ""
     assert json.loads((tmp_path / "0007/quarantine.json").read_text()) == []

@@ -19,7 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fmbseg.miniature.pool import load_pool
-from fmbseg.miniature.training import run_training
+from fmbseg.miniature.training import late_cosine, run_training
 from fmbseg.miniature.vision_scores import (
     ARCHITECTURE,
     DIM,
@@ -36,6 +36,7 @@ from fmbseg.miniature.world import SIZE_PX
 DECODER_DIM, DECODER_DEPTH, DECODER_HEADS = 128, 2, 4
 VISIBLE_SHARE, PREDICTED_SHARE = 0.25, 0.25
 BATCH, LEARNING_RATE, STEPS = 48, 1.0e-3, 1400
+USE_PX = 192  # image size at use: more patches than in training measure better
 
 CONFIG: dict[str, Any] = {
     "architecture": ARCHITECTURE,
@@ -44,7 +45,8 @@ CONFIG: dict[str, Any] = {
     "model_args": MODEL_ARGS,
     "pretrained_cfg": {
         "tag": "fmbseg_miniature", "custom_load": False, "num_classes": 0,
-        "input_size": [3, SIZE_PX, SIZE_PX], "fixed_input_size": False,
+        "input_size": [3, SIZE_PX, SIZE_PX], "test_input_size": [3, USE_PX, USE_PX],
+        "fixed_input_size": False,
         "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center",
         "mean": list(MEAN), "std": list(STD), "pool_size": None,
         "first_conv": "patch_embed.proj", "classifier": "head", "license": "mit",
@@ -242,6 +244,6 @@ def train_vision(
 
     run_training(
         model, step, steps=steps, seed=seed, folder=folder, learning_rate=LEARNING_RATE,
-        evaluate=evaluate, evaluate_every=200,
+        evaluate=evaluate, evaluate_every=200, schedule=late_cosine,
     )  # fmt: skip
     return {"loss": evaluate(steps)["loss_held_out"]}

@@ -12,6 +12,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 
+def cosine(index: int, steps: int) -> float:
+    """Share of the peak learning rate: from 1 to 0 along half a cosine."""
+    return float(0.5 * (1 + np.cos(np.pi * index / steps)))
+
+
+def late_cosine(index: int, steps: int) -> float:
+    """A slow cosine (15/7 as long) for the first 5/7 of the steps, then the plain one.
+
+    So most steps are taken near the peak rate, and the last 2/7 settle.
+    """
+    return cosine(index, steps * 15 // 7 if index < steps * 5 // 7 else steps)
+
+
 def run_training(
     model: torch.nn.Module,
     step: Callable[[int, np.random.Generator], Tensor],
@@ -25,6 +38,7 @@ def run_training(
     save_every: int = 200,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     evaluate_every: int = 1000,
+    schedule: Callable[[int, int], float] | None = None,
 ) -> None:
     """Train `model` in place with AdamW, cosine decay and gradient clipping at norm 1.
 
@@ -44,6 +58,7 @@ def run_training(
         save_every: steps between two checkpoints.
         evaluate: called with the number of steps done; its figures go to the log.
         evaluate_every: steps between two evaluations; the last step is always followed by one.
+        schedule: (step index, steps) to the share of the peak rate; None is `cosine`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -62,7 +77,7 @@ def run_training(
     progress = tqdm(range(first, steps), initial=first, total=steps, mininterval=5)
     for index in progress:
         rate = min((index + 1) / warmup_steps, 1.0)
-        rate *= 0.5 * (1 + np.cos(np.pi * index / steps))
+        rate *= (schedule or cosine)(index, steps)
         for group in optimizer.param_groups:
             group["lr"] = float(learning_rate * rate)
         torch.manual_seed(seed * 1_000_003 + index)

@@ -34,10 +34,10 @@ CODE: dict[str, tuple[str, ...]] = {
     "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
     "evaluate": (
         "steps/evaluate.py", "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
-        "evaluate/pictures.py", "segmenters", "segmenter.py", "align/head.py", "pseudo", "models",
-        "vocabulary.py", "datasets",
+        "evaluate/colours.py", "evaluate/pictures.py", "segmenters",
+        "segmenter.py", "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
-    "report": ("steps/report.py", "evaluate/report.py", "evaluate/pictures.py", "evaluate"),
+    "report": ("steps/report.py", "evaluate"),
 }  # fmt: skip
 """Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""
 
