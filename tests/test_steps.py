@@ -139,6 +139,21 @@ def test_only_bad_images_end_the_run_with_a_count_and_a_reason(small_workspace: 
         run_all(Workspace.open(small_workspace))
 
 
+def test_a_unit_follows_the_models_it_uses_and_no_other(finished: Path, tmp_path: Path):
+    first = Workspace.open(finished)
+    params = yaml.safe_load((finished / "params.yaml").read_text())
+    params["models"]["vision"] = {"name": "vit_small_patch14_dinov2.lvd142m"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    for folder in ("data", "models"):
+        (tmp_path / folder).symlink_to(finished / folder)
+    second = Workspace.open(tmp_path)
+    shard = next(iter(pseudo_masks.shards(first)))
+    assert pseudo_masks.key(first, shard) == pseudo_masks.key(second, shard)
+    assert evaluate.key(first, "stage1") == evaluate.key(second, "stage1")
+    assert train.key(first) != train.key(second)
+    assert evaluate.key(first, "fmbseg") != evaluate.key(second, "fmbseg")
+
+
 def test_the_trained_folder_predicts_classes_it_never_saw_in_training(finished: Path):
     segmenter = Segmenter.load(finished / "models" / "train", device="cpu")
     image = next(iter(generate(9, 1, "test"))).image[:96]

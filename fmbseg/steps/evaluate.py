@@ -80,7 +80,8 @@ def key(workspace: Workspace, method: str) -> UnitKey:
     params = {
         "method": method, "split": split, "seed": workspace.params.seed,
         **workspace.params.evaluate.model_dump(exclude={"methods"}),
-        **workspace.params.pseudo_masks.model_dump(), **workspace.models_params(),
+        **workspace.params.pseudo_masks.model_dump(),
+        **workspace.models_params("clip", "vision" if method == "fmbseg" else "sam"),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
     if method == "fmbseg":

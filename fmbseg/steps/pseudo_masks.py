@@ -59,7 +59,9 @@ def key(workspace: Workspace, shard: str) -> UnitKey:
     inputs = {name: images[name] for name in shards(workspace)[shard]}
     inputs["classes"] = file_sha(workspace.classes_path())
     section = workspace.params.pseudo_masks.model_dump()
-    return workspace.key("pseudo_masks", inputs, {**section, **workspace.models_params()})
+    return workspace.key(
+        "pseudo_masks", inputs, {**section, **workspace.models_params("clip", "sam")}
+    )
 
 
 def run(workspace: Workspace, shard: str) -> bool:

@@ -27,7 +27,7 @@ def key(workspace: Workspace) -> UnitKey:
     inputs = {name: sha for name, sha in images.items() if name not in bad}
     inputs["kept"] = file_sha(workspace.subsample / "kept.json")
     inputs["classes"] = file_sha(workspace.classes_path())
-    params = {**workspace.params.train.model_dump(), **workspace.models_params()}
+    params = {**workspace.params.train.model_dump(), **workspace.models_params("clip", "vision")}
     return workspace.key("train", inputs, {**params, "seed": workspace.params.seed})
 
 

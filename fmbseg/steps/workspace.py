@@ -8,7 +8,7 @@ import functools
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fmbseg.models.build import FoundationModels, build_models
 from fmbseg.models.images import ShortSide
@@ -16,6 +16,7 @@ from fmbseg.models.status import weights_fingerprint
 from fmbseg.params import ModelsParams, Params, load_params
 from fmbseg.store import UnitKey, file_sha, read_json
 
+Role = Literal["clip", "sam", "vision"]
 _LIBRARY = Path(__file__).parents[1]
 _PACKAGES = (
     "torch",
@@ -122,11 +123,19 @@ class Workspace:
         packages = {name: version(name) for name in _PACKAGES}
         return UnitKey(inputs=inputs, params=params, code=code_shas(step), packages=packages)
 
-    def models_params(self) -> dict[str, Any]:
-        """The models' part of a key: names, settings and hashes of the weights."""
+    def models_params(self, *roles: Role) -> dict[str, Any]:
+        """The part of a key that the models named make: settings and hashes of their weights.
+
+        Args:
+            roles: the models a unit uses; a change of another one leaves its key alone.
+        """
         models = self.params.models
         fingerprint = weights_fingerprint(models.profile, overrides_of(models))
-        return {**models.model_dump(), "weights": fingerprint, "device": self.params.device}
+        return {
+            **models.model_dump(include={"profile", "projection", "template", *roles}),
+            "weights": {role: fingerprint[role] for role in roles},
+            "device": self.params.device,
+        }
 
     def models(self, projection: str | None = None) -> FoundationModels:
         """The three foundation models, built once per process and set of parameters.
