@@ -19,9 +19,11 @@ import torch
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from ruamel.yaml import YAML
 
-from fmbseg.params import ParamsError, load_params
+from fmbseg.params import ParamsError
+from fmbseg.steps.download import DataError, check
 from fmbseg.steps.report import summary
 from fmbseg.steps.workspace import Workspace
+from fmbseg.vocabulary import VocabularyError
 
 
 def main() -> int:
@@ -37,8 +39,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         root = _prepare(arguments)
-        load_params(root / "params.yaml")
-    except (ParamsError, OSError) as error:
+        check(Workspace.open(root))
+    except (ParamsError, DataError, VocabularyError, OSError) as error:
         print(f"fmbseg: {error}", file=sys.stderr)
         return 2
     torch.set_num_threads(1)

@@ -3,7 +3,8 @@ import io
 import multiprocessing
 import os
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -226,25 +227,29 @@ def test_a_failure_keeps_the_old_unit_and_the_resume_state(tmp_path):
     assert (tmp_path / "u/out.txt").read_text() == "2"
 
 
-def _count_and_wait(folder: Path, log: Path) -> None:
-    with log.open("a") as stream:
+_ONE_OF_SEVERAL = """
+import sys, time
+from pathlib import Path
+from fmbseg.store import UnitKey, run_unit
+
+root = Path(sys.argv[1])
+
+def count_and_wait(folder):
+    with (root / "log").open("a") as stream:
         stream.write("x")
-    time.sleep(0.3)
+    time.sleep(0.5)
     (folder / "out.txt").write_text("1")
 
+run_unit(root / "u", UnitKey(params={"several": 1}), count_and_wait)
+"""
 
-def test_of_two_processes_at_once_one_computes_and_both_find_the_result(tmp_path):
-    def run():
-        run_unit(tmp_path / "u", KEY, lambda folder: _count_and_wait(folder, tmp_path / "log"))
 
-    workers = [FORK.Process(target=run) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+def test_of_three_processes_at_once_one_computes_and_all_find_the_result(tmp_path):
+    command = [sys.executable, "-c", _ONE_OF_SEVERAL, str(tmp_path)]
+    workers = [subprocess.Popen(command) for _ in range(3)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "x"
-    assert unit_is_valid(tmp_path / "u", KEY)
+    assert unit_is_valid(tmp_path / "u", UnitKey(params={"several": 1}))
 
 
 def _killed_at(step: str, count: int, folder: Path) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from fmbseg.miniature import world
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, list_images, run_unit, write_json
+from fmbseg.vocabulary import read_classes
 
 
 class DataError(ValueError):
@@ -33,8 +34,10 @@ def run(workspace: Workspace) -> bool:
     where it is: only its listing with content hashes is recorded.
 
     Raises:
-        DataError: the folder does not exist or holds no image.
+        DataError: see `check`.
+        VocabularyError: see `check`.
     """
+    check(workspace)
 
     def compute(out: Path) -> None:
         if workspace.data_set == "miniature":
@@ -48,14 +51,33 @@ def run(workspace: Workspace) -> bool:
     return run_unit(workspace.download, key(workspace), compute)
 
 
-def _hashes(workspace: Workspace) -> dict[str, str]:
-    root = Path(workspace.params.data.images)
+def check(workspace: Workspace) -> None:
+    """Refuse images, classes or labels that no step could use, before any step starts.
+
+    Raises:
+        DataError: a folder or the class file does not exist, or there is no image.
+        VocabularyError: the class file cannot be used.
+    """
+    if workspace.data_set == "miniature":
+        return
+    data = workspace.params.data
+    root, labels = Path(data.images), data.labels
     if not root.is_dir():
         raise DataError(f"data.images: no folder {root}; wanted a folder of images")
-    names = list_images(root)
-    if not names:
+    if not list_images(root):
         raise DataError(f"data.images: {root} holds no png, jpg, bmp, tif or webp image")
-    return {name: file_sha(root / name) for name in names}
+    if labels is not None and not Path(labels).is_dir():
+        raise DataError(f"data.labels: no folder {labels}; wanted label PNGs, or null")
+    if not workspace.classes_path().is_file():
+        raise DataError(
+            f"data.classes: no file {workspace.classes_path()}; wanted one class name a line"
+        )
+    read_classes(workspace.classes_path())
+
+
+def _hashes(workspace: Workspace) -> dict[str, str]:
+    root = Path(workspace.params.data.images)
+    return {name: file_sha(root / name) for name in list_images(root)}
 
 
 def _draw(workspace: Workspace, out: Path) -> None:

@@ -29,7 +29,9 @@ _PACKAGES = (
 )
 _SHARED_CODE = ("types.py", "params.py", "store", "steps/workspace.py")
 CODE: dict[str, tuple[str, ...]] = {
-    "download": ("steps/download.py", "miniature/world.py", "miniature/things.py"),
+    "download": (
+        "steps/download.py", "miniature/world.py", "miniature/things.py", "vocabulary.py",
+    ),
     "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py", "datasets"),
     "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
     "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
