@@ -1,0 +1,31 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "dotted",
+    [
+        "fmbseg.load_params",
+        "fmbseg.Segmenter",
+        "fmbseg.align.loss.prototype_supcon_loss",
+        "fmbseg.align.head.AlignmentHead",
+        "fmbseg.evaluate.metrics.ConfusionMatrix",
+        "fmbseg.models.build.build_clip",
+        "fmbseg.models.build.build_sam",
+        "fmbseg.models.build.build_vision",
+        "fmbseg.pseudo.automatic.automatic_masks",
+        "fmbseg.datasets.load",
+        "fmbseg.miniature.world.generate",
+    ],
+)
+def test_a_public_name_is_where_the_design_puts_it(dotted: str):
+    module, name = dotted.rsplit(".", 1)
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, fmbseg; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
