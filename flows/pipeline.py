@@ -7,7 +7,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.download import download
 from tasks.evaluate import evaluate, trained, training_free
-from tasks.pseudo_masks import pseudo_masks, shard_names
+from tasks.pseudo_masks import finish, pseudo_masks, shard_names
 from tasks.report import report
 from tasks.subsample import subsample
 from tasks.tracking import track
@@ -24,6 +24,7 @@ def fmbseg(root: str = ".") -> str:
     baselines = [evaluate.submit(root, method) for method in training_free(root)]
     for future in masks:
         future.result()
+    finish(root)
     subsample(root)
     train(root)
     scores = [evaluate.submit(root, method) for method in trained(root)]

@@ -23,6 +23,11 @@ def pseudo_masks(root: str, shard: str) -> str:
     return str(workspace.pseudo_masks / shard)
 
 
+def finish(root: str) -> None:
+    """Drop outdated shards and hold the share of bad images to its limit; never cached."""
+    step.finish(Workspace.open(root))
+
+
 def shard_names(root: str) -> list[str]:
     """The shards there are, in order; the download step must be done."""
     return list(step.shards(Workspace.open(root)))

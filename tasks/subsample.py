@@ -2,7 +2,6 @@
 
 from prefect import task
 
-from fmbseg.steps import pseudo_masks
 from fmbseg.steps import subsample as step
 from fmbseg.steps.workspace import Workspace
 from tasks.caching import RESULTS, UnitPolicy
@@ -17,6 +16,5 @@ from tasks.caching import RESULTS, UnitPolicy
 def subsample(root: str) -> str:
     """Folder of the kept masks."""
     workspace = Workspace.open(root)
-    pseudo_masks.finish(workspace)
     step.run(workspace)
     return str(workspace.subsample)

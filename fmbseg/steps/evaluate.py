@@ -110,11 +110,11 @@ def run(workspace: Workspace, method: str) -> bool:
 
 def build(workspace: Workspace, method: str) -> Segmentation:
     """The method as a segmenter."""
+    if method in ("maskclip", "sclip", "naclip"):
+        return DenseClipSegmentation(workspace.clip(method), name=method)
     models = workspace.models()
     if method == "fmbseg":
         return Segmenter.load(workspace.train, workspace.params.device, models=models).segmentation
-    if method in ("maskclip", "sclip", "naclip"):
-        return DenseClipSegmentation(workspace.models(method).clip, name=method)
     chosen: dict[str, tuple[Stage, ...]] = {
         "stage11": ("1.1",), "stage12": ("1.2",), "stage1": ("1.1", "1.2")
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -92,9 +91,7 @@ class _Features:
     def __call__(self, index: int) -> Tensor:
         if index in self._cached:
             return self._cached[index]
-        with torch.inference_mode():
-            encoded = self._vision.encode(read_image(self._root / self._names[index]))
-        features = encoded.clone()
+        features = self._vision.encode(read_image(self._root / self._names[index]))
         size = features.numel() * features.element_size()
         if size <= self._budget_bytes:
             self._cached[index] = features

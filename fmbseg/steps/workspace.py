@@ -5,13 +5,21 @@ A workspace is a folder with params.yaml, data/, models/ and reports/. The repos
 """
 
 import functools
+import json
+import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from fmbseg.models.build import FoundationModels, build_models
+from fmbseg.models.build import (
+    FoundationModels,
+    build_profile_clip,
+    build_profile_sam,
+    build_profile_vision,
+)
 from fmbseg.models.images import ShortSide
+from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.models.status import weights_fingerprint
 from fmbseg.params import ModelsParams, Params, load_params
 from fmbseg.store import UnitKey, file_sha, read_json
@@ -139,22 +147,28 @@ class Workspace:
             "device": self.params.device,
         }
 
-    def models(self, projection: str | None = None) -> FoundationModels:
-        """The three foundation models, built once per process and set of parameters.
+    def models(self) -> FoundationModels:
+        """The three foundation models, each built once per process and set of parameters."""
+        p, section = self.params, self.params.models
+        spec, overrides = section.profile, json.dumps(overrides_of(section))
+        with _BUILDING:
+            return FoundationModels(
+                self._clip(section.projection),
+                _sam(spec, overrides, p.device),
+                _vision(spec, overrides, p.train.input_short_side_px, p.device),
+            )
 
-        Args:
-            projection: another one of CLIP than `models.projection`.
-        """
-        p = self.params
-        section = (
-            p.models
-            if projection is None
-            else p.models.model_copy(update={"projection": projection})
-        )
-        return _build(
-            section.model_dump_json(), p.pseudo_masks.clip_short_side_px,
-            p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops,
-            p.train.input_short_side_px, p.device,
+    def clip(self, projection: str) -> ClipModel:
+        """CLIP with another projection than `models.projection`."""
+        with _BUILDING:
+            return self._clip(projection)
+
+    def _clip(self, projection: str) -> ClipModel:
+        p, section = self.params, self.params.models
+        return _clip(
+            section.profile, json.dumps(overrides_of(section)), projection, section.template,
+            p.pseudo_masks.clip_short_side_px, p.pseudo_masks.clip_stride_fraction,
+            p.pseudo_masks.clip_batch_crops, p.device,
         )  # fmt: skip
 
 
@@ -174,24 +188,40 @@ def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
     return models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
 
 
+_BUILDING = threading.Lock()
+"""Tasks run in threads; two that want a model at once must not build it twice."""
+
+
 @functools.lru_cache(maxsize=4)
-def _build(
-    models_json: str,
-    clip_px: ShortSide,
-    stride: float,
-    crops: int,
-    vision_px: ShortSide,
+def _clip(
+    profile: str,
+    overrides: str,
+    projection: str,
+    template: str,
+    short_side_px: ShortSide,
+    stride_fraction: float,
+    batch_crops: int,
     device: str,
-) -> FoundationModels:
-    models = ModelsParams.model_validate_json(models_json)
-    return build_models(
-        models.profile,
-        overrides_of(models),
-        projection=models.projection,
-        template=models.template,
-        clip_short_side_px=clip_px,
-        clip_stride_fraction=stride,
-        clip_batch_crops=crops,
-        vision_short_side_px=vision_px,
+) -> ClipModel:
+    return build_profile_clip(
+        profile,
+        json.loads(overrides),
+        projection=projection,
+        template=template,
+        short_side_px=short_side_px,
+        stride_fraction=stride_fraction,
+        batch_crops=batch_crops,
         device=device,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _sam(profile: str, overrides: str, device: str) -> SamModel:
+    return build_profile_sam(profile, json.loads(overrides), device=device)
+
+
+@functools.lru_cache(maxsize=2)
+def _vision(profile: str, overrides: str, short_side_px: ShortSide, device: str) -> VisionModel:
+    return build_profile_vision(
+        profile, json.loads(overrides), short_side_px=short_side_px, device=device
     )
