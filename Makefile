@@ -54,5 +54,5 @@ readme: $(READY)  ## write the last run's figures into README.md
 lock: $(READY)  ## write requirements.lock anew
 	@$(BIN)/python docs/make_lock.py
 
-clean:  ## remove outputs (data/, models/, reports/, runs/), keep the environment
-	rm -rf data models reports runs .scratch mlflow.db mlartifacts
+clean:  ## remove all outputs, keep the environment and the images in data/drops
+	rm -rf data/download data/pseudo_masks data/subsample models reports runs .scratch .prefect-results mlflow.db mlartifacts

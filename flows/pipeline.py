@@ -1,35 +1,40 @@
 """The flow `fmbseg`: the paper's figure as cached tasks. `make run` is `python -m flows.run`."""
 
-from typing import Any
-
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.download import download
+from flows.parameters import Parameters, prepare
+from flows.runner import mapper
+from tasks.download import data_sets, download
 from tasks.evaluate import evaluate, trained, training_free
-from tasks.pseudo_masks import finish, pseudo_masks, shard_names
+from tasks.pseudo_masks import finish, pseudo_masks, shards
 from tasks.report import report
 from tasks.subsample import subsample
+from tasks.summary import summarise
 from tasks.tracking import track
 from tasks.train import train
+from tasks.versioning import version
 
-RUNNER = ThreadPoolTaskRunner[Any](max_workers=2)
 
+@flow(name="fmbseg")
+def fmbseg(root: str = ".", parameters: Parameters | None = None) -> str:
+    """Images and class names in; masks, a segmenter, figures and a report out.
 
-@flow(name="fmbseg", task_runner=RUNNER, log_prints=False)  # type: ignore[arg-type]
-def fmbseg(root: str = ".") -> str:
-    """Images and class names in; masks, a segmenter, figures and a report out."""
-    download(root)
-    masks = [pseudo_masks.submit(root, shard) for shard in shard_names(root)]
-    baselines = [evaluate.submit(root, method) for method in training_free(root)]
-    for future in masks:
-        future.result()
-    finish(root)
-    subsample(root)
-    train(root)
-    scores = [evaluate.submit(root, method) for method in trained(root)]
-    for future in [*baselines, *scores]:
-        future.result()
+    Args:
+        root: the workspace, a folder with params.yaml.
+        parameters: changes to params.yaml, written there before the run.
+    """
+    began = prepare(root, parameters)
+    with mapper(began.params.runner) as each:
+        each.wait(each.submit(download, root=root, data_set=name) for name in data_sets(root))
+        masks = [each.submit(pseudo_masks, root=root, shard=shard) for shard in shards(root)]
+        scores = [each.submit(evaluate, root=root, method=name) for name in training_free(root)]
+        each.wait(masks)
+        finish(root)
+        subsample(root)
+        train(root)
+        scores += [each.submit(evaluate, root=root, method=name) for name in trained(root)]
+        each.wait(scores)
     page = report(root)
-    track(root)
+    lock = version(root, began.params_sha)
+    summarise(root, track(root, lock))
     return page

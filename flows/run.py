@@ -15,10 +15,9 @@ os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from ruamel.yaml import YAML
 
+from flows.parameters import write_params
 from fmbseg.params import ParamsError
 from fmbseg.steps.download import DataError, check
 from fmbseg.steps.report import summary
@@ -43,7 +42,6 @@ def main() -> int:
     except (ParamsError, DataError, VocabularyError, OSError) as error:
         print(f"fmbseg: {error}", file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
     began = time.perf_counter()
     from flows.pipeline import fmbseg
 
@@ -71,17 +69,14 @@ def _prepare(arguments: argparse.Namespace) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     if not (root / "params.yaml").exists():
         shutil.copyfile("params.yaml", root / "params.yaml")
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    params = yaml.load(root / "params.yaml")
-    params["data"]["images"] = str(folder)
-    params["data"]["classes"] = str(Path(arguments.classes))
-    params["data"]["labels"] = str(Path(arguments.labels)) if arguments.labels else None
+    overrides = {
+        "data.images": str(folder),
+        "data.classes": str(Path(arguments.classes)),
+        "data.labels": str(Path(arguments.labels)) if arguments.labels else None,
+    }
     if arguments.ignore_label is not None:
-        params["data"]["ignore_label"] = arguments.ignore_label
-    temporary = root / "params.yaml.tmp"
-    yaml.dump(params, temporary)
-    os.replace(temporary, root / "params.yaml")
+        overrides["data.ignore_label"] = arguments.ignore_label
+    write_params(root / "params.yaml", overrides)
     print(f"==> workspace {root} (its own params.yaml, data/, models/, reports/)")
     return root
 

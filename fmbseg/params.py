@@ -34,6 +34,8 @@ class DataParams(Section):
     val_images: Positive
     test_images: Positive
     shard_images: Positive
+    drops: Annotated[str, Field(min_length=1)]
+    max_megapixels: Annotated[float, Field(gt=0.0, le=1000.0)]
     max_quarantined_fraction: Fraction
 
 
@@ -114,6 +116,22 @@ class ReportParams(Section):
     gallery_images: Annotated[int, Field(ge=0)]
 
 
+class RunnerParams(Section):
+    """How shards and evaluations are mapped."""
+
+    kind: Literal["threads", "dask"]
+    workers: Annotated[int, Field(ge=1, le=256)]
+    dask_address: str | None
+
+
+class DropsParams(Section):
+    """The watch over `data.drops`."""
+
+    interval_seconds: Annotated[float, Field(ge=1.0)]
+    settle_seconds: Annotated[float, Field(ge=0.0)]
+    max_attempts: Positive
+
+
 class TrackingParams(Section):
     """Where MLflow writes."""
 
@@ -126,6 +144,7 @@ class Params(Section):
 
     seed: Annotated[int, Field(ge=0)]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    threads: Positive
     data: DataParams
     models: ModelsParams
     pseudo_masks: PseudoMasksParams
@@ -133,6 +152,8 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams
     report: ReportParams
+    runner: RunnerParams
+    drops: DropsParams
     tracking: TrackingParams
 
 

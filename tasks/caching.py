@@ -4,13 +4,18 @@ A task's cache key is its unit's content key. When the unit's files are missing 
 the record under that key is dropped first, so the task runs again.
 """
 
+import errno
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect import Task
 from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.tasks import exponential_backoff
 
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, unit_is_valid
@@ -41,7 +46,30 @@ class UnitPolicy(CachePolicy):
         arguments = dict(inputs)
         workspace = Workspace.open(arguments.pop("root"))
         folder, key = self.unit(workspace, **arguments)
-        record = f"{key.digest}-{Path(folder).resolve().as_posix().replace('/', '_')[-80:]}"
+        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        record = f"{folder.name}-{place}-{key.digest}"
         if not unit_is_valid(folder, key):
             (RESULTS / record).unlink(missing_ok=True)
         return record
+
+
+def is_io_trouble(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task is worth another try: trouble of disk or network, not a full disk."""
+    try:
+        state.result(raise_on_failure=True)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
+        return not missing and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    except BaseException:
+        return False
+    return False
+
+
+UNIT: dict[str, Any] = {
+    "persist_result": True,
+    "result_storage": RESULTS,
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_condition_fn": is_io_trouble,
+}
+"""What every task that makes a unit is decorated with, besides its name and policy."""

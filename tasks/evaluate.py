@@ -4,20 +4,15 @@ from prefect import task
 
 from fmbseg.steps import evaluate as step
 from fmbseg.steps.workspace import Workspace
-from tasks.caching import RESULTS, UnitPolicy
+from tasks.caching import UNIT, UnitPolicy
 
 
 @task(
     name="evaluate",
     task_run_name="evaluate {method}",
-    cache_policy=UnitPolicy(
-        unit=lambda workspace, method: (
-            step.folder(workspace, method),
-            step.key(workspace, method),
-        )
-    ),
-    persist_result=True,
-    result_storage=RESULTS,
+    tags=["evaluate"],
+    cache_policy=UnitPolicy(unit=lambda w, method: (step.folder(w, method), step.key(w, method))),
+    **UNIT,
 )
 def evaluate(root: str, method: str) -> str:
     """Folder of the method's figures."""

@@ -4,30 +4,30 @@ from prefect import task
 
 from fmbseg.steps import pseudo_masks as step
 from fmbseg.steps.workspace import Workspace
-from tasks.caching import RESULTS, UnitPolicy
+from tasks.caching import UNIT, UnitPolicy
 
 
 @task(
     name="pseudo_masks",
     task_run_name="pseudo_masks {shard}",
-    cache_policy=UnitPolicy(
-        unit=lambda workspace, shard: (workspace.pseudo_masks / shard, step.key(workspace, shard))
-    ),
-    persist_result=True,
-    result_storage=RESULTS,
+    tags=["pseudo_masks"],
+    cache_policy=UnitPolicy(unit=lambda w, shard: (step.folder(w, shard), step.key(w, shard))),
+    **UNIT,
 )
 def pseudo_masks(root: str, shard: str) -> str:
     """Folder of the shard's masks."""
     workspace = Workspace.open(root)
     step.run(workspace, shard)
-    return str(workspace.pseudo_masks / shard)
+    return str(step.folder(workspace, shard))
+
+
+def shards(root: str) -> list[str]:
+    """The shards to compute, in order; masks that a moved image has already are kept for it."""
+    workspace = Workspace.open(root)
+    step.salvage(workspace)
+    return list(step.shards(workspace))
 
 
 def finish(root: str) -> None:
     """Drop outdated shards and hold the share of bad images to its limit; never cached."""
     step.finish(Workspace.open(root))
-
-
-def shard_names(root: str) -> list[str]:
-    """The shards there are, in order; the download step must be done."""
-    return list(step.shards(Workspace.open(root)))

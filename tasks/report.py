@@ -4,14 +4,14 @@ from prefect import task
 
 from fmbseg.steps import report as step
 from fmbseg.steps.workspace import Workspace
-from tasks.caching import RESULTS, UnitPolicy
+from tasks.caching import UNIT, UnitPolicy
 
 
 @task(
     name="report",
-    cache_policy=UnitPolicy(unit=lambda workspace: (workspace.report, step.key(workspace))),
-    persist_result=True,
-    result_storage=RESULTS,
+    tags=["report"],
+    cache_policy=UnitPolicy(unit=lambda w: (w.report, step.key(w))),
+    **UNIT,
 )
 def report(root: str) -> str:
     """Path of index.html."""

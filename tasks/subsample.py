@@ -4,14 +4,14 @@ from prefect import task
 
 from fmbseg.steps import subsample as step
 from fmbseg.steps.workspace import Workspace
-from tasks.caching import RESULTS, UnitPolicy
+from tasks.caching import UNIT, UnitPolicy
 
 
 @task(
     name="subsample",
-    cache_policy=UnitPolicy(unit=lambda workspace: (workspace.subsample, step.key(workspace))),
-    persist_result=True,
-    result_storage=RESULTS,
+    tags=["subsample"],
+    cache_policy=UnitPolicy(unit=lambda w: (w.subsample, step.key(w))),
+    **UNIT,
 )
 def subsample(root: str) -> str:
     """Folder of the kept masks."""

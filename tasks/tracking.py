@@ -22,7 +22,7 @@ _BATCH = 1000
 
 
 @task(name="track", cache_policy=NO_CACHE)
-def track(root: str) -> str:
+def track(root: str, dvc_lock: str = "none") -> str:
     """Log params, losses, figures and pictures; returns the MLflow run's id.
 
     A state that was logged before (same unit keys) is not logged twice.

@@ -16,6 +16,7 @@ from fmbseg.pseudo.stage1 import ImagePseudoMasks, Stage1Options, pseudo_masks_o
 from fmbseg.store import (
     StoreError,
     UnreadableImageError,
+    read_coco,
     read_json,
     sam_mask_from_json,
     sam_mask_to_json,
@@ -39,11 +40,12 @@ def compute_shard(
     options: Stage1Options,
     out_folder: Path,
     scratch: Path,
+    salvaged: Path | None = None,
     progress: bool = True,
     *,
     key: str = "",
     label: str = "pseudo_masks",
-) -> None:
+) -> dict[str, int]:
     """Compute and write the pseudo masks of some images.
 
     Every finished image is written to `scratch` at once, under a hash of its name, its pixels,
@@ -52,7 +54,8 @@ def compute_shard(
 
     Written to `out_folder`, the same bytes for the same images in any order, cut or not:
     `stage11.json` and `stage12.json` (COCO), `presence.json` ({image: {"present": class names,
-    "votes": {class name: votes > 0}}}) and `quarantine.json` ([{"image", "reason"}]).
+    "votes": {class name: votes > 0}, "pixels": SHA-256 of the decoded image}}) and
+    `quarantine.json` ([{"image", "reason"}]).
 
     Args:
         names: of the images, each once.
@@ -64,9 +67,13 @@ def compute_shard(
         options: thresholds and counts.
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
+        salvaged: what `save_records` wrote of other shards with the same models and options.
         progress: show a bar on standard error.
         label: of the progress bar.
         key: whatever else the masks depend on (the models); the unit's digest serves.
+
+    Returns:
+        How many images were `computed` and how many `reused`.
 
     Raises:
         ValueError: a name is given twice.
@@ -76,6 +83,7 @@ def compute_shard(
     settings = sha_of([dataclasses.asdict(options), list(class_names), _sha_of_array(texts), key])
     quarantine: list[dict[str, str]] = []
     records: dict[str, dict[str, Any]] = {}
+    computed = 0
     for name in tqdm(sorted(names), desc=label, unit="image", disable=not progress):
         try:
             image = read(name)
@@ -87,12 +95,16 @@ def compute_shard(
             reason = f"{width}x{height} px is smaller than {MIN_SIDE_PX} px"
             quarantine.append({"image": name, "reason": reason})
             continue
-        path = scratch / f"{sha_of([name, _sha_of_array(image), settings])}.json"
+        pixels = _sha_of_array(image)
+        path = scratch / f"{sha_of([name, pixels, settings])}.json"
         record = _finished(path)
+        if record is None and salvaged is not None:
+            record = _finished(salvaged / _salvaged_name(name, pixels))
         if record is None:
             found = pseudo_masks_of_image(image, name, clip, sam, texts, class_names, options)
-            record = _to_record(found, (height, width))
+            record = _to_record(found, (height, width), pixels)
             write_json(path, record, compact=True)
+            computed += 1
         records[name] = record
     sizes = {name: (record["size"][0], record["size"][1]) for name, record in records.items()}
     stages: tuple[tuple[Stage, str], ...] = (("1.1", "stage11.json"), ("1.2", "stage12.json"))
@@ -101,6 +113,45 @@ def compute_shard(
         write_coco(out_folder / file, masks, sizes, class_names)
     write_json(out_folder / "presence.json", _presence(records, class_names))
     write_json(out_folder / "quarantine.json", quarantine)
+    return {"computed": computed, "reused": len(records) - computed}
+
+
+def save_records(shard_folder: Path, salvaged: Path) -> int:
+    """Write a finished shard's images as `compute_shard` finds them again; returns how many.
+
+    Args:
+        shard_folder: what `compute_shard` wrote.
+        salvaged: where to; the caller keeps apart what other models or options made.
+
+    Raises:
+        StoreError: the folder is not a finished shard.
+    """
+    presence = read_json(shard_folder / "presence.json")
+    stages = {
+        stage: read_coco(shard_folder / file)
+        for stage, file in (("1.1", "stage11.json"), ("1.2", "stage12.json"))
+    }
+    sizes, class_names = stages["1.1"].image_sizes_hw, stages["1.1"].class_names
+    number = {name: index for index, name in enumerate(class_names)}
+    masks: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for stage, found in stages.items():
+        for mask in found.masks:
+            masks.setdefault((mask.image, stage), []).append(_mask_record(mask))
+    for name, seen in presence.items():
+        record = {
+            "size": list(sizes[name]),
+            "pixels": seen["pixels"],
+            "present": [number[one] for one in seen["present"]],
+            "votes": {str(number[one]): n for one, n in seen["votes"].items()},
+            "1.1": masks.get((name, "1.1"), []),
+            "1.2": masks.get((name, "1.2"), []),
+        }
+        write_json(salvaged / _salvaged_name(name, seen["pixels"]), record, compact=True)
+    return len(presence)
+
+
+def _salvaged_name(name: str, pixels: str) -> str:
+    return f"{sha_of([name, pixels])}.json"
 
 
 def _sha_of_array(values: Tensor | Image) -> str:
@@ -113,15 +164,16 @@ def _finished(path: Path) -> dict[str, Any] | None:
     """A finished image's record; None when there is none or the file is damaged."""
     try:
         record: dict[str, Any] = read_json(path)
-        complete = {"size", "present", "votes", "1.1", "1.2"} <= record.keys()
+        complete = {"size", "pixels", "present", "votes", "1.1", "1.2"} <= record.keys()
     except (StoreError, AttributeError):
         return None
     return record if complete else None
 
 
-def _to_record(found: ImagePseudoMasks, image_hw: tuple[int, int]) -> dict[str, Any]:
+def _to_record(found: ImagePseudoMasks, image_hw: tuple[int, int], pixels: str) -> dict[str, Any]:
     return {
         "size": list(image_hw),
+        "pixels": pixels,
         "present": found.present,
         "votes": {str(index): n for index, n in enumerate(found.votes) if n},
         "1.1": [_mask_record(mask) for mask in found.masks_11],
@@ -159,6 +211,7 @@ def _presence(
         name: {
             "present": [class_names[index] for index in record["present"]],
             "votes": {class_names[int(index)]: n for index, n in record["votes"].items()},
+            "pixels": record["pixels"],
         }
         for name, record in records.items()
     }

@@ -7,8 +7,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from fmbseg.miniature import world
-from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, list_images, run_unit, write_json
+from fmbseg.steps.workspace import DROPS, Listing, Workspace
+from fmbseg.store import UnitKey, known_file_sha, list_images, write_json
 from fmbseg.vocabulary import read_classes
 
 
@@ -16,22 +16,36 @@ class DataError(ValueError):
     """The images or classes that params.yaml names cannot be used."""
 
 
-def key(workspace: Workspace) -> UnitKey:
-    """Content key of the data set in place."""
+def units(workspace: Workspace) -> list[str]:
+    """The data sets to put in place: `data.images`, and `drops` once something was dropped."""
+    if (workspace.downloads / DROPS).is_dir() or (_drops_apart(workspace) and _dropped(workspace)):
+        return [workspace.data_set, DROPS]
+    return [workspace.data_set]
+
+
+def folder(workspace: Workspace, data_set: str) -> Path:
+    """Output folder of a data set."""
+    return workspace.downloads / data_set
+
+
+def key(workspace: Workspace, data_set: str) -> UnitKey:
+    """Content key of a data set in place."""
     data = workspace.params.data
-    if workspace.data_set == "miniature":
+    if data_set == "miniature":
         names = {"train_images", "val_images", "test_images"}
         return workspace.key(
             "download", {}, {**data.model_dump(include=names), "seed": workspace.params.seed}
         )
-    return workspace.key("download", _hashes(workspace), {"images": data.images})
+    listing = scan(_source(workspace, data_set))
+    refused = {f"refused {one['image']}": one["reason"] for one in listing.refused}
+    return workspace.key("download", listing.images, {"data_set": data_set, **refused})
 
 
-def run(workspace: Workspace) -> bool:
+def run(workspace: Workspace, data_set: str) -> bool:
     """Make `data/download/<data set>/`; True when there was something to do.
 
-    The miniature is drawn (PNG images, labels, classes.txt). A folder of the user's own stays
-    where it is: only its listing with content hashes is recorded.
+    The miniature is drawn (PNG images, labels, classes.txt). A folder of the user's own, and
+    `data.drops`, stay where they are: only their listing with content hashes is recorded.
 
     Raises:
         DataError: see `check`.
@@ -40,15 +54,45 @@ def run(workspace: Workspace) -> bool:
     check(workspace)
 
     def compute(out: Path) -> None:
-        if workspace.data_set == "miniature":
+        source = _source(workspace, data_set)
+        if data_set == "miniature":
             _draw(workspace, out)
-            root = out / "train" / "images"
-            images = {name: file_sha(root / name) for name in list_images(root)}
-        else:
-            images = _hashes(workspace)
-        write_json(out / "listing.json", {"data_set": workspace.data_set, "images": images})
+            source = out / "train" / "images"
+        listing = scan(source)
+        write_json(
+            out / "listing.json",
+            {"data_set": data_set, "images": listing.images, "refused": list(listing.refused)},
+        )
 
-    return run_unit(workspace.download, key(workspace), compute)
+    return workspace.run_unit(
+        "download", folder(workspace, data_set), key(workspace, data_set), compute
+    )
+
+
+def scan(root: Path) -> Listing:
+    """The images below a folder with the hashes of their files; none when there is no folder."""
+    if not root.is_dir():
+        return Listing({}, ())
+    images, refused = {}, []
+    for name in list_images(root):
+        try:
+            images[name] = known_file_sha(root / name)
+        except OSError as error:
+            refused.append({"image": name, "reason": error.strerror or type(error).__name__})
+    return Listing(images, tuple(refused))
+
+
+def _source(workspace: Workspace, data_set: str) -> Path:
+    return workspace.drops if data_set == DROPS else Path(workspace.params.data.images)
+
+
+def _dropped(workspace: Workspace) -> bool:
+    return workspace.drops.is_dir() and bool(list_images(workspace.drops))
+
+
+def _drops_apart(workspace: Workspace) -> bool:
+    """Whether `data.drops` lies outside `data.images`; inside, it is one more sub-folder."""
+    return not workspace.drops.resolve().is_relative_to(workspace.images_root().resolve())
 
 
 def check(workspace: Workspace) -> None:
@@ -66,6 +110,11 @@ def check(workspace: Workspace) -> None:
         raise DataError(f"data.images: no folder {root}; wanted a folder of images")
     if not list_images(root):
         raise DataError(f"data.images: {root} holds no png, jpg, bmp, tif or webp image")
+    if (root / DROPS).is_dir() and _drops_apart(workspace) and _dropped(workspace):
+        raise DataError(
+            f"data.images: {root} has a sub-folder {DROPS}, the name of what came through "
+            f"data.drops ({data.drops}); rename it, or point data.drops at it"
+        )
     if labels is not None and not Path(labels).is_dir():
         raise DataError(f"data.labels: no folder {labels}; wanted label PNGs, or null")
     if not workspace.classes_path().is_file():
@@ -73,11 +122,6 @@ def check(workspace: Workspace) -> None:
             f"data.classes: no file {workspace.classes_path()}; wanted one class name a line"
         )
     read_classes(workspace.classes_path())
-
-
-def _hashes(workspace: Workspace) -> dict[str, str]:
-    root = Path(workspace.params.data.images)
-    return {name: file_sha(root / name) for name in list_images(root)}
 
 
 def _draw(workspace: Workspace, out: Path) -> None:

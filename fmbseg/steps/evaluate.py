@@ -18,8 +18,8 @@ from fmbseg.segmenters.base import Segmentation
 from fmbseg.segmenters.maskclip import DenseClipSegmentation
 from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.steps import foundation, pseudo_masks
-from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, UnreadableImageError, file_sha, run_unit, write_json
+from fmbseg.steps.workspace import Listing, Workspace
+from fmbseg.store import UnitKey, UnreadableImageError, file_sha, write_json
 from fmbseg.types import Stage
 from fmbseg.vocabulary import read_classes
 
@@ -75,7 +75,7 @@ def key(workspace: Workspace, method: str) -> UnitKey:
         inputs["download"] = file_sha(workspace.download / "manifest.json")
     else:
         labels = Path(str(workspace.params.data.labels))
-        inputs |= workspace.listing()["images"]
+        inputs |= Listing.read(workspace.download).images
         inputs |= {str(p.relative_to(labels)): file_sha(p) for p in sorted(labels.rglob("*.png"))}
     params = {
         "method": method, "split": split, "seed": workspace.params.seed,
@@ -92,19 +92,18 @@ def key(workspace: Workspace, method: str) -> UnitKey:
 
 def run(workspace: Workspace, method: str) -> bool:
     """Make `reports/evaluate/<method>-<data set>/`; True when there was something to do."""
-    if method == FOUNDATION:
-        return run_unit(
-            folder(workspace, method),
-            key(workspace, method),
-            lambda out: foundation.score(
+
+    def compute(out: Path) -> None:
+        if method == FOUNDATION:
+            foundation.score(
                 data_set(workspace)[2], workspace.models(), pseudo_masks.options(workspace),
                 workspace.params.seed, out / "metrics.json",
-            ),
-        )  # fmt: skip
-    return run_unit(
-        folder(workspace, method),
-        key(workspace, method),
-        lambda out: _score(workspace, method, build(workspace, method), out),
+            )  # fmt: skip
+        else:
+            _score(workspace, method, build(workspace, method), out)
+
+    return workspace.run_unit(
+        "evaluate", folder(workspace, method), key(workspace, method), compute
     )
 
 

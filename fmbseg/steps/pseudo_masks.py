@@ -1,14 +1,24 @@
 """Step `pseudo_masks`: stage 1 of the paper, one shard of images at a time."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 from fmbseg.pseudo.automatic import AutomaticOptions
-from fmbseg.pseudo.shard import compute_shard
+from fmbseg.pseudo.shard import compute_shard, save_records
 from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, read_image, read_json, run_unit
+from fmbseg.store import (
+    MANIFEST,
+    StoreError,
+    UnitKey,
+    file_sha,
+    read_json,
+    unit_is_valid,
+)
 from fmbseg.vocabulary import encode, read_classes
+
+_SALVAGED = "salvaged"
 
 
 class TooManyQuarantinedError(ValueError):
@@ -23,7 +33,7 @@ def shards(workspace: Workspace) -> dict[str, list[str]]:
     """
     size = workspace.params.data.shard_images
     folders: dict[str, list[str]] = {}
-    for name in sorted(workspace.listing()["images"]):
+    for name in sorted(workspace.listing().images):
         folders.setdefault(str(Path(name).parent), []).append(name)
     found: dict[str, list[str]] = {}
     for folder, names in sorted(folders.items()):
@@ -53,12 +63,20 @@ def options(workspace: Workspace) -> Stage1Options:
     )
 
 
+def folder(workspace: Workspace, shard: str) -> Path:
+    """Output folder of one shard."""
+    return workspace.pseudo_masks / shard
+
+
 def key(workspace: Workspace, shard: str) -> UnitKey:
     """Content key of one shard."""
-    images = workspace.listing()["images"]
+    images = workspace.listing().images
     inputs = {name: images[name] for name in shards(workspace)[shard]}
     inputs["classes"] = file_sha(workspace.classes_path())
-    section = workspace.params.pseudo_masks.model_dump()
+    section = {
+        **workspace.params.pseudo_masks.model_dump(),
+        "max_megapixels": workspace.params.data.max_megapixels,
+    }
     return workspace.key(
         "pseudo_masks", inputs, {**section, **workspace.models_params("clip", "sam")}
     )
@@ -67,18 +85,20 @@ def key(workspace: Workspace, shard: str) -> UnitKey:
 def run(workspace: Workspace, shard: str) -> bool:
     """Make `data/pseudo_masks/<shard>/`; True when there was something to do.
 
-    A cut run keeps every finished image. Images that cannot be read are quarantined with a
-    reason in the shard's `quarantine.json`.
+    A cut run keeps every finished image, and an image that was in another shard before keeps its
+    masks (see `salvage`). Images that cannot be read are quarantined with a reason in the shard's
+    `quarantine.json`.
     """
     shard_key = key(workspace, shard)
-    scratch = workspace.scratch(f"pseudo_masks-{shard}", shard_key)
+    settings = _settings(shard_key)
+    scratch = _records(workspace, settings) / shard
+    salvaged = _records(workspace, settings) / _SALVAGED
 
-    def compute(out: Path) -> None:
+    def compute(out: Path) -> dict[str, int]:
         models, vocabulary = workspace.models(), read_classes(workspace.classes_path())
-        root = workspace.images_root()
-        compute_shard(
+        return compute_shard(
             shards(workspace)[shard],
-            lambda name: read_image(root / name),
+            workspace.read_image,
             models.clip,
             models.sam,
             encode(models.clip, vocabulary),
@@ -86,11 +106,54 @@ def run(workspace: Workspace, shard: str) -> bool:
             options(workspace),
             out,
             scratch,
-            key=shard_key.digest,
+            salvaged,
+            key=settings,
             label=f"pseudo_masks {shard}",
         )
 
-    return run_unit(workspace.pseudo_masks / shard, shard_key, compute, keep=scratch)
+    return workspace.run_unit(
+        "pseudo_masks", folder(workspace, shard), shard_key, compute, keep=scratch
+    )
+
+
+def salvage(workspace: Workspace) -> int:
+    """Save the finished images of shards that will be replaced; returns how many.
+
+    When images come or go, chunks of the sorted names move. What is saved here is found again by
+    name and pixels, under the same parameters, models and code only.
+    """
+    saved = 0
+    wanted = {shard: key(workspace, shard) for shard in shards(workspace)}
+    for old in _shard_folders(workspace):
+        if old.name in wanted and unit_is_valid(old, wanted[old.name]):
+            continue
+        try:
+            settings = _settings(UnitKey(**read_json(old / MANIFEST)["parts"]))
+            intact = unit_is_valid(old, UnitKey(**read_json(old / MANIFEST)["parts"]))
+        except (StoreError, KeyError, TypeError):
+            continue
+        if intact and any(settings == _settings(unit_key) for unit_key in wanted.values()):
+            saved += save_records(old, _records(workspace, settings) / _SALVAGED)
+    return saved
+
+
+def _settings(unit_key: UnitKey) -> str:
+    """Digest of all that a shard's key holds besides its images."""
+    classes = {"classes": unit_key.inputs["classes"]}
+    return dataclasses.replace(unit_key, inputs=classes).digest[:16]
+
+
+def _records(workspace: Workspace, settings: str) -> Path:
+    return workspace.root / ".scratch" / "pseudo_masks" / settings
+
+
+def _shard_folders(workspace: Workspace) -> list[Path]:
+    if not workspace.pseudo_masks.is_dir():
+        return []
+    return sorted(
+        path for path in workspace.pseudo_masks.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )  # fmt: skip
 
 
 def finish(workspace: Workspace) -> None:
@@ -100,11 +163,12 @@ def finish(workspace: Workspace) -> None:
         TooManyQuarantinedError: with the counts, the limit and the first reason.
     """
     wanted = shards(workspace)
-    for folder in sorted(workspace.pseudo_masks.iterdir()):
-        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in wanted:
-            shutil.rmtree(folder)
+    for old in _shard_folders(workspace):
+        if old.name not in wanted:
+            shutil.rmtree(old)
+    shutil.rmtree(workspace.root / ".scratch" / "pseudo_masks", ignore_errors=True)
     bad = quarantined(workspace)
-    total = sum(len(names) for names in wanted.values())
+    total = sum(len(names) for names in wanted.values()) + len(workspace.listing().refused)
     limit = workspace.params.data.max_quarantined_fraction
     if len(bad) > limit * total or len(bad) == total:
         raise TooManyQuarantinedError(
@@ -114,8 +178,8 @@ def finish(workspace: Workspace) -> None:
 
 
 def quarantined(workspace: Workspace) -> list[dict[str, str]]:
-    """`[{"image", "reason"}]` over all shards, in order of the shards' names."""
-    found: list[dict[str, str]] = []
+    """`[{"image", "reason"}]`: what the listing refused, then over all shards by name."""
+    found = list(workspace.listing().refused)
     for shard in shards(workspace):
         found += read_json(workspace.pseudo_masks / shard / "quarantine.json")
     return found

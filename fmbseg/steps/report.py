@@ -23,7 +23,7 @@ from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, read_coco, read_image, read_json, run_unit
+from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_json
 from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import read_classes
 
@@ -35,25 +35,27 @@ def key(workspace: Workspace) -> UnitKey:
     folders = [
         workspace.subsample,
         *(workspace.pseudo_masks / shard for shard in pseudo_masks.shards(workspace)),
-        *(evaluate.folder(workspace, method) for method in evaluate.units(workspace)),
     ]
     inputs = {
         str(f.relative_to(workspace.root)): file_sha(f / "manifest.json") for f in folders
     } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
     for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
         inputs[name] = file_sha(workspace.train / name)
+    for method, found in figures(workspace).items():
+        inputs[f"evaluate/{method}"] = sha_of(found | {"seconds_per_image": None})
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
-    return workspace.key("report", inputs, workspace.params.model_dump())
+    return workspace.key("report", inputs, _shown(workspace))
 
 
 def run(workspace: Workspace) -> bool:
-    """Make `reports/report/index.html`; True when there was something to do."""
-    return run_unit(
-        workspace.report,
-        key(workspace),
-        lambda out: build_report(out / "index.html", _content(workspace)),
-    )
+    """Make `reports/report/` (index.html, metrics.json); True when there was something to do."""
+
+    def compute(out: Path) -> None:
+        build_report(out / "index.html", _content(workspace))
+        write_json(out / "metrics.json", _metrics(workspace))
+
+    return workspace.run_unit("report", workspace.report, key(workspace), compute)
 
 
 def figures(workspace: Workspace) -> dict[str, dict[str, Any]]:
@@ -62,6 +64,17 @@ def figures(workspace: Workspace) -> dict[str, dict[str, Any]]:
         method: dict(read_json(evaluate.folder(workspace, method) / "metrics.json"))
         for method in evaluate.units(workspace)
     }
+
+
+def _metrics(workspace: Workspace) -> dict[str, Any]:
+    """One flat file of all figures, for `dvc metrics`; without times, which never repeat."""
+    found = figures(workspace)
+    foundation = found.pop(evaluate.FOUNDATION, None)
+    methods = {
+        name: {key: one[key] for key in ("miou", "pixel_accuracy", "iou")}
+        for name, one in found.items()
+    }
+    return {"foundation": foundation, **methods} if foundation else methods
 
 
 def markdown_table(workspace: Workspace) -> str:
@@ -140,10 +153,10 @@ def _content(workspace: Workspace) -> ReportContent:
         },
         seed=params.seed,
         data_set=workspace.data_set,
-        images=len(workspace.listing()["images"]) - len(bad),
+        images=len(workspace.listing().images) + len(workspace.listing().refused) - len(bad),
         vocabulary_size=len(class_names),
         keep_fraction=float(read_json(workspace.subsample / "counts.json")["fraction"]),
-        settings=_settings(params.model_dump()),
+        settings=_settings(_shown(workspace)),
     )
     return ReportContent(
         title=f"FMbSeg on {Path(params.data.images).resolve().parent.name}"
@@ -174,6 +187,11 @@ def _content(workspace: Workspace) -> ReportContent:
     )  # fmt: skip
 
 
+def _shown(workspace: Workspace) -> dict[str, Any]:
+    """The parameters that decide what a run finds, not how and where it runs."""
+    return workspace.params.model_dump(exclude={"threads", "runner", "drops", "tracking"})
+
+
 def _settings(tree: dict[str, Any]) -> dict[str, object]:
     return {
         f"{section}.{name}": json.dumps(value) if isinstance(value, dict | list | tuple) else value
@@ -193,7 +211,7 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
     truths, rows = _truths(workspace, class_names), []
     spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
     for name in spread:
-        image = read_image(workspace.images_root() / name)
+        image = workspace.read_image(name)
         shard = next(s for s, names in pseudo_masks.shards(workspace).items() if name in names)
         stages = [
             _by_image(workspace.pseudo_masks / shard / file).get(name, [])

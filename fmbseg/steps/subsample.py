@@ -5,7 +5,7 @@ from pathlib import Path
 from fmbseg.pseudo.subsample import subsample
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, read_coco, run_unit, write_coco, write_json
+from fmbseg.store import UnitKey, file_sha, read_coco, write_coco, write_json
 
 
 def key(workspace: Workspace) -> UnitKey:
@@ -36,4 +36,4 @@ def run(workspace: Workspace) -> bool:
         write_coco(out / "kept.json", chosen.kept, sizes, first[0].class_names)
         write_json(out / "counts.json", {"fraction": chosen.fraction, "counts": chosen.counts})
 
-    return run_unit(workspace.subsample, key(workspace), compute)
+    return workspace.run_unit("subsample", workspace.subsample, key(workspace), compute)

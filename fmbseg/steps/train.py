@@ -10,7 +10,7 @@ from fmbseg.models.device import resolve_device
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, read_coco, read_image, run_unit, write_json
+from fmbseg.store import UnitKey, file_sha, read_coco, write_json
 from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import encode, read_classes
 
@@ -22,7 +22,7 @@ class NothingToTrainOnError(ValueError):
 def key(workspace: Workspace) -> UnitKey:
     """Content key of the trained module."""
     bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
-    images = workspace.listing()["images"]
+    images = workspace.listing().images
     inputs = {name: sha for name, sha in images.items() if name not in bad}
     inputs["kept"] = file_sha(workspace.subsample / "kept.json")
     inputs["classes"] = file_sha(workspace.classes_path())
@@ -76,7 +76,7 @@ def run(workspace: Workspace) -> bool:
              "trained_classes": list(vocabulary.names)},
         )  # fmt: skip
 
-    return run_unit(workspace.train, train_key, compute, keep=scratch)
+    return workspace.run_unit("train", workspace.train, train_key, compute, keep=scratch)
 
 
 class _Features:
@@ -84,14 +84,14 @@ class _Features:
 
     def __init__(self, workspace: Workspace, names: list[str]) -> None:
         self._vision = workspace.models().vision
-        self._root, self._names = workspace.images_root(), names
+        self._workspace, self._names = workspace, names
         self._budget_bytes = workspace.params.train.feature_cache_gb * 1e9
         self._cached: dict[int, Tensor] = {}
 
     def __call__(self, index: int) -> Tensor:
         if index in self._cached:
             return self._cached[index]
-        features = self._vision.encode(read_image(self._root / self._names[index]))
+        features = self._vision.encode(self._workspace.read_image(self._names[index]))
         size = features.numel() * features.element_size()
         if size <= self._budget_bytes:
             self._cached[index] = features

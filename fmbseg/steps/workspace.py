@@ -7,10 +7,13 @@ A workspace is a folder with params.yaml, data/, models/ and reports/. The repos
 import functools
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from fmbseg.models.build import (
     FoundationModels,
@@ -22,9 +25,13 @@ from fmbseg.models.images import ShortSide
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.models.status import weights_fingerprint
 from fmbseg.params import ModelsParams, Params, load_params
-from fmbseg.store import UnitKey, file_sha, read_json
+from fmbseg.store import UnitKey, file_sha, read_image, read_json, run_unit
+from fmbseg.store.journal import Journal
+from fmbseg.types import Image
 
 Role = Literal["clip", "sam", "vision"]
+DROPS = "drops"
+"""Data set and name prefix of the images that came through `data.drops`."""
 _LIBRARY = Path(__file__).parents[1]
 _PACKAGES = (
     "torch",
@@ -54,6 +61,26 @@ CODE: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Listing:
+    """The images of a data set.
+
+    Attributes:
+        images: name to SHA-256 of the file.
+        refused: `{"image", "reason"}` of what was never opened, such as a link that leaves the
+            folder.
+    """
+
+    images: dict[str, str]
+    refused: tuple[dict[str, str], ...]
+
+    @staticmethod
+    def read(folder: Path) -> "Listing":
+        """Read `<folder>/listing.json`."""
+        found = read_json(folder / "listing.json")
+        return Listing(dict(found["images"]), tuple(found["refused"]))
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Paths and parameters of one run."""
 
@@ -72,9 +99,19 @@ class Workspace:
         return "miniature" if self.params.data.images == "miniature" else "folder"
 
     @property
+    def downloads(self) -> Path:
+        """Output folder of the step, one folder a data set below it."""
+        return self.root / "data" / "download"
+
+    @property
     def download(self) -> Path:
-        """Output folder of the step of that name, as are those below."""
-        return self.root / "data" / "download" / self.data_set
+        """The data set that `data.images` names."""
+        return self.downloads / self.data_set
+
+    @property
+    def drops(self) -> Path:
+        """The folder where new images arrive; it need not exist."""
+        return self.root / self.params.data.drops
 
     @property
     def pseudo_masks(self) -> Path:
@@ -105,19 +142,47 @@ class Workspace:
         """A folder for what a cut step resumes from; it belongs to one key of one unit."""
         return self.root / ".scratch" / unit / key.digest[:16]
 
-    def listing(self) -> dict[str, Any]:
-        """What the download step recorded of the images (`listing.json`)."""
-        return dict(read_json(self.download / "listing.json"))
+    def listing(self) -> Listing:
+        """The training images, as the download step recorded them.
+
+        Those that came through `data.drops` are named `drops/...`.
+        """
+        found = Listing.read(self.download)
+        if not (self.downloads / DROPS).is_dir():
+            return found
+        dropped = Listing.read(self.downloads / DROPS)
+        return Listing(
+            found.images | {f"{DROPS}/{name}": sha for name, sha in dropped.images.items()},
+            found.refused + tuple(
+                {**one, "image": f"{DROPS}/{one['image']}"} for one in dropped.refused
+            ),
+        )  # fmt: skip
 
     def images_root(self) -> Path:
-        """The folder that image names are relative to."""
+        """The folder that the names of the images not dropped are relative to."""
         root = self.params.data.images
         return self.download / "train" / "images" if root == "miniature" else Path(root)
+
+    def image_path(self, name: str) -> Path:
+        """Where an image of the listing lies."""
+        inside = self.images_root()
+        if name.startswith(f"{DROPS}/") and (self.downloads / DROPS).is_dir():
+            return self.drops / name.removeprefix(f"{DROPS}/")
+        return inside / name
 
     def classes_path(self) -> Path:
         """The class file."""
         path = self.params.data.classes
         return self.download / "classes.txt" if path == "miniature" else Path(path)
+
+    def read_image(self, name: str) -> Image:
+        """An image of the listing, upright RGB.
+
+        Raises:
+            UnreadableImageError: it cannot be used; `reason` says why.
+        """
+        limit = round(self.params.data.max_megapixels * 1e6)
+        return read_image(self.image_path(name), max_pixels=limit)
 
     def key(self, step: str, inputs: dict[str, str], params: dict[str, Any]) -> UnitKey:
         """The content key of one unit of a step.
@@ -146,6 +211,44 @@ class Workspace:
             "weights": {role: fingerprint[role] for role in roles},
             "device": self.params.device,
         }
+
+    def run_unit(
+        self,
+        step: str,
+        folder: Path,
+        key: UnitKey,
+        compute: Callable[[Path], dict[str, Any] | None],
+        *,
+        keep: Path | None = None,
+    ) -> bool:
+        """`store.run_unit` with the run's number of torch threads and a line in the journal.
+
+        Args:
+            step: name of the step.
+            folder: the unit's folder.
+            key: what the unit is computed from.
+            compute: writes the outputs into the folder it is handed; may return notes for the
+                journal.
+            keep: folder of resume state.
+
+        Returns:
+            True when there was something to do.
+        """
+        notes: dict[str, Any] = {}
+
+        def noted(out: Path) -> None:
+            notes.update(compute(out) or {})
+
+        torch.set_num_threads(self.params.threads)
+        with self.journal.entry(step, str(folder.relative_to(self.root)), key.digest) as entry:
+            entry.computed = run_unit(folder, key, noted, keep=keep)
+            entry.notes = notes
+        return entry.computed
+
+    @property
+    def journal(self) -> Journal:
+        """What was computed here, unit by unit."""
+        return Journal(self.root / ".scratch" / "journal.jsonl")
 
     def models(self) -> FoundationModels:
         """The three foundation models, each built once per process and set of parameters."""

@@ -1,5 +1,6 @@
 """Whole files, written to a temporary name and renamed: a reader sees the old or the new one."""
 
+import functools
 import hashlib
 import json
 import os
@@ -101,6 +102,20 @@ def file_sha(path: str | Path) -> str:
     """SHA-256 of a file's content, hexadecimal; its name and dates play no part."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def known_file_sha(path: str | Path) -> str:
+    """`file_sha`, read once per process as long as size, time and inode stay the same.
+
+    For large folders that are looked through again and again.
+    """
+    status = Path(path).stat()
+    return _known_sha(str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1_000_000)
+def _known_sha(path: str, inode: int, size_bytes: int, modified_ns: int) -> str:
+    return file_sha(path)
 
 
 def file_shas(folder: str | Path) -> dict[str, str]:

@@ -1,0 +1,64 @@
+"""Where shards and evaluations run: threads of this process, or the workers of a Dask cluster."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from fmbseg.params import RunnerParams
+
+ADDRESS = "FMBSEG_DASK_ADDRESS"
+"""Environment variable with a scheduler's address; goes before `runner.dask_address`."""
+
+
+class Mapper:
+    """Submits tasks to an open runner."""
+
+    def __init__(self, runner: TaskRunner[Any]) -> None:
+        self._runner = runner
+
+    def submit(self, task: Task[Any, Any], **parameters: Any) -> PrefectFuture[Any]:
+        """Start a task as soon as a worker is free."""
+        future: PrefectFuture[Any] = self._runner.submit(task, parameters)
+        return future
+
+    @staticmethod
+    def wait(futures: Iterable[PrefectFuture[Any]]) -> None:
+        """Wait for all; the first failure is raised once every one has ended."""
+        futures = list(futures)
+        for future in futures:
+            future.wait()
+        for future in futures:
+            future.result()
+
+
+@contextmanager
+def mapper(params: RunnerParams) -> Iterator[Mapper]:
+    """The runner that params.yaml names, open for the length of a `with` block.
+
+    Raises:
+        ModuleNotFoundError: `dask` without the extra `fmbseg[dask]`.
+    """
+    with _runner(params) as runner:
+        yield Mapper(runner)
+
+
+def _runner(params: RunnerParams) -> TaskRunner[Any]:
+    if params.kind == "threads":
+        return ThreadPoolTaskRunner(max_workers=params.workers)
+    from prefect_dask import DaskTaskRunner
+
+    address = os.environ.get(ADDRESS) or params.dask_address
+    if address:
+        chosen: TaskRunner[Any] = DaskTaskRunner(address=address)
+        return chosen
+    cluster = {
+        "n_workers": params.workers, "threads_per_worker": 1, "host": "127.0.0.1",
+        "dashboard_address": None,
+    }  # fmt: skip
+    chosen = DaskTaskRunner(cluster_kwargs=cluster)
+    return chosen
