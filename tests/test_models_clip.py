@@ -1,182 +1,31 @@
-import dataclasses
-import json
-
 import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image as PilImage
-from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from fmbseg.models.build import MissingWeightsError, build_clip
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
-    LastBlock,
     crop_starts_px,
-    gaussian_window,
-    plain_attention,
     project_tokens,
 )
 from fmbseg.models.clip_weights import locate_clip
-
-SMALL = {
-    "embed_dim": 24,
-    "quick_gelu": True,
-    "vision_cfg": {
-        "image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 8,
-    },
-    "text_cfg": {
-        "context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1,
-    },
-}  # fmt: skip
-MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+from tests.clip_small import (
+    MEAN,
+    SMALL,
+    STD,
+    random_image,
+    small,
+    upstream_pixels,
+    upstream_tokens,
+    write_small_clip,
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A small CLIP in open_clip's local-dir format, with weights far from their start."""
-    path = tmp_path_factory.mktemp("clip")
-    config = {
-        "model_cfg": SMALL,
-        "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"},
-    }
-    (path / "open_clip_config.json").write_text(json.dumps(config))
-    torch.manual_seed(3)
-    model = open_clip.CLIP(**SMALL)
-    with torch.no_grad():
-        for parameter in model.visual.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    save_file(model.state_dict(), path / "open_clip_model.safetensors")
-    return path
-
-
-def small(folder, **options):
-    return build_clip(f"local-dir:{folder}", **options)
-
-
-def random_image(height, width, seed=0):
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
-    return np.repeat(np.repeat(coarse, 4, 0), 4, 1)[:height, :width].copy()
-
-
-def upstream_pixels(model, image):
-    """The crop as open_clip's own transform prepares it."""
-    config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
-    return open_clip.transform.image_transform_v2(config, is_train=False)(
-        PilImage.fromarray(image)
-    )[None]
-
-
-def upstream_tokens(model, pixels):
-    """open_clip's own class token and patch tokens, taken to the joint space."""
-    visual = model.visual
-    visual.output_tokens = True
-    with torch.no_grad():
-        pooled, tokens = visual(pixels)
-        visual.output_tokens = False
-        return pooled, tokens @ visual.proj
-
-
-def slow_patches(model, pixels, projection):
-    """The last block written out: one head, one patch, one token at a time."""
-    visual = model.visual
-    with torch.no_grad():
-        x = visual._embeds(pixels)
-        for block in visual.transformer.resblocks[:-1]:
-            x = block(x)
-        block = visual.transformer.resblocks[-1]
-        x, attention = x[0], block.attn
-        width, heads = x.shape[1], attention.num_heads
-        size = width // heads
-        q, k, v = (block.ln_1(x) @ attention.in_proj_weight.T + attention.in_proj_bias).split(
-            width, 1
-        )
-        cols = visual.grid_size[1]
-        rows = []
-        for i in range(1, len(x)):
-            parts = []
-            for h in range(heads):
-                s = slice(h * size, (h + 1) * size)
-                if projection == "maskclip":
-                    parts.append(v[i, s])
-                    continue
-                qq = torch.stack([q[i, s] @ q[j, s] for j in range(len(x))]) / size**0.5
-                kk = torch.stack([k[i, s] @ k[j, s] for j in range(len(x))]) / size**0.5
-                if projection == "sclip":
-                    weights = qq.softmax(0) + kk.softmax(0)
-                else:
-                    for j in range(1, len(x)):
-                        dy = (i - 1) // cols - (j - 1) // cols
-                        dx = (i - 1) % cols - (j - 1) % cols
-                        kk[j] += np.exp(-(dy**2 + dx**2) / (2 * 5.0**2))
-                    weights = kk.softmax(0)
-                parts.append(sum(weights[j] * v[j, s] for j in range(len(x))))
-            out = attention.out_proj(torch.cat(parts))
-            if projection == "sclip":
-                out = x[i] + out
-                out = out + block.mlp(block.ln_2(out))
-            rows.append(visual.ln_post(out) @ visual.proj)
-        return torch.stack(rows)[None]
-
-
-@pytest.mark.parametrize("name", ["maskclip", "sclip", "naclip"])
-def test_each_projection_equals_its_formula_written_out(folder, name):
-    model = small(folder).model
-    pixels = torch.randn(1, 3, 32, 32)
-    _, patches = project_tokens(model.visual, pixels, PROJECTIONS[name])
-    torch.testing.assert_close(patches, slow_patches(model, pixels, name), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", list(PROJECTIONS))
-def test_with_its_change_switched_off_each_projection_gives_the_models_own_patch_tokens(
-    folder, name
-):
-    model = small(folder).model
-    pixels = torch.randn(2, 3, 32, 32)
-    switched_off = dataclasses.replace(
-        PROJECTIONS[name], attend=plain_attention, residual=True, mlp=True
-    )
-    cls, patches = project_tokens(model.visual, pixels, switched_off)
-    pooled, tokens = upstream_tokens(model, pixels)
-    torch.testing.assert_close(cls, pooled, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(patches, tokens, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["maskclip", "sclip", "naclip"])
-def test_every_projection_changes_the_patches_and_leaves_the_class_token(folder, name):
-    image = random_image(32, 32)
-    plain = small(folder, projection="plain").encode_dense(image)
-    changed = small(folder, projection=name).encode_dense(image)
-    torch.testing.assert_close(changed.cls, plain.cls)
-    assert (changed.patches - plain.patches).abs().max() > 1e-3
-
-
-def test_custom_blocks_run_in_parts_equal_the_block():
-    torch.manual_seed(0)
-    block = open_clip.transformer.CustomResidualAttentionBlock(
-        16, 2, ls_init_value=0.3, qk_norm=True, scale_heads=True, scale_attn_inner=True,
-        scale_attn=True, scale_fc=True,
-    ).eval()  # fmt: skip
-    x = torch.randn(2, 7, 16)
-    parts = LastBlock(block)
-    with torch.no_grad():
-        ours = parts.finish(plain_attention(*parts.queries_keys_values(x), (2, 3)), x[:, 1:])
-        torch.testing.assert_close(ours, block(x)[:, 1:], rtol=1e-4, atol=1e-5)
-
-
-def test_gaussian_window_is_one_at_the_patch_and_falls_with_distance_in_both_directions():
-    window = gaussian_window((3, 4), 2.0)
-    for a in range(12):
-        for b in range(12):
-            squared = (a // 4 - b // 4) ** 2 + (a % 4 - b % 4) ** 2
-            assert window[a, b].item() == pytest.approx(np.exp(-squared / 8))
+    return write_small_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_the_class_token_equals_encode_image_on_upstreams_own_preprocessing(folder):
