@@ -71,7 +71,7 @@ class ConfusionMatrix:
     def miou(self) -> float:
         """Mean IoU over the classes with a non-empty union; a class only predicted counts as 0.
 
-        nan when no pixel was counted.
+        The rule of mmsegmentation's nanmean. nan when no pixel was counted.
         """
         values = self.iou()
         present = values[~np.isnan(values)]
