@@ -38,6 +38,11 @@ class Dataset(Protocol):
         ...
 
     @property
+    def background_index(self) -> int | None:
+        """The class that means "none of the others"; None where no class means that."""
+        ...
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the images, in order; costs no reading."""
         ...

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 
 from fmbseg.datasets.base import DatasetError, Sample
+from fmbseg.datasets.label_files import read_label_file
 from fmbseg.store import MAX_PIXELS, list_images, read_image
 from fmbseg.types import IGNORE
 
@@ -29,6 +29,8 @@ class FolderDataset:
     Raises:
         DatasetError: no such folder, no class list for the labels, or no label fits any picture.
     """
+
+    background_index: int | None = None
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class FolderDataset:
     def _read_target(
         self, path: Path, image_hw: tuple[int, ...]
     ) -> UInt8[np.ndarray, "height width"]:
-        values = _read_numbers(path)
+        values = read_label_file(path).astype(np.int64)
         if values.shape != image_hw:
             raise DatasetError(
                 f"{path}: found height x width {values.shape}; the image has {tuple(image_hw)}"
@@ -113,18 +115,3 @@ class FolderDataset:
 
 def _of_split(folder: Path, split: str) -> Path:
     return folder / split if split and (folder / split).is_dir() else folder
-
-
-def _read_numbers(path: Path) -> Int64[np.ndarray, "height width"]:
-    """Numbers of a one-channel picture; of a palette picture the palette indices."""
-    try:
-        with PIL.Image.open(path) as picture:
-            picture.load()
-            mode, values = picture.mode, np.asarray(picture)
-    except Exception as error:  # decoders raise anything on damaged data
-        raise DatasetError(f"{path}: cannot be read as a label file ({error})") from None
-    if values.ndim != 2 or mode == "F":
-        raise DatasetError(
-            f"{path}: found a picture of mode {mode}; wanted one channel with class indices"
-        )
-    return values.astype(np.int64)

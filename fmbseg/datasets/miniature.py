@@ -22,6 +22,8 @@ class MiniatureDataset:
         DatasetError: an unknown split, look or thing, or a negative count.
     """
 
+    background_index: int | None = None
+
     def __init__(
         self,
         split: str,
