@@ -1,0 +1,142 @@
+"""Cityscapes, finely annotated: `cityscapes19` as evaluated, `cityscapes30` as defined."""
+
+from pathlib import Path
+
+from fmbseg.datasets.benchmark import BenchmarkDataset, LabelFiles
+from fmbseg.datasets.classes import ClassTable, Rgb
+from fmbseg.datasets.label_files import Encoding, with_void
+from fmbseg.datasets.tree import Tree, split_folder
+from fmbseg.types import IGNORE
+
+LABELS: tuple[tuple[str, int, Rgb], ...] = (
+    ("unlabeled", IGNORE, (0, 0, 0)),
+    ("ego vehicle", IGNORE, (0, 0, 0)),
+    ("rectification border", IGNORE, (0, 0, 0)),
+    ("out of roi", IGNORE, (0, 0, 0)),
+    ("static", IGNORE, (0, 0, 0)),
+    ("dynamic", IGNORE, (111, 74, 0)),
+    ("ground", IGNORE, (81, 0, 81)),
+    ("road", 0, (128, 64, 128)),
+    ("sidewalk", 1, (244, 35, 232)),
+    ("parking", IGNORE, (250, 170, 160)),
+    ("rail track", IGNORE, (230, 150, 140)),
+    ("building", 2, (70, 70, 70)),
+    ("wall", 3, (102, 102, 156)),
+    ("fence", 4, (190, 153, 153)),
+    ("guard rail", IGNORE, (180, 165, 180)),
+    ("bridge", IGNORE, (150, 100, 100)),
+    ("tunnel", IGNORE, (150, 120, 90)),
+    ("pole", 5, (153, 153, 153)),
+    ("pole group", IGNORE, (153, 153, 153)),
+    ("traffic light", 6, (250, 170, 30)),
+    ("traffic sign", 7, (220, 220, 0)),
+    ("vegetation", 8, (107, 142, 35)),
+    ("terrain", 9, (152, 251, 152)),
+    ("sky", 10, (70, 130, 180)),
+    ("person", 11, (220, 20, 60)),
+    ("rider", 12, (255, 0, 0)),
+    ("car", 13, (0, 0, 142)),
+    ("truck", 14, (0, 0, 70)),
+    ("bus", 15, (0, 60, 100)),
+    ("caravan", IGNORE, (0, 0, 90)),
+    ("trailer", IGNORE, (0, 0, 110)),
+    ("train", 16, (0, 80, 100)),
+    ("motorcycle", 17, (0, 0, 230)),
+    ("bicycle", 18, (119, 11, 32)),
+)
+"""Name, train id and colour of each label id, 0 to 33: the data set's own table."""
+
+_FIRST_CLASS_ID = 4
+
+CLASSES = {
+    "cityscapes19": ClassTable(
+        tuple(name for name, train_id, _ in LABELS if train_id != IGNORE),
+        tuple(colour for _, train_id, colour in LABELS if train_id != IGNORE),
+    ),
+    "cityscapes30": ClassTable(
+        tuple(name for name, _, _ in LABELS[_FIRST_CLASS_ID:]),
+        tuple(colour for _, _, colour in LABELS[_FIRST_CLASS_ID:]),
+    ),
+}
+
+_SPLITS = {"train": "train", "val": "val"}
+_IMAGE = "_leftImg8bit.png"
+_TITLE = "Cityscapes label ids (0-33)"
+_BY_LABEL_ID_19 = {label: train_id for label, (_, train_id, _) in enumerate(LABELS)}
+_BY_LABEL_ID_30 = {
+    label: label - _FIRST_CLASS_ID if label >= _FIRST_CLASS_ID else IGNORE
+    for label in range(len(LABELS))
+}
+_ENCODINGS = {
+    "cityscapes19": {
+        "_gtFine_labelIds.png": Encoding(_TITLE, with_void(_BY_LABEL_ID_19)),
+        "_gtFine_labelTrainIds.png": Encoding(
+            "Cityscapes train ids (0-18, 255)", with_void({k: k for k in range(19)})
+        ),
+    },
+    "cityscapes30": {"_gtFine_labelIds.png": Encoding(_TITLE, with_void(_BY_LABEL_ID_30))},
+}
+
+
+def load_cityscapes(
+    name: str, root: str | Path, split: str, *, with_labels: bool = True
+) -> BenchmarkDataset:
+    """Open Cityscapes as its two zips unpack.
+
+    `leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png` and
+    `gtFine/<split>/<city>/<frame>_gtFine_labelIds.png`, or `_gtFine_labelTrainIds.png` where the
+    first is absent.
+
+    The 30 of "cityscapes30" are the class table of the Cityscapes paper and site: label ids 4 to
+    33, that is all but the four that mark where nothing was annotated (0 unlabeled, 1 ego
+    vehicle, 2 rectification border, 3 out of roi). So `static`, `dynamic` and `ground`, which the
+    table groups as void, are classes here, as are the eight that the usual evaluation leaves out
+    as too rare (parking, rail track, guard rail, bridge, tunnel, pole group, caravan, trailer).
+    The train ids do not tell these eleven apart, so label ids are needed.
+
+    Args:
+        name: "cityscapes19": the train ids; "cityscapes30": label ids 4-33 become 0-29.
+        root: holds leftImg8bit and gtFine, or a folder `cityscapes` with them.
+        split: train or val; the labels of test are not published.
+        with_labels: False asks for images alone; no label file need be there.
+
+    Raises:
+        DatasetError: an unknown split, or an incomplete tree; all that is missing is named.
+    """
+    folder = split_folder(name, split, _SPLITS)
+    tree = Tree(name, root, (".", "cityscapes"), ("leftImg8bit", "gtFine"))
+    images, labels = tree.top / "leftImg8bit" / folder, tree.top / "gtFine" / folder
+    names = sorted(file for file in _files(tree, images) if file.endswith(_IMAGE))
+    if not names and images.is_dir():
+        tree.note(f"images in {tree.place(images)}/, which holds no <city>/*{_IMAGE}")
+    targets = _label_files(tree, images, labels, names, _ENCODINGS[name]) if with_labels else None
+    tree.check()
+    return BenchmarkDataset(CLASSES[name], images, names, targets)
+
+
+def _files(tree: Tree, folder: Path) -> set[str]:
+    """`<city>/<file>` of every PNG."""
+    return {
+        f"{city}/{file}"
+        for city in tree.folders(folder)
+        for file in tree.files(folder / city, ".png")
+    }
+
+
+def _label_files(
+    tree: Tree, images: Path, labels: Path, names: list[str], encodings: dict[str, Encoding]
+) -> LabelFiles:
+    there = _files(tree, labels)
+    files: dict[str, tuple[str, Encoding]] = {}
+    for name in names:
+        frame = name.removesuffix(_IMAGE)
+        ending = next((end for end in encodings if frame + end in there), None)
+        if ending is not None:
+            files[name] = frame + ending, encodings[ending]
+    best = next(iter(encodings))
+    absent = [labels / name.replace(_IMAGE, best) for name in names if name not in files]
+    tree.lacking("labels of images", labels, absent, len(names))
+    labelled = {file.replace(best, _IMAGE) for file in there if file.endswith(best)}
+    absent = [images / name for name in sorted(labelled - {*names})]
+    tree.lacking("images of labels", images, absent, len(labelled))
+    return LabelFiles(labels, files)
