@@ -47,7 +47,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "download": (
         "steps/download.py", "miniature/world.py", "miniature/things.py", "vocabulary.py",
     ),
-    "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py", "datasets"),
+    "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py"),
     "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
     "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
     "evaluate": (
