@@ -35,6 +35,6 @@ def fmbseg(root: str = ".", parameters: Parameters | None = None) -> str:
         scores += [each.submit(evaluate, root=root, method=name) for name in trained(root)]
         each.wait(scores)
     page = report(root)
-    lock = version(root, began.params_sha)
-    summarise(root, track(root, lock))
+    version(root, began.params_sha)
+    summarise(root, track(root))
     return page

@@ -1,5 +1,6 @@
 """params.yaml, read once into frozen sections. Defaults live in params.yaml alone."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,11 @@ Positive = Annotated[int, Field(ge=1)]
 Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
 Projection = Literal["maskclip", "sclip", "naclip"]
 Method = Literal["maskclip", "sclip", "naclip", "stage11", "stage12", "stage1", "fmbseg"]
+_LOGIN = re.compile(r"""(?<=://)([^\s"'<>/]*:[^\s"'<>]*|[^\s"'<>/]*)@""")
+_QUERY_SECRET = re.compile(
+    r"""([?&](?:password|passwd|pwd|token|secret|api_?key|access_key|signature|sig)=)[^&\s"'<>]+""",
+    re.IGNORECASE,
+)
 
 
 class ParamsError(ValueError):
@@ -98,6 +104,7 @@ class TrainParams(Section):
     chunk_patches: Positive
     save_every_epochs: Positive
     feature_cache_gb: Annotated[float, Field(ge=0.0)]
+    init_from: Literal["champion"] | None
 
 
 class EvaluateParams(Section):
@@ -133,10 +140,12 @@ class DropsParams(Section):
 
 
 class TrackingParams(Section):
-    """Where MLflow writes."""
+    """Where MLflow writes, and which figure decides on the champion."""
 
     uri: str
     experiment: str
+    registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")]
+    primary_method: Method
 
 
 class Params(Section):
@@ -155,6 +164,34 @@ class Params(Section):
     runner: RunnerParams
     drops: DropsParams
     tracking: TrackingParams
+
+    def public(self) -> dict[str, Any]:
+        """The whole tree as JSON values, fit to be shown: credentials in URIs are `***`."""
+        tree: dict[str, Any] = _redacted(self.model_dump(mode="json"))
+        return tree
+
+
+def redact(text: str) -> str:
+    """Replace credentials in URIs: `scheme://user:password@host` and secrets in a query.
+
+    Where a password holds characters that end a URI's authority, too much is replaced rather
+    than too little.
+
+    Args:
+        text: a URI, or any text with URIs in it.
+
+    Returns:
+        The text with `***` in their place.
+    """
+    return _QUERY_SECRET.sub(r"\1***", _LOGIN.sub("***@", text))
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Params:

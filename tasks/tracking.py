@@ -1,160 +1,139 @@
-"""Task `track`: one MLflow run per state of the workspace. The only file that imports mlflow.
+"""MLflow: the task `track` at the end of a run, the log of a training that runs, the champion.
 
-It reads the steps' files alone, so it logs the same whether steps ran or were cached.
+All of it reads the steps' files, so a run holds the same whether steps ran, were cached, or were
+made by DVC. Only this file's neighbours `tracking_*.py` and `segmenter_model.py` import mlflow.
 """
 
-import hashlib
-import json
-import subprocess
-from pathlib import Path
+import contextlib
+import logging
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.params import redact
+from fmbseg.steps import report
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_json
+from fmbseg.store import read_json, sha_of
+from tasks import tracking_champion as champions
+from tasks import tracking_facts as facts
+from tasks import tracking_model as model
+from tasks import tracking_run as content
+from tasks.tracking_live import begun_runs, create_run, training_log
+from tasks.tracking_store import PatientClient, experiment_id, is_momentary, one_at_a_time
 
-_BATCH = 1000
+__all__ = ["fetch_champion", "track", "training_log"]
+_log = logging.getLogger(__name__)
 
 
-@task(name="track", cache_policy=NO_CACHE)
-def track(root: str, dvc_lock: str = "none") -> str:
-    """Log params, losses, figures and pictures; returns the MLflow run's id.
+def _store_was_busy(task: Any, task_run: Any, state: Any) -> bool:
+    """Prefect asks whether to try again: only where waiting can help."""
+    try:
+        state.result()
+    except Exception as error:
+        return is_momentary(error)
+    return False
+
+
+@task(
+    name="track",
+    tags=["track"],
+    cache_policy=NO_CACHE,
+    retries=3,
+    retry_delay_seconds=[2, 10, 60],
+    retry_condition_fn=_store_was_busy,
+)
+def track(root: str) -> str:
+    """Complete the run of the training, or log one, with all that the steps left.
 
     A state that was logged before (same unit keys) is not logged twice.
+
+    Returns:
+        The MLflow run's id.
     """
     workspace = Workspace.open(root)
     tracking = workspace.params.tracking
-    client = MlflowClient(tracking_uri=tracking.uri)
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(
-            tracking.experiment, artifact_location=Path("mlartifacts").resolve().as_uri()
-        )
-    )
-    keys = _unit_keys(workspace)
-    state = hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
-    logged = client.search_runs(
-        [experiment_id], f"tags.state = '{state}' and attributes.status = 'FINISHED'"
-    )
-    if logged:
-        return str(logged[0].info.run_id)
-    name = f"{workspace.data_set}-{state[:6]}"
-    parent = client.create_run(experiment_id, run_name=name).info.run_id
+    with one_at_a_time(workspace.root, tracking.uri):
+        client = PatientClient(tracking.uri)
+        experiment = experiment_id(client, tracking)
+        keys = facts.unit_keys(workspace)
+        state, train_key = sha_of(keys)[:16], facts.unit_key(workspace.train)
+        begun = begun_runs(client, experiment, workspace, train_key)
+        finished = f"tags.state = '{state}' and attributes.status = 'FINISHED'"
+        logged = client.search_runs([experiment], finished)
+        if logged:
+            for again in begun:  # the same bytes were trained once more
+                client.set_tag(again.info.run_id, "same_as", logged[0].info.run_id)
+                client.set_terminated(again.info.run_id)
+                client.delete_run(again.info.run_id)
+            return str(logged[0].info.run_id)
+        if begun:
+            run = str(begun[0].info.run_id)
+        else:
+            run = create_run(client, experiment, workspace, train_key)
+        try:
+            _complete(client, experiment, workspace, run, keys, state)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                client.set_terminated(run, "FAILED")
+            raise
+        client.set_terminated(run, "FINISHED")
+        return run
+
+
+def fetch_champion(root: str) -> str | None:
+    """Put the registry's champion into models/champion/ when training is to start from it.
+
+    Returns:
+        The folder; None when `train.init_from` is not `champion` or there is none to fetch. What
+        was fetched before then stays as it is.
+    """
+    workspace = Workspace.open(root)
+    if workspace.params.train.init_from != "champion":
+        return None
     try:
-        _log_run(client, workspace, parent, keys, state)
-        for method in evaluate.units(workspace):
-            if method != evaluate.FOUNDATION:
-                _log_method(client, workspace, experiment_id, parent, method)
-    except BaseException:
-        client.set_terminated(parent, "FAILED")
-        raise
-    client.set_terminated(parent)
-    return str(parent)
+        client = PatientClient(workspace.params.tracking.uri)
+        folder = champions.download_champion(client, workspace)
+    except Exception as error:
+        _log.warning("train.init_from: the champion was not fetched: %s", redact(str(error)))
+        return None
+    if folder is None:
+        _log.warning("train.init_from: the registry has no champion yet")
+    return str(folder) if folder else None
 
 
-def _unit_keys(workspace: Workspace) -> dict[str, str]:
-    folders = [
-        workspace.download,
-        *(workspace.pseudo_masks / shard for shard in pseudo_masks.shards(workspace)),
-        workspace.subsample,
-        workspace.train,
-        *(evaluate.folder(workspace, method) for method in evaluate.units(workspace)),
+def _complete(
+    client: PatientClient,
+    experiment: str,
+    workspace: Workspace,
+    run: str,
+    keys: dict[str, str],
+    state: str,
+) -> None:
+    marks = facts.tags(workspace, keys)
+    facts.log_facts(client, run, {**marks, "state": state}, facts.flat_params(workspace))
+    facts.log_data_set(client, workspace, run)
+    history = read_json(workspace.train / "history.json")
+    content.log_points(client, run, history, content.last_step(client, run))
+    version = model.log_model(client, workspace, experiment, run)
+    found = facts.results(workspace)
+    primary = workspace.params.tracking.primary_method
+    content.log_figures(client, workspace, run, {"fmbseg": model.model_id(version)})
+    content.log_files(client, workspace, run, keys)
+    for result in found:
+        content.log_method(client, experiment, run, result)
+    scores = [
+        champions.figure_of(workspace, result)
+        for result in found
+        if result.figures["method"] == primary
     ]
-    return {
-        str(folder.relative_to(workspace.root)): str(read_json(folder / "manifest.json")["key"])
-        for folder in folders
-    }
-
-
-def _log_run(
-    client: MlflowClient, workspace: Workspace, run: str, keys: dict[str, str], state: str
-) -> None:
-    flat = _flatten(workspace.params.model_dump())
-    tags = {
-        "state": state,
-        "git_commit": _git_commit(),
-        **{f"unit.{k}": v for k, v in keys.items()},
-    }
-    client.log_batch(
-        run,
-        params=[Param(k, str(v)[:6000]) for k, v in flat.items()],
-        tags=[RunTag(k, v) for k, v in tags.items()],
-    )
-    metrics: list[Metric] = []
-    for entry in read_json(workspace.train / "history.json"):
-        metrics += [
-            Metric(name, float(entry[name]), 0, int(entry["step"]))
-            for name in ("loss", "learning_rate", "epoch")
-        ]
-    counts = read_json(workspace.subsample / "counts.json")
-    metrics.append(Metric("subsample.fraction", float(counts["fraction"]), 0, 0))
-    bad = pseudo_masks.quarantined(workspace)
-    metrics.append(Metric("quarantined_images", float(len(bad)), 0, 0))
-    for method in evaluate.units(workspace):
-        figures = read_json(evaluate.folder(workspace, method) / "metrics.json")
-        if method == evaluate.FOUNDATION:
-            metrics += [Metric(k, float(v), 0, 0) for k, v in _flatten(figures).items()
-                        if isinstance(v, float)]  # fmt: skip
-        else:
-            metrics.append(Metric(f"miou.{method}.{figures['data_set']}", figures["miou"], 0, 0))
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run, metrics=metrics[start : start + _BATCH])
-    client.log_dict(run, counts, "pseudo_mask_counts.json")
-    client.log_dict(run, {"quarantined": bad}, "quarantine.json")
-    client.log_artifact(run, str(workspace.report / "index.html"), "report")
-
-
-def _log_method(
-    client: MlflowClient, workspace: Workspace, experiment_id: str, parent: str, method: str
-) -> None:
-    folder = evaluate.folder(workspace, method)
-    figures = read_json(folder / "metrics.json")
-    tags = {"mlflow.parentRunId": parent, "mlflow.runName": f"{method} on {figures['data_set']}"}
-    run = client.create_run(experiment_id, tags=tags).info.run_id
-    named = ("method", "data_set", "split", "protocol_hash", "seed")
-    client.log_batch(
-        run,
-        metrics=[
-            Metric(name, float(figures[name]), 0, 0)
-            for name in ("miou", "pixel_accuracy", "seconds_per_image", "images")
-        ]
-        + [Metric(f"iou.{_safe(name)}", value, 0, 0)
-           for name, value in figures["iou"].items() if value is not None],
-        params=[Param(name, str(figures[name])) for name in named],
-    )  # fmt: skip
-    client.log_dict(run, figures["protocol"], "protocol.json")
-    table = {"class": list(figures["iou"]), "iou": list(figures["iou"].values())}
-    client.log_table(run, table, "iou_per_class.json")
-    client.log_artifact(run, str(folder / "confusion.json"))
-    if (folder / "examples").is_dir():
-        client.log_artifacts(run, str(folder / "examples"), "examples")
-    client.set_terminated(run)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _safe(name: str) -> str:
-    """A class name in the characters that a metric's name may have."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
-
-
-def _git_commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "none"
+    champions.describe(client, workspace, version, scores)
+    moved, why = champions.crown(client, workspace, version, scores[0] if scores else None)
+    word = "moved" if moved else "kept"
+    _log.info("champion: %s; %s", word, why)
+    outcome_words = f"Model version {version.version}. Champion {word}: {why}."
+    note = f"{report.markdown_table(workspace)}\n\n{outcome_words}"
+    outcome = {"champion": word, "champion_reason": why, "model_version": str(version.version)}
+    facts.log_facts(client, run, {**outcome, "mlflow.note.content": note}, {})
+    if moved:
+        fetch_champion(str(workspace.root))

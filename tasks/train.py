@@ -4,17 +4,19 @@ from prefect import task
 
 from fmbseg.steps import train as step
 from fmbseg.steps.workspace import Workspace
-from tasks.caching import RESULTS, UnitPolicy
+from tasks.caching import UNIT, UnitPolicy
+from tasks.tracking import training_log
 
 
 @task(
     name="train",
-    cache_policy=UnitPolicy(unit=lambda workspace: (workspace.train, step.key(workspace))),
-    persist_result=True,
-    result_storage=RESULTS,
+    tags=["train"],
+    cache_policy=UnitPolicy(unit=lambda w: (w.train, step.key(w))),
+    **UNIT,
 )
 def train(root: str) -> str:
-    """Folder of the trained segmenter."""
+    """Folder of the trained segmenter; MLflow shows the training while it runs."""
     workspace = Workspace.open(root)
-    step.run(workspace)
+    with training_log(root) as on_points:
+        step.run(workspace, on_points)
     return str(workspace.train)

@@ -1,18 +1,27 @@
 """Where a training stands, in one file that is always whole."""
 
+import hashlib
 import json
 import logging
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 
+OnPoints = Callable[[Sequence[dict[str, float]]], None]
+"""Is told points of the history, {step, epoch, loss, learning_rate}, each once and in order."""
+
 _log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_TELLS = 1.0
 
 
 @dataclass
@@ -41,6 +50,51 @@ class Progress:
             point = {"step": self.step, "epoch": epoch, "loss": mean, "learning_rate": rate}
             self.points.append(point)
             self.loss_sum, self.loss_count = 0.0, 0
+
+
+class PointFeed:
+    """Hands a growing history on, new points only."""
+
+    def __init__(self, points: Sequence[dict[str, float]], on_points: OnPoints | None) -> None:
+        """Watch `points`, which the training appends to; with no listener nothing happens."""
+        self._points, self._on_points = points, on_points
+        self._told, self._last = 0, time.monotonic()
+
+    def tell(self) -> None:
+        """Hand on what is new, if anything is."""
+        if self._on_points is not None and self._told < len(self._points):
+            new = [dict(point) for point in self._points[self._told :]]
+            self._told += len(new)
+            self._on_points(new)
+        self._last = time.monotonic()
+
+    def tell_now_and_then(self) -> None:
+        """The same, when a second has passed since the last time."""
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_TELLS:
+            self.tell()
+
+
+def training_fingerprint(
+    settings: dict[str, Any], head: AlignmentHead, labels: Sequence[Tensor], texts: Tensor
+) -> str:
+    """What a training is: a checkpoint with another fingerprint is not gone on with.
+
+    Args:
+        settings: as JSON values.
+        head: with the weights that training starts from.
+        labels: class index per patch, one tensor an image.
+        texts: the classes' text features.
+
+    Returns:
+        SHA-256, hexadecimal.
+    """
+    facts = [settings, head.config(), [list(one.shape) for one in labels]]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for one in labels:
+        digest.update(one.to(torch.int64).cpu().contiguous().numpy().tobytes())
+    for one in (texts, *head.state_dict().values()):
+        digest.update(one.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_progress(

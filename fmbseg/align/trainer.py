@@ -1,7 +1,5 @@
 """Stage 2: fit the alignment head to pseudo labels, resumable and repeatable to the last byte."""
 
-import hashlib
-import json
 import logging
 import math
 import time
@@ -18,9 +16,17 @@ from tqdm import tqdm
 
 from fmbseg import store
 from fmbseg.align.batches import Features, Group, cut_batch, labelled_images
-from fmbseg.align.checkpoint import Progress, load_progress, save_progress
+from fmbseg.align.checkpoint import (
+    OnPoints,
+    PointFeed,
+    Progress,
+    load_progress,
+    save_progress,
+    training_fingerprint,
+)
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.loss import LOSSES
+from fmbseg.align.settings import AlignmentSettings
 
 _log = logging.getLogger(__name__)
 _MAX_POINTS = 2000
@@ -29,42 +35,6 @@ _WARM_UP_FRACTION = 0.02
 
 class TrainingDivergedError(RuntimeError):
     """The loss is no longer a finite number."""
-
-
-@dataclass(frozen=True)
-class AlignmentSettings:
-    """Section `train` of params.yaml, and the seed.
-
-    Attributes:
-        loss: a name in `fmbseg.align.loss.LOSSES`.
-        temperature: of the loss.
-        epochs: passes over the images that hold a labelled patch.
-        batch_images: images per step.
-        learning_rate: its peak; 2 % of the steps warm up, then a cosine falls to 0.
-        momentum: of SGD.
-        weight_decay: of SGD, on matrices only.
-        heads: of the block's self-attention.
-        mlp_ratio: width of the block's MLP over the encoder's.
-        chunk_patches: side of the loss's tiles.
-        seed: of the weights, the order of the images and the choice of patches.
-        save_every_epochs: epochs between checkpoints.
-        patches_per_image: labelled patches drawn per image and step for the loss; None for all, as
-            in the paper. The others still serve as keys and values of the self-attention.
-    """
-
-    loss: str
-    temperature: float
-    epochs: int
-    batch_images: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    heads: int
-    mlp_ratio: float
-    chunk_patches: int
-    seed: int
-    save_every_epochs: int
-    patches_per_image: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +62,9 @@ def train_alignment(
     resume_folder: Path,
     progress: bool = True,
     device: str = "cpu",
+    *,
+    initial: AlignmentHead | None = None,
+    on_points: OnPoints | None = None,
 ) -> TrainingHistory:
     """Train a new alignment head, or go on where a cut training left off.
 
@@ -108,20 +81,26 @@ def train_alignment(
         resume_folder: holds the checkpoint; the caller removes it once `folder` is safe.
         progress: show a bar.
         device: where the head is trained.
+        initial: a head of the same shape whose weights are started from; None for fresh ones.
+        on_points: told new points of the history about once a second and at the end; first, where
+            a training goes on, all points of its checkpoint. It changes no byte of the result.
 
     Raises:
-        ValueError: no labelled patch at all, or settings, grids or labels that do not fit.
+        ValueError: no labelled patch at all, or settings, grids, labels or an initial head that
+            do not fit.
         TrainingDivergedError: the loss is not finite.
 
     Paper: section 3.2.
     """
     get: Features = features if callable(features) else features.__getitem__
-    _check(settings)
+    settings.check()
     images = labelled_images(labels)
     head = AlignmentHead(
         get(images[0]).shape[-1], texts.shape[1], settings.heads, settings.mlp_ratio,
         generator=torch.Generator().manual_seed(settings.seed),
     ).to(device)  # fmt: skip
+    if initial is not None:
+        _start_from(initial, head)
     texts = texts.detach().float().to(device)
     optimizer = _sgd(head, settings)
     batches = math.ceil(len(images) / settings.batch_images)
@@ -129,9 +108,11 @@ def train_alignment(
     stride = math.ceil(total / _MAX_POINTS)
 
     checkpoint = resume_folder / "checkpoint.safetensors"
-    fingerprint = _fingerprint(settings, head, labels, texts)
+    fingerprint = training_fingerprint(asdict(settings), head, labels, texts)
     state = load_progress(checkpoint, head, optimizer, fingerprint) or Progress()
     resumed_at = state.step
+    feed = PointFeed(state.points, on_points)
+    feed.tell()
     if resumed_at:
         _log.info("train: goes on at step %d of %d", resumed_at, total)
     began, patches_done = time.perf_counter(), 0
@@ -155,11 +136,13 @@ def train_alignment(
                     )
                 state.add(loss, epoch, rate, stride, last=state.step + 1 == total)
                 patches_done += patches
+                feed.tell_now_and_then()
                 bar.update()
             if (epoch + 1) % settings.save_every_epochs == 0 or epoch + 1 == settings.epochs:
                 save_progress(checkpoint, head, optimizer, fingerprint, state)
             bar.set_postfix(loss=f"{loss:.3f}")
 
+    feed.tell()
     seconds = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
     head.save(folder)
@@ -215,26 +198,13 @@ def _sgd(head: AlignmentHead, settings: AlignmentSettings) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
 
 
-def _check(settings: AlignmentSettings) -> None:
-    if settings.loss not in LOSSES:
-        raise ValueError(f"train.loss: found {settings.loss!r}; wanted one of {sorted(LOSSES)}")
-    for name in ("epochs", "batch_images", "chunk_patches", "save_every_epochs"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"train.{name}: found {getattr(settings, name)}; wanted at least 1")
-    if settings.patches_per_image is not None and settings.patches_per_image < 1:
-        raise ValueError("train.patches_per_image: wanted at least 1, or null for all")
-
-
-def _fingerprint(
-    settings: AlignmentSettings, head: AlignmentHead, labels: Sequence[Tensor], texts: Tensor
-) -> str:
-    """A checkpoint of other settings, labels or texts is not gone on with."""
-    facts = [asdict(settings), head.config(), [list(one.shape) for one in labels]]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for one in labels:
-        digest.update(one.to(torch.int64).cpu().contiguous().numpy().tobytes())
-    digest.update(texts.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _start_from(initial: AlignmentHead, head: AlignmentHead) -> None:
+    if initial.config() != head.config():
+        raise ValueError(
+            f"initial weights: of a head {initial.config()}; wanted {head.config()}; "
+            "set train.init_from to null, or train with the settings they were made with"
+        )
+    head.load_state_dict(initial.state_dict())
 
 
 @contextmanager

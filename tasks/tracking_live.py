@@ -1,0 +1,134 @@
+"""A training in MLflow while it runs: found again after a kill, never in the training's way."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fmbseg.align.checkpoint import OnPoints
+from fmbseg.params import redact
+from fmbseg.steps import train as train_step
+from fmbseg.steps.workspace import Workspace
+from tasks.tracking_facts import flat_params, log_facts
+from tasks.tracking_run import last_step, log_points
+from tasks.tracking_store import PatientClient, experiment_id
+
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE_S = 30.0
+_TRAIN_PARAMS = ("seed", "device", "train.", "models.profile", "models.clip", "models.vision")
+_SOURCE = {"mlflow.source.name": "flows/pipeline.py", "mlflow.source.type": "PROJECT"}
+
+
+@contextlib.contextmanager
+def training_log(root: str) -> Iterator[OnPoints]:
+    """Show a training in MLflow while it runs: hand what this yields to the step as `on_points`.
+
+    The run is looked for (of the same unit's key, in the same workspace, not finished) or made
+    when the first points come, and stays open for `track`. Where MLflow fails, the training goes
+    on: one warning, another try after 30 s, 60 s, ..., and `track` logs what is missing.
+    """
+    log = _TrainingLog(Workspace.open(root))
+    try:
+        yield log
+    except Exception:
+        log.close("FAILED")
+        raise
+    except BaseException:
+        log.close("KILLED")
+        raise
+    log.close(None)
+
+
+def begun_runs(
+    client: PatientClient, experiment: str, workspace: Workspace, train_key: str
+) -> list[Any]:
+    """Unfinished runs of this training here, newest first, whose params are still true."""
+    wanted = f"tags.train_key = '{train_key}' and attributes.status != 'FINISHED'"
+    params = flat_params(workspace)
+    return [
+        run
+        for run in client.search_runs([experiment], wanted)
+        if run.data.tags.get("workspace") == _place(workspace)
+        and all(params.get(name) == value for name, value in run.data.params.items())
+    ]
+
+
+def create_run(client: PatientClient, experiment: str, workspace: Workspace, train_key: str) -> str:
+    """A new parent run; its id."""
+    tags = {**_SOURCE, "train_key": train_key, "workspace": _place(workspace)}
+    name = f"{workspace.data_set}-{train_key[:6]}"
+    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+
+class _TrainingLog:
+    """Logs new points to the training's run; never raises."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._client: PatientClient | None = None
+        self._run: str | None = None
+        self._last: int | None = None
+        self._waiting: list[dict[str, float]] = []
+        self._warned, self._pause_s, self._not_before = False, _FIRST_PAUSE_S, 0.0
+
+    def __call__(self, points: Sequence[dict[str, float]]) -> None:
+        self._waiting += points
+        if time.monotonic() >= self._not_before:
+            self._try()
+
+    def close(self, status: str | None) -> None:
+        """Log what waits; with a status, end the run with it."""
+        if self._waiting:
+            self._try()
+        if status and self._run and self._client:
+            with contextlib.suppress(Exception):
+                self._client.set_terminated(self._run, status)
+
+    def _try(self) -> None:
+        try:
+            self._flush()
+        except Exception as error:
+            self._last = None  # it may or may not have arrived
+            self._not_before = time.monotonic() + self._pause_s
+            self._pause_s *= 2
+            if not self._warned:
+                self._warned = True
+                _log.warning(
+                    "train: goes on, but MLflow cannot be written to now: %s", redact(str(error))
+                )
+
+    def _flush(self) -> None:
+        if self._client is None:
+            self._client = PatientClient(self._workspace.params.tracking.uri, waits_s=())
+        if self._run is None:
+            self._run = _open(self._client, self._workspace)
+        if self._last is None:
+            self._last = last_step(self._client, self._run)
+        self._last = log_points(self._client, self._run, self._waiting, self._last)
+        self._waiting.clear()
+
+
+def _open(client: PatientClient, workspace: Workspace) -> str:
+    """The run of this training, gone on with or new; others of the workspace were given up."""
+    experiment = experiment_id(client, workspace.params.tracking)
+    train_key = train_step.key(workspace).digest
+    for other in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        here = other.data.tags.get("workspace") == _place(workspace)
+        if here and other.data.tags.get("train_key") != train_key:
+            client.set_terminated(other.info.run_id, "KILLED")
+    begun = begun_runs(client, experiment, workspace, train_key)
+    if not begun:
+        run = create_run(client, experiment, workspace, train_key)
+        params = flat_params(workspace)
+        mine = {name: params[name] for name in params if name.startswith(_TRAIN_PARAMS)}
+        log_facts(client, run, {}, mine)
+        return run
+    run = str(begun[0].info.run_id)
+    client.update_run(run, status="RUNNING")
+    client.set_tag(run, "resumed", str(int(begun[0].data.tags.get("resumed", 0)) + 1))
+    return run
+
+
+def _place(workspace: Workspace) -> str:
+    return workspace.root.resolve().as_posix()

@@ -1,0 +1,138 @@
+"""The trained segmenter as an MLflow model, in the run and in the registry."""
+
+import contextlib
+import io
+import re
+import shutil
+import tempfile
+from importlib.metadata import requires as package_requires
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
+from PIL import Image
+
+from fmbseg.align.head import WEIGHTS
+from fmbseg.segmenter import DESCRIPTION
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import file_sha, read_json, sha_of
+from tasks.tracking_facts import unit_key
+from tasks.tracking_store import PatientClient
+
+ARTIFACT = "segmenter"
+_CODE = Path(__file__).parent / "segmenter_model.py"
+
+
+def log_model(client: PatientClient, workspace: Workspace, experiment: str, run: str) -> Any:
+    """Log the trained folder as a pyfunc model of the run and register it.
+
+    The same trained unit with the same code is registered once: a run with an old model points to
+    its version.
+
+    Returns:
+        MLflow's model version.
+    """
+    name, folder = workspace.params.tracking.registered_model, workspace.train
+    identity = [unit_key(folder), file_sha(folder / WEIGHTS), file_sha(_CODE)]
+    model_key = sha_of(identity)[:16]
+    try:
+        client.create_registered_model(
+            name, description="Open-vocabulary segmenter; alias `champion`: the best mIoU."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    known = client.search_model_versions(f"name = '{name}' and tags.model_key = '{model_key}'")
+    if known:
+        version = max(known, key=lambda found: int(found.version))
+        outputs = client.get_run(run).outputs
+        mine = [output.model_id for output in outputs.model_outputs] if outputs else []
+        if model_id(version) not in mine:
+            client.log_outputs(run, [LoggedModelOutput(model_id(version), step=0)])
+        return version
+    logged = _log_artifact(client, workspace, experiment, run)
+    return client.create_model_version(
+        name,
+        source=f"models:/{logged}",
+        run_id=run,
+        model_id=logged,
+        tags={"model_key": model_key, "train_key": identity[0], "weights_sha": identity[1]},
+    )
+
+
+def model_id(version: Any) -> str:
+    """Id of the logged model behind a version (a database store names it in the source alone)."""
+    return str(version.model_id or version.source.removeprefix("models:/"))
+
+
+def _log_artifact(client: PatientClient, workspace: Workspace, experiment: str, run: str) -> str:
+    """Log the model's files; the id of MLflow's logged model."""
+    logged = client.create_logged_model(
+        experiment, name=ARTIFACT, source_run_id=run, model_type="semantic segmentation"
+    )
+    try:
+        _save(client, workspace, run, logged)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            client.delete_logged_model(logged.model_id)
+        raise
+    client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def _save(client: PatientClient, workspace: Workspace, run: str, logged: Any) -> None:
+    facts = Model(
+        artifact_path=logged.artifact_location,
+        run_id=run,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        trained = Path(temporary) / "train"  # a path MLflow does not take for a URI
+        shutil.copytree(workspace.train, trained)
+        mlflow.pyfunc.save_model(
+            path=str(Path(temporary) / "model"),
+            python_model=str(_CODE),
+            artifacts={ARTIFACT: str(trained)},
+            signature=_signature(trained),
+            input_example=_example(),
+            pip_requirements=_requirements(),
+            mlflow_model=facts,
+        )
+        client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
+    client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _signature(folder: Path) -> ModelSignature:
+    classes = read_json(folder / DESCRIPTION)["trained_classes"]
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.binary, "image")]),
+        outputs=Schema([ColSpec(Array(Array(DataType.long)))]),
+        params=ParamSchema([ParamSpec("classes", DataType.string, classes, shape=(-1,))]),
+    )
+
+
+def _requirements() -> list[str]:
+    """What fmbseg itself needs, at the versions in use; MLflow would load the model to find out.
+
+    fmbseg is not among them: no index is known to hold it.
+    """
+    own = [r for r in package_requires("fmbseg") or [] if "extra ==" not in r]
+    names = [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in own]
+    return [f"{name}=={package_version(name)}" for name in sorted({*names, "mlflow", "pandas"})]
+
+
+def _example() -> pd.DataFrame:
+    """A picture that shows what a request looks like, and nothing else."""
+    ramp = np.linspace(0, 255, 64 * 48 * 3).astype(np.uint8).reshape(48, 64, 3)
+    encoded = io.BytesIO()
+    Image.fromarray(ramp).save(encoded, "PNG")
+    return pd.DataFrame({"image": [encoded.getvalue()]})

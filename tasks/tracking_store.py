@@ -1,0 +1,109 @@
+"""The MLflow store: connecting to it, being patient with it, and where its files lie."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+# Must stand before mlflow is imported. A server that is away is tried again by `patiently`.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from fmbseg.params import TrackingParams
+
+Result = TypeVar("Result")
+WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_MOMENTARY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR")
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+# It prints a whole trace for a locked database, which is retried here and reported if it stays.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def is_momentary(error: BaseException) -> bool:
+    """Whether the store was only busy or away: a locked database, a server that does not answer."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _MOMENTARY
+    return isinstance(error, OperationalError)
+
+
+def patiently(call: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) -> Result:
+    """Call, and call again after each wait (give or take half of it) while the store is busy.
+
+    Raises:
+        Exception: at once when it is another error, else the last one.
+    """
+    for wait_s in waits_s:
+        try:
+            return call()
+        except (MlflowException, OperationalError) as error:
+            if not is_momentary(error):
+                raise
+            time.sleep(wait_s * random.uniform(0.5, 1.5))
+    return call()
+
+
+class PatientClient:
+    """An `MlflowClient` whose every method is called patiently."""
+
+    def __init__(self, uri: str, waits_s: Sequence[float] = WAITS_S) -> None:
+        """Connect; a database is made or brought up to date when it needs to be."""
+        self._waits_s = waits_s
+        self._client = patiently(
+            lambda: MlflowClient(tracking_uri=uri, registry_uri=uri), self._waits_s
+        )
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *args, **named: patiently(lambda: method(*args, **named), self._waits_s)
+
+
+def experiment_id(client: PatientClient, tracking: TrackingParams) -> str:
+    """Id of the experiment of params.yaml, which is made, or restored, when it has to be."""
+    found = client.get_experiment_by_name(tracking.experiment)
+    if found is None:
+        folder = artifact_folder(tracking.uri)
+        location = folder.as_uri() if folder else None
+        try:
+            return str(client.create_experiment(tracking.experiment, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
+                raise
+            found = client.get_experiment_by_name(tracking.experiment)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """`mlartifacts/` beside a database file (of other databases: here); None for a server.
+
+    A server keeps artifacts where it was told to.
+    """
+    if not uri.startswith(_DATABASES):
+        return None
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    return Path(database or "mlflow.db").resolve().parent / "mlartifacts"
+
+
+@contextlib.contextmanager
+def one_at_a_time(root: Path, uri: str) -> Iterator[None]:
+    """Let one process at a time complete a run: all with the same database file, or workspace."""
+    folder = artifact_folder(uri) or root / ".scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
