@@ -61,16 +61,21 @@ def log_model(client: PatientClient, workspace: Workspace, experiment: str, run:
     logged = _log_artifact(client, workspace, experiment, run)
     return client.create_model_version(
         name,
-        source=f"models:/{logged}",
+        source=client.get_logged_model(logged).artifact_location,
         run_id=run,
         model_id=logged,
-        tags={"model_key": model_key, "train_key": identity[0], "weights_sha": identity[1]},
+        tags={
+            "model_key": model_key,
+            "model_id": logged,
+            "train_key": identity[0],
+            "weights_sha": identity[1],
+        },
     )
 
 
 def model_id(version: Any) -> str:
-    """Id of the logged model behind a version (a database store names it in the source alone)."""
-    return str(version.model_id or version.source.removeprefix("models:/"))
+    """Id of the logged model behind a version; MLflow's own field is empty in a database store."""
+    return str(version.tags["model_id"])
 
 
 def _log_artifact(client: PatientClient, workspace: Workspace, experiment: str, run: str) -> str:
