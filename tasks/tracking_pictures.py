@@ -37,7 +37,10 @@ def draw_confusion(
     percent = 100 * matrix[:, : len(columns)] / np.maximum(pixels, 1)
     cell_in = 0.42 if count <= _MOST_NUMBERED else 0.16
     longest = max(len(name) for name in columns) * 0.08
-    size = (len(columns) * cell_in + longest + 1.6, max(count * cell_in, 1.2) + longest + 1.2)
+    size = (
+        max(len(columns) * cell_in + longest + 1.6, 5.5),
+        max(count * cell_in + longest + 1.2, 4.0),
+    )
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     axes = figure.add_subplot()
     shown = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="equal")
@@ -55,4 +58,5 @@ def draw_confusion(
                 color="white" if value > 55 else "black",
             )  # fmt: skip
     figure.colorbar(shown, ax=axes, shrink=0.6, label="% of the true class's pixels")
-    FigureCanvasAgg(figure).print_png(str(path))
+    FigureCanvasAgg(figure)
+    figure.savefig(path, bbox_inches="tight")

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fmbseg.align import checkpoint
 from fmbseg.align.batches import cut_batch
 from fmbseg.align.head import AlignmentHead
-from fmbseg.align.trainer import AlignmentSettings, TrainingDivergedError, train_alignment
+from fmbseg.align.settings import AlignmentSettings
+from fmbseg.align.trainer import TrainingDivergedError, train_alignment
 from fmbseg.types import IGNORE
 
 SETTINGS = AlignmentSettings(
@@ -119,6 +121,63 @@ def test_a_checkpoint_of_no_use_is_not_gone_on_with(tmp_path: Path, damage: str)
         checkpoint = folder / "resume" / "checkpoint.safetensors"
         checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     assert run(folder) == expected
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_points_are_told_once_and_in_order_and_change_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Told at every step, or at the end alone; a resumed training tells all, first and second."""
+    expected = run(tmp_path / "untold")
+    history = json.loads(expected["history.json"])
+    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN_TELLS", seconds)
+    features, labels, texts = world()
+    folder = tmp_path / "told"
+    told: list[list[dict[str, float]]] = []
+
+    def train(get: Callable[[int], Tensor]) -> None:
+        told.clear()
+        train_alignment(
+            get, labels, texts, SETTINGS, folder, folder / "resume", progress=False,
+            on_points=lambda points: told.append(list(points)),
+        )  # fmt: skip
+
+    train(features.__getitem__)
+    assert [point for points in told for point in points] == history
+    assert len(told) == (len(history) if seconds == 0 else 1)
+    assert result(folder) == expected
+
+    (folder / "resume" / "checkpoint.safetensors").unlink()
+    with pytest.raises(Cut):
+        train(cut_after(features, 19))
+    train(features.__getitem__)
+    assert told[0] == history[:6]
+    assert [point for points in told for point in points] == history
+    assert result(folder) == expected
+
+
+def test_training_starts_from_the_initial_weights_and_from_no_checkpoint_of_others(
+    tmp_path: Path,
+) -> None:
+    features, labels, texts = world()
+    fresh = run(tmp_path / "fresh")
+    initial = AlignmentHead.load(tmp_path / "fresh")
+    before = {name: tensor.clone() for name, tensor in initial.state_dict().items()}
+
+    def train(folder: Path, resume: Path, initial: AlignmentHead = initial) -> bytes:
+        train_alignment(
+            features, labels, texts, SETTINGS, folder, resume, progress=False, initial=initial
+        )
+        return (folder / "alignment.safetensors").read_bytes()
+
+    first = train(tmp_path / "a", tmp_path / "a")
+    assert first != fresh["alignment.safetensors"]
+    history = json.loads((tmp_path / "a" / "history.json").read_text())
+    assert history[0]["loss"] < json.loads(fresh["history.json"])[0]["loss"]
+    assert all(torch.equal(before[name], t) for name, t in initial.state_dict().items())
+    assert train(tmp_path / "b", tmp_path / "fresh" / "resume") == first, "its checkpoint is unfit"
+    with pytest.raises(ValueError, match="initial weights"):
+        train(tmp_path / "c", tmp_path / "c", AlignmentHead(12, 7, 4, 2.0))
 
 
 def test_history_holds_no_wall_clock_and_the_rate_falls_to_zero(tmp_path: Path) -> None:

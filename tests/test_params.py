@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.params import ParamsError, load_params
+from fmbseg.params import ParamsError, load_params, redact
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -53,3 +53,31 @@ def test_a_missing_file_and_broken_yaml_say_so(tmp_path):
 def test_keep_fraction_takes_the_word_balance_or_a_share():
     assert load_params(PARAMS).subsample.keep_fraction == "balance"
     assert load_params(PARAMS, {"subsample.keep_fraction": 0.25}).subsample.keep_fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:hidden@host/db", "postgresql://***@host/db"),
+        ("postgresql+psycopg://me:hid/d@en@host:1/db", "postgresql+psycopg://***@host:1/db"),
+        ("http://hidden@host:5000", "http://***@host:5000"),
+        ("failed at http://a:hidden@h1 and http://b:hidden@h2/x", "failed at http://***@h1 and "
+         "http://***@h2/x"),
+        ("https://host/api?token=hidden&page=2", "https://host/api?token=***&page=2"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("file:///photos/me@home/x", "file:///photos/me@home/x"),
+        ("models:/fmbseg@champion", "models:/fmbseg@champion"),
+    ],
+)  # fmt: skip
+def test_credentials_in_uris_are_not_shown(text, shown):
+    assert redact(text) == shown
+
+
+def test_the_public_tree_is_the_whole_tree_without_credentials():
+    params = load_params(PARAMS, {"tracking.uri": "http://me:hidden@host", "data.images": "ä/b"})
+    public = params.public()
+    assert public["tracking"]["uri"] == "http://***@host"
+    assert public["data"]["images"] == "ä/b"
+    assert set(public) == set(params.model_dump())
+    assert public["train"]["epochs"] == params.train.epochs
+    assert "hidden" not in str(public)
