@@ -144,7 +144,7 @@ class TrackingParams(Section):
 
     uri: str
     experiment: str
-    registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")]
+    registered_model: Annotated[str, Field(pattern=r"^[\w .-]+$")]
     primary_method: Method
 
 
