@@ -25,7 +25,8 @@ def main() -> None:
         caps.write_text("\n".join(CAPS) + "\n")
         command = [
             sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal",
-            "--python-version", "3.11", "--extra", "pipeline", "--extra", "dask", "--extra", "s3", "--extra", "dev",
+            "--python-version", "3.11", "--extra", "pipeline", "--extra", "dask",
+            "--extra", "s3", "--extra", "dev",
             "--constraint", str(caps), "--no-annotate", "--no-emit-index-url",
             "pyproject.toml", "--output-file", str(out),
         ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
 from fmbseg.params import redact
-from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps import evaluate, units
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
 from tasks.tracking_store import PatientClient
@@ -57,11 +57,10 @@ def unit_key(folder: Path) -> str:
 def unit_keys(workspace: Workspace) -> dict[str, str]:
     """Folder to key of every unit whose output a run holds."""
     folders = [
-        workspace.download,
-        *(workspace.pseudo_masks / shard for shard in pseudo_masks.shards(workspace)),
-        workspace.subsample,
-        workspace.train,
-        *(evaluate.folder(workspace, unit) for unit in evaluate.units(workspace)),
+        unit.folder
+        for step in units.STEPS
+        if step != "report"
+        for unit in units.units_of(workspace, step)
     ]
     return {f.relative_to(workspace.root).as_posix(): unit_key(f) for f in folders}
 

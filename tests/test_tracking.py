@@ -122,7 +122,7 @@ def test_a_run_holds_all_that_the_steps_left(copy: Callable[[str], Path], tmp_pa
     assert tags["unit.models/train"] == tags["train_key"]
     assert len(tags["state"]) == 16
     assert tags["images"] == "12"
-    assert tags["dataset_fingerprint"] == sha_of(workspace.listing()["images"])[:16]
+    assert tags["dataset_fingerprint"] == sha_of(workspace.listing().images)[:16]
     (given,) = run.inputs.dataset_inputs
     assert given.dataset.digest == tags["dataset_fingerprint"]
     assert json.loads(given.dataset.profile) == {"images": 12}
