@@ -1,11 +1,22 @@
+import errno
 import io
+import os
+import random
+import time
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from fmbseg.store import UnreadableImageError, UnsafeLinkError, list_images, read_image
+from fmbseg.store import (
+    ImageScan,
+    UnreadableImageError,
+    list_images,
+    read_image,
+    scan_images,
+)
+from tests.hostile_pictures import exif, saved
 
 
 @pytest.fixture
@@ -128,7 +139,8 @@ def test_bad_files_are_refused_with_a_reason(tmp_path):
         "text.png": "not a picture",
         "cut.jpg": "truncated",
         "cut.png": "cannot be decoded",
-        "folder.png": "cannot be decoded",
+        "folder.png": "^a folder, not a file$",
+        "null\0.png": "no such file",
         "absent.png": "no such file",
     }.items():
         with pytest.raises(UnreadableImageError, match=words) as caught:
@@ -145,20 +157,133 @@ def test_listing_finds_pictures_at_any_depth_in_sorted_order(tmp_path):
     assert list_images(tmp_path) == ["a.png", "b.JPG", "deep/er/c.webp", "ä ö.tiff"]
 
 
-def test_links_that_leave_the_folder_are_refused(tmp_path):
+def test_links_that_leave_the_folder_are_refused_one_by_one(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out/secret.png").touch()
     (tmp_path / "in/a.png").touch()
     (tmp_path / "in/inside.png").symlink_to(tmp_path / "in/a.png")
-    assert list_images(tmp_path / "in") == ["a.png", "inside.png"]
+    assert scan_images(tmp_path / "in") == ImageScan(("a.png", "inside.png"), ())
     (tmp_path / "in/link").symlink_to(tmp_path / "out")
-    with pytest.raises(UnsafeLinkError, match="leaves the image folder"):
-        list_images(tmp_path / "in")
-    (tmp_path / "in/link").unlink()
     (tmp_path / "in/link.png").symlink_to("../out/secret.png")
-    with pytest.raises(UnsafeLinkError, match=r"secret\.png"):
-        list_images(tmp_path / "in")
+    found = scan_images(tmp_path / "in")
+    assert found.names == ("a.png", "inside.png")
+    assert [one.image for one in found.refused] == ["link", "link.png"]
+    assert all("leaves the image folder; copy" in one.reason for one in found.refused)
+    assert list_images(tmp_path / "in") == ["a.png", "inside.png"]
+
+
+def test_a_link_to_the_image_folder_itself_is_followed(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").touch()
+    (tmp_path / "in/b.png").symlink_to("a.png")
+    (tmp_path / "door").symlink_to("in")
+    assert list_images(tmp_path / "door") == ["a.png", "b.png"]
+
+
+def test_folders_nested_deeper_than_python_calls_are_listed(tmp_path):
+    folders = [tmp_path]
+    for _ in range(1200):
+        folders.append(folders[-1] / "d")
+        folders[-1].mkdir()
+    (folders[-1] / "a.png").touch()
+    try:
+        assert list_images(tmp_path) == ["d/" * 1200 + "a.png"]
+    finally:  # the test runner cannot remove it, it recurses
+        (folders[-1] / "a.png").unlink()
+        for folder in reversed(folders[1:]):
+            folder.rmdir()
+
+
+@pytest.mark.parametrize("broken", ["stat", "listing", "opening"])
+def test_what_the_system_refuses_is_named_and_the_rest_listed(tmp_path, monkeypatch, broken):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.png", "c.png"):
+        (tmp_path / name).touch()
+    real = {"stat": Path.stat, "listing": os.scandir, "opening": os.open}[broken]
+
+    def denied(path, *arguments, **options):
+        if Path(os.fspath(path)).name == ("sub" if broken == "listing" else "c.png"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **options)
+
+    target = {"stat": (Path, "stat"), "listing": (os, "scandir"), "opening": (os, "open")}[broken]
+    monkeypatch.setattr(*target, denied)
+    found = scan_images(tmp_path)
+    bad, words = ("sub", "listed") if broken == "listing" else ("c.png", "permission denied")
+    assert [one.image for one in found.refused] == [bad]
+    assert words in found.refused[0].reason
+    assert len(found.names) == 2
+
+
+def test_a_file_that_became_a_fifo_after_it_was_looked_at_is_not_waited_for(tmp_path, monkeypatch):
+    path, real = tmp_path / "a.png", Path.stat
+    path.touch()
+
+    def replaced(self, **options):
+        status = real(self, **options)
+        path.unlink()
+        os.mkfifo(path)
+        return status
+
+    monkeypatch.setattr(Path, "stat", replaced)
+    with pytest.raises(UnreadableImageError, match=r"a FIFO \(named pipe\), not a file"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "tiff", "webp"])
+def test_pillows_own_limit_does_not_lower_ours_and_stays_as_it_is(
+    tmp_path, picture, monkeypatch, kind
+):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10)
+    PIL.Image.fromarray(picture).save(tmp_path / "a", kind)
+    assert read_image(tmp_path / "a", max_pixels=35).shape == (5, 7, 3)
+    assert PIL.Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(UnreadableImageError, match="more than the limit of 34 pixels"):
+        read_image(tmp_path / "a", max_pixels=34)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 30)  # now only a warning of Pillow's
+    assert read_image(tmp_path / "a", max_pixels=35).shape == (5, 7, 3)
+
+
+def test_no_memory_is_a_reason(tmp_path, picture, monkeypatch):
+    def full(self):
+        raise MemoryError
+
+    PIL.Image.fromarray(picture).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", full)
+    with pytest.raises(UnreadableImageError, match="not enough memory to decode this PNG"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True}), ("bmp", {}), ("webp", {}),
+        ("webp", {"lossless": True}), ("tiff", {}), ("tiff", {"compression": "tiff_lzw"}),
+        ("tiff", {"compression": "jpeg"}), ("tiff", {"compression": "tiff_adobe_deflate"}),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_bytes_changed_at_random_give_a_picture_or_a_reason_in_time(tmp_path, kind, options):
+    rng, reasons = random.Random(0), []
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    sound, path = saved(noise, kind, exif=exif(6), **options), tmp_path / "a"
+    for _ in range(150):
+        data = bytearray(sound)
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(min(len(data), 400) if rng.random() < 0.7 else len(data))
+            data[at] = rng.choice((0, 255, rng.randrange(256)))
+        path.write_bytes(data[: rng.randrange(len(data))] if rng.random() < 0.2 else data)
+        began = time.perf_counter()
+        try:
+            read = read_image(path)
+            assert read.dtype == np.uint8
+            assert read.ndim == 3
+        except UnreadableImageError as error:
+            reasons.append(error.reason)
+        assert time.perf_counter() - began < 10
+    assert len(reasons) > 10
+    assert all(reason and reason.isprintable() for reason in reasons)
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from fmbseg.models.images import size_problem
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, Stage1Options, pseudo_masks_of_image
 from fmbseg.store import (
@@ -25,9 +26,6 @@ from fmbseg.store import (
     write_json,
 )
 from fmbseg.types import Image, PseudoMask, Stage
-
-MIN_SIDE_PX = 8
-"""An image with a shorter side is set aside: it has nothing to cut into patches."""
 
 
 def compute_shard(
@@ -91,9 +89,9 @@ def compute_shard(
             quarantine.append({"image": name, "reason": error.reason})
             continue
         height, width = image.shape[:2]
-        if min(height, width) < MIN_SIDE_PX:
-            reason = f"{width}x{height} px is smaller than {MIN_SIDE_PX} px"
-            quarantine.append({"image": name, "reason": reason})
+        problem = size_problem((height, width))
+        if problem is not None:
+            quarantine.append({"image": name, "reason": problem})
             continue
         pixels = _sha_of_array(image)
         path = scratch / f"{sha_of([name, pixels, settings])}.json"

@@ -1,18 +1,29 @@
-"""Reading pictures of any kind into RGB, and listing them; a bad one has a reason, not a trace."""
+"""Reading pictures of any kind into RGB; a bad one has a reason, not a trace."""
 
+import errno
+import hashlib
+import io
 import os
+import stat
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
 from jaxtyping import UInt8
 
+from fmbseg.store.formats import HEAD_BYTES, UnreadableImageError, open_picture, require_picture
 from fmbseg.types import Image
 
-IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000
 """A picture with more pixels than this is not decoded."""
+MAX_BYTES = 2**30
+"""A larger file is not read: `MAX_PIXELS` of four 16-bit channels need less."""
 
+_REASON_CHARACTERS = 160
+_FLOAT_SLACK = 1e-3
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,100 +34,152 @@ _TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-
-
-class UnreadableImageError(ValueError):
-    """A picture cannot be used; `reason` is one short line without the path."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class UnsafeLinkError(ValueError):
-    """A symbolic link points out of the image folder."""
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_FAILURES = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.ELOOP: "a link that leads in a circle",
+    errno.EACCES: "may not be read (permission denied)",
+    errno.EPERM: "may not be read (permission denied)",
+    errno.ENAMETOOLONG: "its path is too long for this system",
+}
+_PILLOWS_WORDS = ("not identified by this driver", "its header is damaged or of an unknown kind")
+_PILLOW = threading.Lock()
+"""Held while Pillow's process-wide settings are other than the process has them."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Read the first frame of a picture as RGB, 0 to 255, turned upright.
 
-    Grey, palette, CMYK and the like are converted; alpha is laid over white; 16 bits a channel
-    are scaled by 1/257; floats are read as 0 to 1 or, when larger ones occur, as 0 to 255. The
-    EXIF orientation is applied; EXIF data that cannot be read are ignored.
+    Grey, palette, CMYK, LAB and the like are converted; alpha is laid over white; 16 bits a
+    channel are scaled to 8; 32-bit integers are read as 0 to 255 or, when larger ones occur, as 0
+    to 65535, floats as 0 to 1 or 0 to 255. The EXIF orientation is applied; EXIF data that cannot
+    be read are ignored. The content counts, not the suffix. Never waits: what is no regular file
+    is refused unopened.
 
     Args:
-        path: png, jpg, bmp, tif or webp (whatever Pillow decodes).
+        path: png, jpg, bmp, tif or webp.
         max_pixels: more than this many pixels are refused before decoding.
 
     Returns:
         UInt8 [height width 3].
 
     Raises:
-        UnreadableImageError: empty, truncated, not a picture, too large, no such file.
+        UnreadableImageError: empty, truncated, not a picture, too large, no such file, no file.
     """
-    path = Path(path)
+    with open_regular(path) as stream:
+        try:
+            head = stream.read(HEAD_BYTES)
+            if not head:
+                raise UnreadableImageError("empty file")
+            kind = require_picture(head)
+            content = head + stream.read()
+        except OSError as error:
+            raise UnreadableImageError(_failure(error)) from None
     try:
-        if path.stat().st_size == 0:
-            raise UnreadableImageError("empty file")
-        with PIL.Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise UnreadableImageError(
-                    f"{width}x{height} px is more than the limit of {max_pixels} pixels"
-                )
-            picture.load()
-            return _to_rgb(_upright(picture))
-    except UnreadableImageError:
-        raise
-    except FileNotFoundError:
-        raise UnreadableImageError("no such file") from None
-    except PIL.UnidentifiedImageError:
-        raise UnreadableImageError("not a picture in a known format") from None
-    except Exception as error:  # decoders raise anything on damaged data
-        text = " ".join(str(error).replace(str(path), "").split())
-        raise UnreadableImageError(f"cannot be decoded: {text or type(error).__name__}") from None
+        return _decode(kind, content, max_pixels)
+    except (Warning, PIL.Image.DecompressionBombError):
+        return _decode_regardless(kind, content, max_pixels)
 
 
-def list_images(folder: str | Path) -> list[str]:
-    """List the pictures below a folder, at any depth.
+def image_sha(path: str | Path) -> str:
+    """What a listed picture adds to a key: the SHA-256 of its content, hexadecimal.
 
-    Files are told by suffix (any case). Names with a leading dot are skipped. Links to files
-    inside the folder count; linked folders are not entered.
-
-    Args:
-        folder: where to look.
+    Never raises and never waits, so that a file which vanishes after it was listed is set aside
+    when it is read, like any other bad one.
 
     Returns:
-        Names relative to `folder`, with forward slashes, sorted.
+        The hash, or "unreadable: <reason>".
+    """
+    try:
+        with open_regular(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except UnreadableImageError as error:
+        return f"unreadable: {error.reason}"
+    except OSError as error:
+        return f"unreadable: {_failure(error)}"
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Open a regular file of at most `MAX_BYTES`; FIFOs, devices and sockets are never opened.
 
     Raises:
-        NotADirectoryError: no such folder.
-        UnsafeLinkError: a link leaves the folder.
+        UnreadableImageError: it is something else, is too large, or may not be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: no such folder; wanted a folder of images")
-    root = folder.resolve()
-    names: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            _refuse_outside(Path(parent) / name, root)
-        for name in files:
-            path = Path(parent) / name
-            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            _refuse_outside(path, root)
-            names.append(path.relative_to(folder).as_posix())
-    return sorted(names)
+    try:
+        _require_regular(Path(path).stat())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except UnreadableImageError:
+        raise
+    except ValueError:  # a null character
+        raise UnreadableImageError("no such file") from None
+    except OSError as error:
+        raise UnreadableImageError(_failure(error)) from None
+    stream = os.fdopen(descriptor, "rb")
+    try:
+        _require_regular(os.fstat(descriptor))  # what was looked at may have been replaced
+    except UnreadableImageError:
+        stream.close()
+        raise
+    return stream
 
 
-def _refuse_outside(path: Path, root: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        raise UnsafeLinkError(
-            f"{path}: this link leaves the image folder (to {path.resolve()}); "
-            "copy the file in, or give the folder it is in"
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        found = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise UnreadableImageError(f"{found}, not a file")
+    if status.st_size > MAX_BYTES:
+        raise UnreadableImageError(
+            f"a file of {status.st_size / 1e9:.1f} GB; no picture above {MAX_BYTES / 1e9:.1f} GB "
+            "is read"
         )
+
+
+def _failure(error: OSError) -> str:
+    return _FAILURES.get(error.errno or 0, f"cannot be read: {_one_line(error.strerror)}")
+
+
+def _one_line(text: object) -> str:
+    words = " ".join(str(text).split())
+    shown = "".join(c if c.isprintable() else "?" for c in words)
+    return shown[:_REASON_CHARACTERS]
+
+
+def _decode(kind: str, content: bytes, max_pixels: int) -> Image:
+    try:
+        with open_picture(kind, content, max_pixels) as picture:
+            picture.load()
+            return _to_rgb(_upright(picture))
+    except (UnreadableImageError, Warning, PIL.Image.DecompressionBombError):
+        raise
+    except MemoryError:
+        raise UnreadableImageError(f"not enough memory to decode this {kind}") from None
+    except Exception as error:  # decoders raise anything on damaged data
+        words = _one_line(error).replace(*_PILLOWS_WORDS) or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded: {words}") from None
+
+
+def _decode_regardless(kind: str, content: bytes, max_pixels: int) -> Image:
+    """Decode although warnings are errors in this process, or Pillow's own limit is the lower one.
+
+    Both settings belong to the process; only pictures that meet them come here.
+    """
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = PIL.Image.MAX_IMAGE_PIXELS
+        PIL.Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            return _decode(kind, content, max_pixels)
+        except PIL.Image.DecompressionBombError:
+            raise UnreadableImageError(f"more than the limit of {max_pixels} pixels") from None
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
 def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
@@ -129,19 +192,42 @@ def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
 
 def _to_rgb(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        return _grey(((values + 128) // 257).astype(np.uint8))
+        return _grey(_eight_bits(picture))
     if picture.mode == "F":
-        floats = np.asarray(picture, np.float64)
-        low, high = float(floats.min()), float(floats.max())
-        if not (low >= 0 and high <= 255):
-            raise UnreadableImageError(f"float pixels from {low:g} to {high:g}; wanted 0 to 255")
-        return _grey(np.rint(floats * (255 if high <= 1 else 1)).astype(np.uint8))
+        return _grey(_from_floats(picture))
+    if picture.mode == "LAB":
+        return np.array(_from_lab(picture))
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, (255, 255, 255, 255))
         picture = PIL.Image.alpha_composite(white, layer)
     return np.array(picture.convert("RGB"))
+
+
+def _eight_bits(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width"]:
+    values = np.asarray(picture)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise UnreadableImageError(f"integer pixels from {low} to {high}; wanted 0 to 65535")
+    if picture.mode == "I" and high <= 255:
+        return values.astype(np.uint8)
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_floats(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width"]:
+    values = np.asarray(picture)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -_FLOAT_SLACK and high <= 255 * (1 + _FLOAT_SLACK)):
+        raise UnreadableImageError(f"float pixels from {low:g} to {high:g}; wanted 0 to 255")
+    scaled = values * np.float32(255 if high <= 1 + _FLOAT_SLACK else 1)
+    return np.rint(scaled).clip(0, 255).astype(np.uint8)
+
+
+def _from_lab(picture: PIL.Image.Image) -> PIL.Image.Image:
+    lab, srgb = PIL.ImageCms.createProfile("LAB"), PIL.ImageCms.createProfile("sRGB")
+    converted = PIL.ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    assert converted is not None
+    return converted
 
 
 def _grey(values: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
