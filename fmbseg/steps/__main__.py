@@ -1,6 +1,7 @@
 """`python -m fmbseg.steps STEP`: what a DVC stage calls. The same step functions as the tasks."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -15,14 +16,22 @@ def main() -> int:
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--workspace", type=Path, default=Path())
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     try:
         done = run_step(Workspace.open(arguments.workspace), arguments.step)
     except (ParamsError, ValueError, OSError) as error:
         print(f"{arguments.step}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{arguments.step}: stopped; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
     for unit, computed in done.items():
         print(f"{arguments.step} {unit}: {'computed' if computed else 'up to date'}")
     return 0
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)  # unlike a sudden end, this removes what is half-written
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Step `pseudo_masks`: stage 1 of the paper, one shard of images at a time."""
 
+import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
@@ -14,11 +15,13 @@ from fmbseg.store import (
     UnitKey,
     file_sha,
     read_json,
+    sha_of,
     unit_is_valid,
 )
 from fmbseg.vocabulary import encode, read_classes
 
 _SALVAGED = "salvaged"
+_MAX_STEM = 100
 
 
 class TooManyQuarantinedError(ValueError):
@@ -37,10 +40,20 @@ def shards(workspace: Workspace) -> dict[str, list[str]]:
         folders.setdefault(str(Path(name).parent), []).append(name)
     found: dict[str, list[str]] = {}
     for folder, names in sorted(folders.items()):
-        stem = "images" if folder == "." else folder.replace("/", "__")
         for start in range(0, len(names), size):
-            found[f"{stem}-{start // size:04d}"] = names[start : start + size]
+            found[f"{_stem(folder)}-{start // size:04d}"] = names[start : start + size]
     return found
+
+
+def _stem(folder: str) -> str:
+    """A file name for a sub-folder's shards: no other sub-folder has it, and it is not too long."""
+    if folder == ".":
+        return "images"
+    stem = folder.replace("/", "__")
+    if stem == "images" or stem.replace("__", "/") != folder or len(stem.encode()) > _MAX_STEM:
+        short = stem.encode()[:_MAX_STEM].decode(errors="ignore")
+        return f"{short}-{sha_of(folder)[:8]}"
+    return stem
 
 
 def options(workspace: Workspace) -> Stage1Options:
@@ -130,10 +143,10 @@ def salvage(workspace: Workspace) -> int:
         try:
             settings = _settings(UnitKey(**read_json(old / MANIFEST)["parts"]))
             intact = unit_is_valid(old, UnitKey(**read_json(old / MANIFEST)["parts"]))
-        except (StoreError, KeyError, TypeError):
+            if intact and any(settings == _settings(unit_key) for unit_key in wanted.values()):
+                saved += save_records(old, _records(workspace, settings) / _SALVAGED)
+        except (StoreError, KeyError, TypeError):  # damaged, or a second run just replaced it
             continue
-        if intact and any(settings == _settings(unit_key) for unit_key in wanted.values()):
-            saved += save_records(old, _records(workspace, settings) / _SALVAGED)
     return saved
 
 
@@ -165,7 +178,8 @@ def finish(workspace: Workspace) -> None:
     wanted = shards(workspace)
     for old in _shard_folders(workspace):
         if old.name not in wanted:
-            shutil.rmtree(old)
+            with contextlib.suppress(FileNotFoundError):  # a second run drops it as well
+                shutil.rmtree(old)
     shutil.rmtree(workspace.root / ".scratch" / "pseudo_masks", ignore_errors=True)
     bad = quarantined(workspace)
     total = sum(len(names) for names in wanted.values()) + len(workspace.listing().refused)

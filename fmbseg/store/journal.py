@@ -39,15 +39,23 @@ class Journal:
                 "pid": os.getpid(), "host": socket.gethostname(), **entry.notes,
             }  # fmt: skip
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")  # one write: lines of processes never mix
+            text = json.dumps(line) + "\n"
+            with self.path.open("ab") as file:  # one write: lines of processes never mix
+                file.write(("\n" + text if self._ends_in_a_cut_line() else text).encode())
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines, oldest first; a cut last line is left out."""
+        """All lines, oldest first; a line that was cut is left out."""
         if not self.path.is_file():
             return []
         found = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
         return found
+
+    def _ends_in_a_cut_line(self) -> bool:
+        with self.path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"

@@ -77,7 +77,10 @@ def unit_problem(folder: str | Path, key: UnitKey) -> str | None:
         return f"its manifest has format {found_format}; wanted {_FORMAT}"
     if found_key != key.digest:
         return _first_change(parts, key.parts()) + " changed"
-    present = file_shas(folder)
+    try:
+        present = file_shas(folder)
+    except FileNotFoundError:  # another process is putting a newer one in its place
+        return "its files changed while they were read"
     for name in sorted(files.keys() | present.keys()):
         if name not in present:
             return f"{name} is missing"
@@ -115,6 +118,8 @@ def run_unit(
     with _locked(folder):
         if unit_is_valid(folder, key):
             _remove_leftovers(folder)
+            if keep is not None:  # of a run that was killed once the unit was in place
+                _remove(keep)
             return False
         if not _adopt_finished(folder, key):
             if keep is not None:
@@ -131,12 +136,12 @@ def run_unit(
                 }
                 write_json(partial / MANIFEST, manifest)
             except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
+                _remove(partial)
                 raise
             _publish(partial, folder)
         _remove_leftovers(folder)
         if keep is not None:
-            shutil.rmtree(keep, ignore_errors=True)
+            _remove(keep)
         return True
 
 
@@ -153,7 +158,7 @@ def _prefix(folder: Path) -> str:
 
 
 def _publish(partial: Path, folder: Path) -> None:
-    if folder.exists():
+    if os.path.lexists(folder):  # a link that leads nowhere is in the way too
         os.rename(folder, folder.parent / f"{_prefix(folder)}old-{secrets.token_hex(4)}")
     os.rename(partial, folder)
 
@@ -169,7 +174,16 @@ def _adopt_finished(folder: Path, key: UnitKey) -> bool:
 
 def _remove_leftovers(folder: Path) -> None:
     for leftover in _leftovers(folder):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or what stood in the place of one; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _leftovers(folder: Path) -> list[Path]:
