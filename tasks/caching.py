@@ -1,7 +1,8 @@
 """One truth for Prefect's cache: the manifest in a unit's output folder.
 
 A task's cache key is its unit's content key. When the unit's files are missing or were edited,
-the record under that key is dropped first, so the task runs again.
+the record under that key is dropped first, so the task runs again. When they are valid without a
+record (DVC made them, or they came by `dvc pull`), the record is written first: a hit like any.
 """
 
 import errno
@@ -15,6 +16,7 @@ from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.results import get_result_store
 from prefect.tasks import exponential_backoff
 
 from fmbseg.steps.workspace import Workspace
@@ -30,9 +32,11 @@ class UnitPolicy(CachePolicy):
 
     Attributes:
         unit: (workspace, the task's other arguments) to the unit's folder and its content key.
+        file: of that folder, whose path the task returns; empty where it returns the folder's.
     """
 
     unit: Callable[..., tuple[Path, UnitKey]] | None = None
+    file: str = ""
 
     def compute_key(
         self,
@@ -41,7 +45,7 @@ class UnitPolicy(CachePolicy):
         flow_parameters: dict[str, Any],
         **kwargs: Any,
     ) -> str | None:
-        """The unit's key, after a stale record under it was dropped."""
+        """The unit's key, after the record under it was made to agree with the unit's files."""
         assert self.unit is not None
         arguments = dict(inputs)
         workspace = Workspace.open(arguments.pop("root"))
@@ -50,6 +54,8 @@ class UnitPolicy(CachePolicy):
         record = f"{folder.name}-{place}-{key.digest}"
         if not unit_is_valid(folder, key):
             (RESULTS / record).unlink(missing_ok=True)
+        elif not (RESULTS / record).exists():
+            get_result_store().write(str(folder / self.file), key=record)
         return record
 
 

@@ -10,7 +10,7 @@ from tasks.caching import UNIT, UnitPolicy
 @task(
     name="report",
     tags=["report"],
-    cache_policy=UnitPolicy(unit=lambda w: (w.report, step.key(w))),
+    cache_policy=UnitPolicy(unit=lambda w: (w.report, step.key(w)), file="index.html"),
     **UNIT,
 )
 def report(root: str) -> str:

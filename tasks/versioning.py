@@ -4,6 +4,8 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,11 @@ from prefect.tasks import exponential_backoff
 
 from fmbseg.steps import drops, units
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha
+from fmbseg.store import file_sha, write_bytes
+
+_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+_BAD_LOCK = ("dvc.lock' is invalid", "dvc.lock' validation failed")
+_NO_GIT = "is not a git repository"
 
 
 class OutdatedError(RuntimeError):
@@ -55,15 +61,30 @@ def version(root: str, params_sha: str) -> str:
         params_sha: of params.yaml when the run began.
 
     Returns:
-        SHA-256 of dvc.lock; "none" where the workspace is not a DVC repository.
+        SHA-256 of dvc.lock; "none" where the workspace is not a DVC repository, or lies outside
+        Git, which DVC needs.
 
     Raises:
-        OutdatedError: params.yaml, the code or the data changed under the run; nothing is
-            committed.
+        OutdatedError: params.yaml, the code or the data changed under the run; dvc.lock is as it
+            was.
         DvcBusyError: another DVC command is at work; tried again for a minute.
         DvcError: DVC refused.
     """
     workspace = Workspace.open(root)
+    _refuse_outdated(workspace, params_sha)
+    lock = "none"
+    if (workspace.root / "dvc.yaml").is_file() and (workspace.root / ".dvc").is_dir():
+        workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
+        workspace.drops.mkdir(parents=True, exist_ok=True)
+        with _turn(workspace.root), _lock_kept_on_error(workspace.root / "dvc.lock"):
+            if _commit(workspace.root):
+                _refuse_outdated(workspace, params_sha)  # DVC hashed what lay there just now
+                lock = file_sha(workspace.root / "dvc.lock")
+    drops.remember(workspace)
+    return lock
+
+
+def _refuse_outdated(workspace: Workspace, params_sha: str) -> None:
     if file_sha(workspace.root / "params.yaml") != params_sha:
         raise OutdatedError(
             "params.yaml changed while the run was under way, so nothing was committed to DVC; "
@@ -75,30 +96,60 @@ def version(root: str, params_sha: str) -> str:
             f"{found} while the run was under way, so nothing was committed to DVC; run again: "
             "only what changed is computed"
         )
-    lock = "none"
-    if (workspace.root / "dvc.yaml").is_file() and (workspace.root / ".dvc").is_dir():
-        workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
-        workspace.drops.mkdir(parents=True, exist_ok=True)
-        _commit(workspace.root)
-        lock = file_sha(workspace.root / "dvc.lock")
-        get_run_logger().info("all units are up to date and committed to DVC (%s)", lock[:12])
-    drops.remember(workspace)
-    return lock
 
 
-def _commit(repository: Path) -> None:
-    """`dvc commit`, one at a time: a second run here waits for the first."""
-    environment = os.environ | {"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "true"}
+@contextmanager
+def _turn(repository: Path) -> Iterator[None]:
+    """One run commits at a time; a second one waits for the first."""
     (repository / ".dvc" / "tmp").mkdir(exist_ok=True)
     with (repository / ".dvc" / "tmp" / "fmbseg.lock").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"],
-            cwd=repository, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        yield
+
+
+@contextmanager
+def _lock_kept_on_error(path: Path) -> Iterator[None]:
+    """Put dvc.lock back when the block fails: it must not vouch for outputs that were refused."""
+    before = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except OutdatedError:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_bytes(path, before)
+        raise
+
+
+def _commit(repository: Path) -> bool:
+    """`dvc commit`; False where there is no Git.
+
+    A dvc.lock that a killed command left half-written is written anew: all of it follows from
+    the outputs.
+    """
+    done = _dvc_commit(repository)
+    if done.returncode != 0 and any(words in done.stdout + done.stderr for words in _BAD_LOCK):
+        get_run_logger().warning("dvc.lock could not be read; it is written anew")
+        (repository / "dvc.lock").unlink(missing_ok=True)
+        done = _dvc_commit(repository)
     if done.returncode == 0:
-        return
-    said = " ".join((done.stderr or done.stdout).split())
-    if "lock" in said.lower() and "dvc.lock" not in said.lower():
+        get_run_logger().info("all units are up to date and committed to DVC")
+        return True
+    said = " ".join((done.stdout + done.stderr).split())
+    if _NO_GIT in said:
+        get_run_logger().info("all units are up to date; no Git repository here, so no DVC commit")
+        return False
+    if any(words in said for words in _BUSY):
         raise DvcBusyError(f"another DVC command is at work here: {said}")
-    raise DvcError(f"dvc commit refused: {said}; the outputs are complete, see `dvc status`")
+    raise DvcError(
+        f"dvc commit refused (exit code {done.returncode}): {said or 'it said nothing'}; the "
+        "outputs are complete: see `dvc status`, then run again"
+    )
+
+
+def _dvc_commit(repository: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force"],
+        cwd=repository, env=os.environ | {"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "true"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip

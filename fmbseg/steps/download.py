@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from fmbseg.miniature import world
 from fmbseg.steps.workspace import DROPS, Listing, Workspace
-from fmbseg.store import UnitKey, known_file_sha, list_images, write_json
+from fmbseg.store import UnitKey, file_sha, known_file_sha, list_images, sha_of, write_json
 from fmbseg.vocabulary import read_classes
 
 
@@ -38,7 +38,8 @@ def key(workspace: Workspace, data_set: str) -> UnitKey:
         )
     listing = scan(_source(workspace, data_set))
     refused = {f"refused {one['image']}": one["reason"] for one in listing.refused}
-    return workspace.key("download", listing.images, {"data_set": data_set, **refused})
+    beside = {} if data_set == DROPS else _beside(workspace)
+    return workspace.key("download", listing.images, {"data_set": data_set, **beside, **refused})
 
 
 def run(workspace: Workspace, data_set: str) -> bool:
@@ -61,8 +62,11 @@ def run(workspace: Workspace, data_set: str) -> bool:
         listing = scan(source)
         write_json(
             out / "listing.json",
-            {"data_set": data_set, "images": listing.images, "refused": list(listing.refused)},
-        )
+            {
+                "data_set": data_set, "images": listing.images, "refused": list(listing.refused),
+                **(_beside(workspace) if data_set == "folder" else {}),
+            },
+        )  # fmt: skip
 
     return workspace.run_unit(
         "download", folder(workspace, data_set), key(workspace, data_set), compute
@@ -80,6 +84,20 @@ def scan(root: Path) -> Listing:
         except OSError as error:
             refused.append({"image": name, "reason": error.strerror or type(error).__name__})
     return Listing(images, tuple(refused))
+
+
+def _beside(workspace: Workspace) -> dict[str, str | None]:
+    """Content hashes of the class file and of all labels: what follows DVC alone sees them here."""
+    labels = workspace.params.data.labels
+    return {
+        "classes": file_sha(workspace.classes_path()),
+        "labels": labels and sha_of(
+            {
+                str(path.relative_to(labels)): known_file_sha(path)
+                for path in sorted(Path(labels).rglob("*.png"))
+            }
+        ),
+    }  # fmt: skip
 
 
 def _source(workspace: Workspace, data_set: str) -> Path:

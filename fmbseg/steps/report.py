@@ -49,11 +49,18 @@ def key(workspace: Workspace) -> UnitKey:
 
 
 def run(workspace: Workspace) -> bool:
-    """Make `reports/report/` (index.html, metrics.json); True when there was something to do."""
+    """Make `reports/report/`; True when there was something to do.
+
+    It holds index.html, metrics.json (the figures to compare runs by) and iou.json (each method's
+    classes).
+    """
 
     def compute(out: Path) -> None:
         build_report(out / "index.html", _content(workspace))
-        write_json(out / "metrics.json", _metrics(workspace))
+        found = figures(workspace)
+        write_json(out / "metrics.json", _metrics(found))
+        found.pop(evaluate.FOUNDATION, None)
+        write_json(out / "iou.json", {method: one["iou"] for method, one in found.items()})
 
     return workspace.run_unit("report", workspace.report, key(workspace), compute)
 
@@ -66,15 +73,19 @@ def figures(workspace: Workspace) -> dict[str, dict[str, Any]]:
     }
 
 
-def _metrics(workspace: Workspace) -> dict[str, Any]:
-    """One flat file of all figures, for `dvc metrics`; without times, which never repeat."""
-    found = figures(workspace)
-    foundation = found.pop(evaluate.FOUNDATION, None)
-    methods = {
-        name: {key: one[key] for key in ("miou", "pixel_accuracy", "iou")}
-        for name, one in found.items()
+def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Figure, then method, for `dvc metrics`; without times, which never repeat."""
+    methods = {name: one for name, one in found.items() if name != evaluate.FOUNDATION}
+    if not methods:
+        return {}
+    presence = found[evaluate.FOUNDATION]["presence"]
+    point = found[evaluate.FOUNDATION]["sam_random_point"]
+    return {
+        "miou": {name: one["miou"] for name, one in methods.items()},
+        "pixel_accuracy": {name: one["pixel_accuracy"] for name, one in methods.items()},
+        "presence": {name: presence[name] for name in ("precision", "recall", "f1")},
+        "sam_point_iou": {"top_scored": point["top_scored_iou"], "best": point["best_of_3_iou"]},
     }
-    return {"foundation": foundation, **methods} if foundation else methods
 
 
 def markdown_table(workspace: Workspace) -> str:

@@ -63,6 +63,8 @@ def run_step(workspace: Workspace, step: str) -> dict[str, bool]:
     """Run all units of a step one after the other; name to whether there was something to do."""
     if step == "pseudo_masks":
         pseudo_masks.salvage(workspace)
+    if step == "evaluate":
+        workspace.evaluate.mkdir(parents=True, exist_ok=True)  # empty where nothing is scored
     done = {unit.name: unit.run() for unit in units_of(workspace, step)}
     if step == "pseudo_masks":
         pseudo_masks.finish(workspace)
