@@ -34,9 +34,7 @@ class Ended:
     error: str
 
 
-def run_step(
-    root: Path, step: str, at: int = 0, number: signal.Signals = signal.SIGKILL
-) -> Ended:
+def run_step(root: Path, step: str, at: int = 0, number: signal.Signals = signal.SIGKILL) -> Ended:
     """Run `python -m fmbseg.steps <step> --workspace <root>`.
 
     Args:

@@ -187,7 +187,9 @@ def _without_times(root: Path, name: str, content: bytes) -> bytes:
             if seconds is not None:
                 text = text.replace(f">{seconds:.3f}</td></tr>", "></td></tr>")
         return text.encode()
-    timed = re.fullmatch(r"(reports/evaluate/[^/]+|models/train|reports/report)/manifest\.json", name)
+    timed = re.fullmatch(
+        r"(reports/evaluate/[^/]+|models/train|reports/report)/manifest\.json", name
+    )
     if timed:
         manifest = json.loads(content)
         for file in ("metrics.json", "timing.json", "index.html"):

@@ -7,7 +7,6 @@ Undisturbed and killed runs lie in different folders and have to leave the same 
 import random
 import shutil
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from fmbseg.store import read_json
 from fmbseg.store.journal import Journal
 from tests import system
 from tests.forked import run_step
-from tests.system import STEPS, Checkout
+from tests.system import STEPS
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 KILLS = {"download": 3, "pseudo_masks": 5, "subsample": 2, "train": 4, "evaluate": 4, "report": 2}

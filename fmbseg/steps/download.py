@@ -8,8 +8,11 @@ from tqdm import tqdm
 
 from fmbseg.miniature import world
 from fmbseg.steps.workspace import DROPS, Listing, Workspace
-from fmbseg.store import UnitKey, file_sha, known_file_sha, list_images, sha_of, write_json
+from fmbseg.store import UnitKey, file_sha, image_sha, list_images, scan_images, sha_of, write_json
 from fmbseg.vocabulary import read_classes
+
+_DRAWN_BYTES = 40_000
+"""A drawn image and its labels on disk, about."""
 
 
 class DataError(ValueError):
@@ -69,21 +72,20 @@ def run(workspace: Workspace, data_set: str) -> bool:
         )  # fmt: skip
 
     return workspace.run_unit(
-        "download", folder(workspace, data_set), key(workspace, data_set), compute
-    )
+        "download", folder(workspace, data_set), key(workspace, data_set), compute,
+        needs_bytes=_DRAWN_BYTES * _drawn(workspace) if data_set == "miniature" else 0,
+    )  # fmt: skip
 
 
 def scan(root: Path) -> Listing:
     """The images below a folder with the hashes of their files; none when there is no folder."""
     if not root.is_dir():
         return Listing({}, ())
-    images, refused = {}, []
-    for name in list_images(root):
-        try:
-            images[name] = known_file_sha(root / name)
-        except OSError as error:
-            refused.append({"image": name, "reason": error.strerror or type(error).__name__})
-    return Listing(images, tuple(refused))
+    found = scan_images(root)
+    return Listing(
+        {name: image_sha(root / name) for name in found.names},
+        tuple({"image": one.image, "reason": one.reason} for one in found.refused),
+    )
 
 
 def _beside(workspace: Workspace) -> dict[str, str | None]:
@@ -91,17 +93,17 @@ def _beside(workspace: Workspace) -> dict[str, str | None]:
     labels = workspace.params.data.labels
     return {
         "classes": file_sha(workspace.classes_path()),
-        "labels": labels and sha_of(
-            {
-                str(path.relative_to(labels)): known_file_sha(path)
-                for path in sorted(Path(labels).rglob("*.png"))
-            }
-        ),
-    }  # fmt: skip
+        "labels": labels and sha_of(scan(Path(labels)).images),
+    }
 
 
 def _source(workspace: Workspace, data_set: str) -> Path:
     return workspace.drops if data_set == DROPS else Path(workspace.params.data.images)
+
+
+def _drawn(workspace: Workspace) -> int:
+    data = workspace.params.data
+    return data.train_images + data.val_images + data.test_images
 
 
 def _dropped(workspace: Workspace) -> bool:

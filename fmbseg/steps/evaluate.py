@@ -13,11 +13,13 @@ from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.pictures import overlay, save_png
+from fmbseg.models.images import size_problem
 from fmbseg.segmenter import Segmenter
 from fmbseg.segmenters.base import Segmentation
 from fmbseg.segmenters.maskclip import DenseClipSegmentation
 from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.steps import foundation, pseudo_masks
+from fmbseg.steps.download import scan
 from fmbseg.steps.workspace import Listing, Workspace
 from fmbseg.store import UnitKey, UnreadableImageError, file_sha, write_json
 from fmbseg.types import Stage
@@ -76,7 +78,7 @@ def key(workspace: Workspace, method: str) -> UnitKey:
     else:
         labels = Path(str(workspace.params.data.labels))
         inputs |= Listing.read(workspace.download).images
-        inputs |= {str(p.relative_to(labels)): file_sha(p) for p in sorted(labels.rglob("*.png"))}
+        inputs |= {f"labels/{name}": sha for name, sha in scan(labels).images.items()}
     params = {
         "method": method, "split": split, "seed": workspace.params.seed,
         **workspace.params.evaluate.model_dump(exclude={"methods"}),
@@ -136,6 +138,9 @@ def _score(workspace: Workspace, method: str, segmentation: Segmentation, out: P
             bad.append({"image": samples.names[index], "reason": str(error)})
             continue
         if sample.target is None:
+            continue
+        if problem := size_problem(sample.image.shape[:2]):
+            bad.append({"image": sample.name, "reason": problem})
             continue
         began = time.perf_counter()
         found = segmentation.segment(sample.image, class_names)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from fmbseg.datasets import Dataset, DatasetError
 from fmbseg.models.build import FoundationModels
+from fmbseg.models.images import size_problem
 from fmbseg.pseudo.presence import present_classes
 from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.store import UnreadableImageError, write_json
@@ -36,7 +37,7 @@ def score(
             sample = samples[index]
         except (UnreadableImageError, DatasetError):
             continue
-        if sample.target is None:
+        if sample.target is None or size_problem(sample.image.shape[:2]):
             continue
         target = sample.target
         found = set(

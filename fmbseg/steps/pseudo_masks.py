@@ -21,6 +21,8 @@ from fmbseg.store import (
 from fmbseg.vocabulary import encode, read_classes
 
 _SALVAGED = "salvaged"
+_IMAGE_BYTES = 100_000
+"""Masks of one image on disk, twice (resume state and output), about, for photographs."""
 _MAX_STEM = 100
 
 
@@ -125,8 +127,9 @@ def run(workspace: Workspace, shard: str) -> bool:
         )
 
     return workspace.run_unit(
-        "pseudo_masks", folder(workspace, shard), shard_key, compute, keep=scratch
-    )
+        "pseudo_masks", folder(workspace, shard), shard_key, compute, keep=scratch,
+        needs_bytes=_IMAGE_BYTES * len(shards(workspace)[shard]),
+    )  # fmt: skip
 
 
 def salvage(workspace: Workspace) -> int:

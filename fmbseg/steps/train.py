@@ -25,6 +25,7 @@ from fmbseg.store import (
     file_sha,
     read_coco,
     read_json,
+    require_space,
     unit_is_valid,
     write_json,
 )
@@ -117,6 +118,9 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
             "vision_dim": features(0).shape[-1], "text_dim": texts.shape[1],
             "heads": p.heads, "mlp_ratio": p.mlp_ratio,
         }  # fmt: skip
+        width = int(wanted["vision_dim"])
+        weights = (4 + 2 * p.mlp_ratio) * width**2 + width * int(wanted["text_dim"])
+        require_space(out, int(16 * weights), "train: weights, momenta and their checkpoints")
         init_sha = train_key.inputs.get("init_from")
         initial = None
         if init_sha is not None:

@@ -25,7 +25,15 @@ from fmbseg.models.images import ShortSide
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.models.status import weights_fingerprint
 from fmbseg.params import ModelsParams, Params, load_params
-from fmbseg.store import UnitKey, file_sha, read_image, read_json, run_unit
+from fmbseg.store import (
+    UnitKey,
+    explain_full_disk,
+    file_sha,
+    read_image,
+    read_json,
+    require_space,
+    run_unit,
+)
 from fmbseg.store.journal import Journal
 from fmbseg.types import Image
 
@@ -220,6 +228,7 @@ class Workspace:
         compute: Callable[[Path], dict[str, Any] | None],
         *,
         keep: Path | None = None,
+        needs_bytes: int = 0,
     ) -> bool:
         """`store.run_unit` with the run's number of torch threads and a line in the journal.
 
@@ -230,17 +239,25 @@ class Workspace:
             compute: writes the outputs into the folder it is handed; may return notes for the
                 journal.
             keep: folder of resume state.
+            needs_bytes: about how much it will write.
 
         Returns:
             True when there was something to do.
+
+        Raises:
+            DiskFullError: the disk has less room than that, or filled up; what is there is whole.
         """
         notes: dict[str, Any] = {}
 
+        what = f"{step} {folder.name}"
+
         def noted(out: Path) -> None:
+            require_space(out, needs_bytes, what)
             notes.update(compute(out) or {})
 
         torch.set_num_threads(self.params.threads)
-        with self.journal.entry(step, str(folder.relative_to(self.root)), key.digest) as entry:
+        unit = folder.relative_to(self.root).as_posix()
+        with explain_full_disk(what, folder), self.journal.entry(step, unit, key.digest) as entry:
             entry.computed = run_unit(folder, key, noted, keep=keep)
             entry.notes = notes
         return entry.computed
