@@ -1,15 +1,22 @@
 """Listing and reading the folder of hostile and unusual files."""
 
+import html
+import os
 import re
 import threading
 import time
 import warnings
 
 import numpy as np
+import PIL.Image
 import pytest
+import yaml
 
 from fmbseg.miniature import world
 from fmbseg.pseudo.shard import compute_shard
+from fmbseg.steps import pseudo_masks
+from fmbseg.steps.units import STEPS, problem, run_step
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     UnreadableImageError,
     image_sha,
@@ -19,6 +26,7 @@ from fmbseg.store import (
     read_json,
     scan_images,
 )
+from tests.conftest import REPOSITORY
 from tests.hostile import SIZE_HW, hostile_folder, make_hostile_folder
 
 SECONDS_A_FILE = 5.0
@@ -158,3 +166,41 @@ def test_stage_1_of_the_folder_completes_and_sets_exactly_the_bad_aside(hostile,
     for one in found:
         assert re.search(hostile.bad[one["image"]], one["reason"]), one
     assert set(read_coco(tmp_path / "out/stage11.json").image_sizes_hw) == set(hostile.good)
+
+
+@pytest.mark.e2e
+@pytest.mark.weights
+def test_the_whole_pipeline_runs_through_the_folder_and_lists_each_bad_one(tmp_path):
+    images, labels = tmp_path / "photos", tmp_path / "labels"
+    bad, good = make_hostile_folder(images, [one.image for one in world.generate(0, 3, "train")])
+    assert len(bad) >= 60
+    labels.mkdir()
+    for name in ("Müller am See.png", "link.png"):
+        if name in good:
+            size_hw = read_image(images / name).shape[:2]
+            PIL.Image.fromarray(np.zeros(size_hw, np.uint8)).save(labels / name)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(labels / "waits.png")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["data"] |= {
+        "images": str(images), "classes": str(tmp_path / "classes.txt"), "labels": str(labels)
+    }  # fmt: skip
+    params["pseudo_masks"]["points_per_side"] = 4
+    params["train"] |= {"epochs": 1}
+    params["evaluate"] |= {"methods": ["fmbseg"]}
+    (tmp_path / "classes.txt").write_text("\n".join(world.SEEN_CLASS_NAMES))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    workspace = Workspace.open(tmp_path)
+    for step in STEPS:
+        run_step(workspace, step)
+    reasons = {entry["image"]: entry["reason"] for entry in pseudo_masks.quarantined(workspace)}
+    assert set(reasons) == set(bad)
+    for name, reason in reasons.items():
+        assert re.search(bad[name], reason), (name, reason)
+    seen: set[str] = set()
+    for shard in pseudo_masks.shards(workspace):
+        seen |= set(read_json(workspace.pseudo_masks / shard / "presence.json"))
+    assert seen == good
+    page = html.unescape((workspace.report / "index.html").read_text())
+    assert all(name in page for name in reasons)
+    assert problem(workspace) is None

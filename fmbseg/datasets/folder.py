@@ -20,7 +20,8 @@ class FolderDataset:
 
     Args:
         root: the folder.
-        split: name of the sub-folder to prefer.
+        split: name of the sub-folder to prefer; empty takes `root` as it is: every picture below
+            it, and labels only where `labels` says.
         class_names: what the numbers in the label files mean, from 0; at most 255.
         labels: folder of the label files; None takes `root/labels` when it exists.
         ignore_label: the number in label files that means "no label"; becomes IGNORE.
@@ -47,10 +48,10 @@ class FolderDataset:
             raise DatasetError(f"{root}: no such folder; wanted a folder of images")
         if len(class_names) > IGNORE:
             raise DatasetError(f"found {len(class_names)} class names; wanted at most {IGNORE}")
-        top = root / "images" if (root / "images").is_dir() else root
+        top = root / "images" if split and (root / "images").is_dir() else root
         self._images = _of_split(top, split)
         self._labels: Path | None = None
-        if labels is not None or (root / "labels").is_dir():
+        if labels is not None or (split and (root / "labels").is_dir()):
             label_top = root / "labels" if labels is None else Path(labels)
             if not label_top.is_dir():
                 raise DatasetError(f"{label_top}: no such folder; wanted <stem>.png label files")

@@ -44,7 +44,7 @@ def data_set(workspace: Workspace) -> tuple[str, str, Dataset]:
         return "miniature", split, load("folder", root, split, class_names=class_names)
     data = workspace.params.data
     samples = load(
-        "folder", data.images, "all", class_names=class_names, labels=data.labels,
+        "folder", data.images, "", class_names=class_names, labels=data.labels,
         ignore_label=data.ignore_label,
     )  # fmt: skip
     return "folder", "all", samples

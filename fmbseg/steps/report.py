@@ -252,7 +252,7 @@ def _truths(workspace: Workspace, class_names: tuple[str, ...]) -> Dataset | Non
     if data.labels is None:
         return None
     return load(
-        "folder", data.images, "all", class_names=class_names, labels=data.labels,
+        "folder", data.images, "", class_names=class_names, labels=data.labels,
         ignore_label=data.ignore_label,
     )  # fmt: skip
 
