@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import open_clip
 import pytest
@@ -5,9 +7,11 @@ import torch
 from torch.nn.functional import normalize
 
 from fmbseg.models.build import MissingWeightsError, build_clip
+from fmbseg.models.clip import IMAGENET_TEMPLATES
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
     crop_starts_px,
+    plain_attention,
     project_tokens,
 )
 from fmbseg.models.clip_weights import locate_clip
@@ -47,6 +51,42 @@ def test_text_features_are_the_models_own_through_the_template(folder):
     with torch.no_grad():
         theirs = clip.model.encode_text(tokens, normalize=True)
     torch.testing.assert_close(clip.encode_text(["cat", "brick wall"]), theirs)
+
+
+def test_several_templates_are_averaged_on_the_unit_sphere(folder):
+    clip = small(folder)
+    names, templates = ["cat", "brick wall"], ["a {}", "the {} in a video game.", "{}"]
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    expected = []
+    for name in names:
+        total = torch.zeros(clip.dim)
+        for template in templates:
+            with torch.no_grad():
+                feature = clip.model.encode_text(tokenizer([template.replace("{}", name)]))[0]
+            total += feature / feature.norm()
+        expected.append(total / total.norm())
+    found = clip.encode_text(names, templates)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_the_models_own_template_given_by_hand_changes_no_byte(folder):
+    clip = small(folder, template="the {}")
+    assert torch.equal(
+        clip.encode_text(["cat", "sky"]), clip.encode_text(["cat", "sky"], ["the {}"])
+    )
+    assert not torch.equal(clip.encode_text(["cat"]), clip.encode_text(["cat"], ["a {}"]))
+
+
+def test_imagenets_templates_are_eighty_and_each_takes_one_name():
+    assert len(set(IMAGENET_TEMPLATES)) == 80
+    assert all(template.count("{}") == 1 for template in IMAGENET_TEMPLATES)
+    assert IMAGENET_TEMPLATES[0] == "a bad photo of a {}."
+
+
+@pytest.mark.parametrize("templates", [[], ["a photo"], ["{} and {}"]])
+def test_templates_without_one_place_for_the_name_are_refused(folder, templates):
+    with pytest.raises(ValueError, match="template"):
+        small(folder).encode_text(["cat"], templates)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +253,7 @@ def test_a_checkpoint_file_gives_the_same_features_as_its_folder(folder, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ViT-B-16-quickgelu", "ViT-L-14-quickgelu"])
-def test_full_size_architectures_agree_with_open_clip(name):
+def test_full_size_architectures_with_every_change_switched_off_agree_with_open_clip(name):
     torch.manual_seed(0)
     clip = build_clip(name, projection="naclip", batch_crops=2)
     patch = clip.patch_hw[0]
@@ -224,9 +264,13 @@ def test_full_size_architectures_agree_with_open_clip(name):
     pixels = upstream_pixels(clip.model, image[:, :224])
     pooled, tokens = upstream_tokens(clip.model, pixels)
     torch.testing.assert_close(dense.cls[0], normalize(pooled[0], dim=0), rtol=1e-3, atol=1e-5)
-    with torch.no_grad():
-        _, patches = project_tokens(clip.model.visual, pixels, PROJECTIONS["plain"])
-    torch.testing.assert_close(patches, tokens, rtol=1e-3, atol=1e-4)
+    for projection in ("sclip", "naclip"):
+        switched_off = dataclasses.replace(
+            PROJECTIONS[projection], attend=plain_attention, residual=True, mlp=True
+        )
+        with torch.no_grad():
+            _, patches = project_tokens(clip.model.visual, pixels, switched_off)
+        torch.testing.assert_close(patches, tokens, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.weights

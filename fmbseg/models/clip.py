@@ -25,6 +25,8 @@ from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
 
 TEMPLATE = 'a photo of a "{}"'
+IMAGENET_TEMPLATES: tuple[str, ...] = tuple(f("{}") for f in open_clip.OPENAI_IMAGENET_TEMPLATES)
+"""The 80 templates of OpenAI's ImageNet evaluation."""
 AUTO_SHORT_SIDE_CROPS = 3.0
 """`short_side_px="auto"`: the image's short side in sides of a crop (672 px for ViT-L/14)."""
 Tokenizer = Callable[[list[str]], Tensor]
@@ -68,8 +70,7 @@ class OpenClipDense:
             raise ValueError("CLIP's image tower pools its patches; wanted a class token")
         if projection not in PROJECTIONS:
             raise ValueError(f"projection: found {projection!r}, wanted {', '.join(PROJECTIONS)}")
-        if template.count("{}") != 1:
-            raise ValueError(f"template: found {template!r}, wanted one {{}} for the class name")
+        _require_templates([template])
         if not 0 < stride_fraction <= 1:
             raise ValueError(f"stride_fraction: found {stride_fraction}, wanted above 0, up to 1")
         if batch_crops < 1:
@@ -148,21 +149,41 @@ class OpenClipDense:
             patches = normalize(patches.float(), dim=2).cpu().unflatten(1, visual.grid_size)
         return cls.clone(), patches.clone()
 
-    def encode_text(self, names: Sequence[str]) -> Float[Tensor, "category dim"]:
+    def encode_text(
+        self, names: Sequence[str], templates: Sequence[str] | None = None
+    ) -> Float[Tensor, "category dim"]:
         """Unit-length text features, one per class name, float32 on the CPU.
 
+        Args:
+            names: class names.
+            templates: in place of the model's own; each with one `{}`. Of several, the
+                unit-length features are averaged and scaled to unit length again.
+
         Raises:
-            ValueError: no names.
+            ValueError: no names, no templates, or a template without its one `{}`.
         """
         if not names:
             raise ValueError("names: found none, wanted at least one class name")
-        tokens = self._tokenizer([self._template.format(name) for name in names])
+        chosen = [self._template] if templates is None else list(templates)
+        _require_templates(chosen)
+        tokens = self._tokenizer([template.format(name) for template in chosen for name in names])
         with torch.inference_mode():
-            features = [
+            parts = [
                 normalize(self.model.encode_text(part.to(self.device)).float(), dim=1).cpu()
                 for part in tokens.split(256)
             ]
-        return torch.cat([part.clone() for part in features])
+        features = torch.cat([part.clone() for part in parts])
+        if len(chosen) == 1:
+            return features
+        return normalize(features.unflatten(0, (len(chosen), len(names))).mean(dim=0), dim=1)
+
+
+def _require_templates(templates: Sequence[str]) -> None:
+    if not templates:
+        raise ValueError("templates: found none, wanted at least one")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"template: found {template!r}, wanted one {{}} for the class name")
 
 
 def build_clip(

@@ -38,8 +38,13 @@ class ClipModel(Protocol):
         """Encode the crops of the upsampled image; Paper: section on stage 1.1, step 1."""
         ...
 
-    def encode_text(self, names: Sequence[str]) -> Float[Tensor, "category dim"]:
-        """Unit-length float32 text features, one per class name, through the template."""
+    def encode_text(
+        self, names: Sequence[str], templates: Sequence[str] | None = None
+    ) -> Float[Tensor, "category dim"]:
+        """Unit-length float32 text features, one per class name.
+
+        Through the model's own template, or the mean over the `templates` given.
+        """
         ...
 
 
