@@ -1,125 +1,34 @@
-"""Segmenters on small models that truly compute: colours are CLIP's and the encoder's features."""
+"""Segmenters on small models that truly compute."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as PilImage
-from torch import Tensor
-from torch.nn import functional
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 from fmbseg.models.build import FoundationModels
-from fmbseg.models.protocols import DenseClip, SamEmbedding, SamPrediction
-from fmbseg.pseudo.automatic import AutomaticOptions
-from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.segmenter import Segmenter
 from fmbseg.segmenters.aligned import AlignedSegmentation
-from fmbseg.segmenters.base import SlidingSegmentation, TextFeatures, label_pixels
+from fmbseg.segmenters.base import Prompts, SlidingSegmentation, TextFeatures, label_pixels
 from fmbseg.segmenters.maskclip import DenseClipSegmentation
 from fmbseg.segmenters.stage1 import Stage1Segmentation
-from fmbseg.types import Image
-
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-NAMES = list(COLOURS)
-PATCH_PX = 4
-
-
-def image() -> Image:
-    """24 x 16 px: red above, green below left, blue below right."""
-    pixels = np.zeros((24, 16, 3), np.uint8)
-    pixels[:12], pixels[12:, :8], pixels[12:, 8:] = COLOURS.values()
-    return pixels
-
-
-def truth() -> np.ndarray:
-    labels = np.zeros((24, 16), int)
-    labels[12:, :8], labels[12:, 8:] = 1, 2
-    return labels
-
-
-def patch_colours(pixels: Image) -> Tensor:
-    channels = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
-    return functional.avg_pool2d(channels[None], PATCH_PX)[0].permute(1, 2, 0)
-
-
-class ColourClip:
-    """Joint space = RGB. Every patch is a crop of its own."""
-
-    dim = 3
-
-    def __init__(self) -> None:
-        self.text_calls = self.image_calls = 0
-
-    def encode_dense(self, image: Image) -> DenseClip:
-        self.image_calls += 1
-        patches = functional.normalize(patch_colours(image), dim=-1)
-        return DenseClip(patches, patches.flatten(0, 1))
-
-    def encode_text(self, names: Sequence[str]) -> Tensor:
-        self.text_calls += 1
-        return functional.normalize(torch.tensor([COLOURS[n] for n in names]).float(), dim=1)
-
-
-class ColourVision:
-    dim = 3
-
-    def encode(self, image: Image) -> Tensor:
-        return patch_colours(image)
-
-
-class ColourSam:
-    """The mask of a point: the pixels of its colour; blue has no mask that is any good."""
-
-    def embed(self, image: Image) -> SamEmbedding:
-        features = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-        return SamEmbedding(features, image.shape[:2], image.shape[:2])
-
-    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
-        logits, quality = [], []
-        for points in points_xy_px:
-            x, y = points[0].astype(int)
-            colour = embedding.features[0, :, y, x]
-            same = (embedding.features[0] == colour[:, None, None]).all(0)
-            logits.append((same.float() * 20 - 10).expand(3, -1, -1))
-            quality.append([0.9, 0.8, 0.1])
-        return SamPrediction(torch.stack(logits), torch.tensor(quality))
-
-    def upscale(self, embedding: SamEmbedding, logits: Tensor) -> Tensor:
-        return logits
-
-
-class BlindSam(ColourSam):
-    """Every mask is empty, so nothing is covered."""
-
-    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
-        found = super().predict_points(embedding, points_xy_px)
-        return SamPrediction(
-            torch.full_like(found.logits, -10), torch.zeros_like(found.predicted_iou)
-        )
-
-
-OPTIONS = Stage1Options(
-    presence_votes=1,
-    prompt_points=2,
-    automatic=AutomaticOptions(
-        points_per_side=6, min_predicted_iou=0.5, min_stability=0.5, stability_offset=1.0,
-        nms_iou=0.7, min_area_fraction=0.01, max_area_fraction=0.95,
-    ),
-)  # fmt: skip
-
-
-def identity_head() -> AlignmentHead:
-    """No attention, no MLP, a norm, and the identity: colours less their mean."""
-    head = AlignmentHead(3, 3, 1, 1.0)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.zero_()
-        head.to_text.weight.copy_(torch.eye(3))
-    return head
+from fmbseg.types import LabelMap
+from fmbseg.vocabulary import Vocabulary, encode
+from tests.segmenter_fakes import (
+    COLOURS,
+    NAMES,
+    OPTIONS,
+    BlindSam,
+    ColourClip,
+    ColourSam,
+    ColourVision,
+    identity_head,
+    image,
+    truth,
+)
 
 
 def test_dense_clip_labels_every_pixel_in_any_order_of_names() -> None:
@@ -206,14 +115,49 @@ def test_stage1_refuses_an_unknown_stage() -> None:
         Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS, ("1.3",))  # type: ignore[arg-type]
 
 
+class Mute(DenseClipSegmentation):
+    """Labels alone, whatever it is asked for."""
+
+    def segment(self, image, class_names, *, similarities=False):
+        return LabelMap(super().segment(image, class_names).labels, tuple(class_names))
+
+
 def test_sliding_answers_at_the_image_size_and_refuses_methods_without_similarities() -> None:
     sliding = SlidingSegmentation(DenseClipSegmentation(ColourClip()), 32, 16, 8)
     answer = sliding.segment(image(), NAMES)
     assert answer.labels.shape == (24, 16)
     assert (answer.labels == truth()).mean() > 0.9
-    stage1 = SlidingSegmentation(Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS), 32, 16, 8)
     with pytest.raises(ValueError, match="protocol whole"):
-        stage1.segment(image(), NAMES)
+        SlidingSegmentation(Mute(ColourClip()), 32, 16, 8).segment(image(), NAMES)
+
+
+def test_several_templates_are_averaged_and_the_method_itself_stays_as_it_was() -> None:
+    clip = ColourClip()
+    method = DenseClipSegmentation(clip)
+    twin = method.prompted(Prompts(("a {}", "{} and blue")))
+    plain, turned = (m.segment(image(), NAMES, similarities=True) for m in (method, twin))
+    texts = clip.encode_text(NAMES, ["a {}", "{} and blue"])
+    patches = clip.encode_dense(image()).patches
+    expected = torch.einsum("rcd,kd->krc", patches, texts)
+    assert torch.allclose(torch.from_numpy(turned.similarities)[:, 2::4, 2::4], expected, atol=0.2)
+    assert turned.similarities[0, 23, 15] > plain.similarities[0, 23, 15] + 0.2
+    again = method.segment(image(), NAMES, similarities=True)
+    assert np.array_equal(again.similarities, plain.similarities)
+
+
+def test_one_template_equal_to_the_models_own_changes_no_byte() -> None:
+    clip = ColourClip()
+    own, given = TextFeatures(clip)(NAMES), TextFeatures(clip, prompts=Prompts(("{}",)))(NAMES)
+    assert torch.equal(own, given)
+
+
+def test_synonyms_are_averaged_as_the_vocabulary_averages_them() -> None:
+    clip = ColourClip()
+    vocabulary = Vocabulary(("red", "green"), (("crimson", "white"), ()))
+    prompts = Prompts(("{}",), dict(zip(vocabulary.names, vocabulary.synonyms, strict=True)))
+    found = TextFeatures(clip, prompts=prompts)(vocabulary.names)
+    torch.testing.assert_close(found, encode(clip, vocabulary))
+    assert not torch.allclose(found[0], clip.encode_text(["red"])[0], atol=0.05)
 
 
 def test_segmenter_loads_a_folder_and_predicts_from_arrays_pictures_and_files(

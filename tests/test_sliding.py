@@ -36,6 +36,36 @@ def test_overlaps_are_averaged_and_the_last_window_ends_at_the_edge() -> None:
     assert found[0, 0].tolist() == [1, 1, 1.5, 2, 2.5, 2.5, 3]
 
 
+@pytest.mark.parametrize(
+    ("size_hw", "window", "stride"), [((11, 6), 4, 3), ((6, 13), 5, 4), ((3, 9), 4, 2)]
+)
+def test_every_pixel_is_the_mean_over_all_windows_that_hold_it(
+    size_hw: tuple[int, int], window: int, stride: int
+) -> None:
+    """The answer depends on the whole window and on the place in it, so windows disagree."""
+    image = picture(*size_hw)
+
+    def f(part: Image) -> Tensor:
+        y, x = torch.meshgrid(*map(torch.arange, part.shape[:2]), indexing="ij")
+        return torch.stack([x + float(part.mean()), y * float(part[..., 0].max())])
+
+    height, width = size_hw
+    corners = []
+    for top in range(0, max(1, height - window + stride), stride):
+        for left in range(0, max(1, width - window + stride), stride):
+            corners.append((max(0, min(top, height - window)), max(0, min(left, width - window))))
+    found = sliding_window(image, window, stride, f)
+    for row in range(height):
+        for col in range(width):
+            seen = []
+            for top, left in corners:
+                if top <= row < top + window and left <= col < left + window:
+                    part = f(image[top : top + window, left : left + window])
+                    seen.append(part[:, row - top, col - left])
+            torch.testing.assert_close(found[:, row, col], torch.stack(seen).mean(0))
+    assert (height - window) % stride or (width - window) % stride  # the last window is shifted
+
+
 def test_a_stride_with_gaps_and_a_wrong_size_are_refused() -> None:
     with pytest.raises(ValueError, match="stride_px"):
         sliding_window(picture(9, 9), 4, 5, channels)
@@ -48,6 +78,16 @@ def test_a_stride_with_gaps_and_a_wrong_size_are_refused() -> None:
 )
 def test_short_side_gets_the_wanted_length(before: tuple[int, int], after: tuple[int, int]) -> None:
     assert resize_short_side(picture(*before), 5).shape == (*after, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((10, 100), (6, 60)), ((100, 10), (60, 6)), ((10, 20), (8, 16)), ((3, 1000), (1, 60))],
+)
+def test_the_long_side_is_bounded_before_the_short_side_is_reached(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    assert resize_short_side(picture(*before), 8, longest_px=60).shape == (*after, 3)
 
 
 def test_interpolation_is_bilinear_between_patch_centres() -> None:

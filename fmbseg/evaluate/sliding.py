@@ -1,6 +1,7 @@
-"""Large images in overlapping windows, and the resizing that goes with it."""
+"""Large images in overlapping windows, and how similarities on a grid become labels of pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,7 +10,11 @@ from PIL import Image as PilImage
 from torch import Tensor
 from torch.nn import functional
 
-from fmbseg.types import Image
+from fmbseg.evaluate.segmentation import Prompts, Segmentation, ask, needs_image_labels
+from fmbseg.types import Image, LabelMap
+
+_MAX_ELEMENTS = 2**25
+"""Classes x pixels that are interpolated at once: 128 MB."""
 
 
 def sliding_window(
@@ -60,11 +65,21 @@ def sliding_window(
     return total / counts
 
 
-def resize_short_side(image: Image, px: int) -> Image:
-    """Scale the image, aspect kept, so that its shorter side has `px` pixels (bilinear)."""
+def resize_short_side(image: Image, px: int, longest_px: int | None = None) -> Image:
+    """Scale the image, aspect kept, so that its shorter side has `px` pixels (bilinear).
+
+    Args:
+        image: RGB.
+        px: wanted short side.
+        longest_px: the long side may not exceed it; the short side then stays below `px`.
+
+    Source: mmcv's `imrescale` into (longest, short), its rounding included.
+    """
     height, width = image.shape[:2]
     scale = px / min(height, width)
-    size_wh = (max(px, round(width * scale)), max(px, round(height * scale)))
+    if longest_px is not None:
+        scale = min(scale, longest_px / max(height, width))
+    size_wh = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
     if size_wh == (width, height):
         return image
     return np.asarray(PilImage.fromarray(image).resize(size_wh, PilImage.Resampling.BILINEAR))
@@ -77,6 +92,113 @@ def resize_similarities(
     return functional.interpolate(
         similarities[None], size=size_hw, mode="bilinear", align_corners=False
     )[0]
+
+
+def label_pixels(
+    grid: Float[Tensor, "category rows cols"],
+    image_hw: tuple[int, int],
+    class_names: Sequence[str],
+    *,
+    similarities: bool = False,
+    max_elements: int = _MAX_ELEMENTS,
+) -> LabelMap:
+    """Interpolate similarities to the image's size and take the best class per pixel.
+
+    Without `similarities` this goes class group by class group, so that memory is bounded however
+    many classes and pixels there are; the answer is the same. Ties go to the lower index.
+
+    Args:
+        grid: cosine per class and patch.
+        image_hw: wanted size, px.
+        class_names: one per class.
+        similarities: keep the interpolated ones in the answer.
+        max_elements: classes x pixels to hold at once.
+
+    Paper: section 3.3, bilinear interpolation of the similarities, then argmax.
+    """
+    names = tuple(class_names)
+    if similarities:
+        full = resize_similarities(grid.float(), image_hw)
+        return LabelMap(full.argmax(0).int().numpy(), names, full.numpy())
+    group = max(1, max_elements // (image_hw[0] * image_hw[1]))
+    best, labels = resize_similarities(grid[:group].float(), image_hw).max(0)
+    for start in range(group, len(grid), group):
+        value, index = resize_similarities(grid[start : start + group].float(), image_hw).max(0)
+        better = value > best
+        best = torch.where(better, value, best)
+        labels = torch.where(better, index + start, labels)
+    return LabelMap(labels.int().numpy(), names)
+
+
+class SlidingSegmentation:
+    """Another method in overlapping windows of the resized image.
+
+    Attributes:
+        name: of the inner method.
+
+    Paper: section 4, after the protocol of TCL.
+    """
+
+    def __init__(
+        self,
+        inner: Segmentation,
+        short_side_px: int,
+        window_px: int,
+        stride_px: int,
+        longest_px: int | None = None,
+    ) -> None:
+        """Wrap a method that answers with similarities; see `resize_short_side` for the sizes."""
+        self.name = inner.name
+        self._inner = inner
+        self._short_side_px, self._longest_px = short_side_px, longest_px
+        self._window_px, self._stride_px = window_px, stride_px
+
+    @property
+    def needs_image_labels(self) -> bool:
+        """Whether the inner method does."""
+        return needs_image_labels(self._inner)
+
+    def prompted(self, prompts: Prompts) -> Self:
+        """The same windows of the method prompted anew."""
+        return type(self)(
+            self._inner.prompted(prompts),
+            self._short_side_px,
+            self._window_px,
+            self._stride_px,
+            self._longest_px,
+        )
+
+    def segment(
+        self,
+        image: Image,
+        class_names: Sequence[str],
+        *,
+        similarities: bool = False,
+        present: Sequence[int] | None = None,
+    ) -> LabelMap:
+        """Average the windows' similarities, interpolate to the image's size, take the best.
+
+        Args:
+            image: RGB.
+            class_names: plain names.
+            similarities: keep the averaged and interpolated ones in the answer.
+            present: classes in the whole image; every window is told the same.
+
+        Raises:
+            ValueError: the inner method has no similarities, or no use for `present`.
+        """
+
+        def similarities_of(window: Image) -> Tensor:
+            found = ask(
+                self._inner, window, class_names, similarities=True, present=present
+            ).similarities
+            if found is None:
+                raise ValueError(f"{self.name} has no similarities to average; use protocol whole")
+            return torch.from_numpy(np.asarray(found))
+
+        resized = resize_short_side(image, self._short_side_px, self._longest_px)
+        averaged = sliding_window(resized, self._window_px, self._stride_px, similarities_of)
+        return label_pixels(averaged, image.shape[:2], class_names, similarities=similarities)
 
 
 def _starts(length_px: int, window_px: int, stride_px: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Stage 1.1, step 2: which classes are in an image at all."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -46,3 +48,27 @@ def qualifying(votes: Int[Tensor, " category"], min_votes: int) -> list[int]:
     """Classes with more than `min_votes` votes, or the one with the most; see above."""
     present = [int(index) for index in (votes > min_votes).nonzero()[:, 0]]
     return present or [int(votes.argmax())]
+
+
+def given_classes(present: Sequence[int], num_classes: int) -> list[int]:
+    """The classes of an image as someone who knows them says, in place of the crops' votes.
+
+    Args:
+        present: class indices, in any order.
+        num_classes: how many classes there are.
+
+    Returns:
+        The indices, ascending, each once.
+
+    Raises:
+        ValueError: none, or one out of range.
+
+    Paper: the semi-supervised variant, image labels given to stage 1.1.
+    """
+    known = sorted({int(index) for index in present})
+    if not known or known[0] < 0 or known[-1] >= num_classes:
+        raise ValueError(
+            f"present: found the classes {known}; wanted at least one index from 0 to "
+            f"{num_classes - 1}"
+        )
+    return known

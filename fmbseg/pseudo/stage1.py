@@ -10,7 +10,7 @@ from torch import Tensor
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
 from fmbseg.pseudo.labelling import label_masks
-from fmbseg.pseudo.presence import count_votes, qualifying
+from fmbseg.pseudo.presence import count_votes, given_classes, qualifying
 from fmbseg.pseudo.prompts import prompted_masks
 from fmbseg.types import Image, PseudoMask
 
@@ -38,7 +38,7 @@ class ImagePseudoMasks:
         masks_11: prompted by CLIP, at most one a present class.
         masks_12: automatic, labelled by CLIP among the present classes.
         present: class indices, ascending, never none.
-        votes: crops' votes per class.
+        votes: crops' votes per class, also where the classes were given.
     """
 
     masks_11: list[PseudoMask]
@@ -56,6 +56,7 @@ def pseudo_masks_of_image(
     texts: Float[Tensor, "category dim"],
     class_names: Sequence[str],
     options: Stage1Options,
+    present: Sequence[int] | None = None,
 ) -> ImagePseudoMasks:
     """Run stages 1.1 and 1.2 on one image; each encoder runs once.
 
@@ -67,33 +68,38 @@ def pseudo_masks_of_image(
         texts: unit-length text features, one a class.
         class_names: one a class.
         options: thresholds and counts.
+        present: indices of the classes known to be in the image; None lets CLIP's crops vote.
 
     Returns:
         The masks of both stages, the present classes and the votes.
 
     Raises:
-        ValueError: as many texts as class names were wanted.
+        ValueError: as many texts as class names were wanted, or `present` holds no class or one
+            that is not among them.
 
-    Paper: section 3.1.
+    Paper: section 3.1; classes given are its semi-supervised variant.
     """
     if len(texts) != len(class_names):
         raise ValueError(f"found {len(texts)} text features for {len(class_names)} class names")
     texts = texts.cpu().float()
     dense = clip.encode_dense(image)
     votes = count_votes(dense.cls, texts)
-    present = qualifying(votes, options.presence_votes)
+    if present is None:
+        found = qualifying(votes, options.presence_votes)
+    else:
+        found = given_classes(present, len(class_names))
     embedding = sam.embed(image)
     masks_11 = prompted_masks(
         sam,
         embedding,
         dense,
         texts,
-        present,
+        found,
         class_names=class_names,
         image_name=name,
         count=options.prompt_points,
         stability_offset=options.automatic.stability_offset,
     )
     automatic = automatic_masks(sam, image, options.automatic, embedding)
-    masks_12 = label_masks(automatic, dense, texts, present, class_names, name)
-    return ImagePseudoMasks(masks_11, masks_12, present, votes.tolist())
+    masks_12 = label_masks(automatic, dense, texts, found, class_names, name)
+    return ImagePseudoMasks(masks_11, masks_12, found, votes.tolist())

@@ -1,6 +1,8 @@
 """FMbSeg itself: frozen patch features, mapped into CLIP's text space by the trained head."""
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.models.protocols import ClipModel, VisionModel
-from fmbseg.segmenters.base import TextFeatures, label_pixels
+from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import Image, LabelMap
 
 
@@ -37,6 +39,12 @@ class AlignedSegmentation:
         self.name = name
         self._vision, self._head = vision, head.eval()
         self._texts = TextFeatures(clip)
+
+    def prompted(self, prompts: Prompts) -> Self:
+        """The same method with its class names put into words another way."""
+        twin = copy(self)
+        twin._texts = self._texts.prompted(prompts)
+        return twin
 
     @torch.inference_mode()
     def segment(

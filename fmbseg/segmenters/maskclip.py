@@ -1,11 +1,13 @@
 """CLIP alone: its dense patches against the class names, no training and no masks."""
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import torch
 
 from fmbseg.models.protocols import ClipModel
-from fmbseg.segmenters.base import TextFeatures, label_pixels
+from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import Image, LabelMap
 
 
@@ -22,6 +24,12 @@ class DenseClipSegmentation:
         """Take a CLIP built with the projection that `name` promises."""
         self.name = name
         self._clip, self._texts = clip, TextFeatures(clip)
+
+    def prompted(self, prompts: Prompts) -> Self:
+        """The same method with its class names put into words another way."""
+        twin = copy(self)
+        twin._texts = self._texts.prompted(prompts)
+        return twin
 
     @torch.inference_mode()
     def segment(

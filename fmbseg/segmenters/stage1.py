@@ -1,16 +1,18 @@
 """Stage 1 alone, as a segmenter without training: its pseudo masks are the answer."""
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.stage1 import Stage1Options, pseudo_masks_of_image
-from fmbseg.segmenters.base import TextFeatures, label_pixels
+from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import IGNORE, Image, LabelMap, PseudoMask, Stage
 
 
@@ -19,8 +21,10 @@ class Stage1Segmentation:
 
     Attributes:
         name: what its results are filed under.
+        needs_image_labels: CLIP is not asked which classes an image holds, the caller says so.
 
-    Paper: the rows of section 4 without stage 2; what to answer under no mask is our choice.
+    Paper: the rows of section 4 without stage 2, and the semi-supervised variant with image
+    labels; what to answer under no mask is our choice.
     """
 
     def __init__(
@@ -30,6 +34,8 @@ class Stage1Segmentation:
         options: Stage1Options,
         stages: Sequence[Stage] = ("1.1", "1.2"),
         name: str = "stage1",
+        *,
+        needs_image_labels: bool = False,
     ) -> None:
         """Compose the parts.
 
@@ -38,41 +44,85 @@ class Stage1Segmentation:
         """
         if not stages or not set(stages) <= {"1.1", "1.2"}:
             raise ValueError(f'stages: found {list(stages)}; wanted "1.1", "1.2" or both')
-        self.name = name
+        self.name, self.needs_image_labels = name, needs_image_labels
         self._clip, self._sam, self._options = clip, sam, options
         self._stages, self._texts = tuple(stages), TextFeatures(clip)
 
+    def prompted(self, prompts: Prompts) -> Self:
+        """The same method with its class names put into words another way."""
+        twin = copy(self)
+        twin._texts = self._texts.prompted(prompts)
+        return twin
+
     @torch.inference_mode()
     def segment(
-        self, image: Image, class_names: Sequence[str], *, similarities: bool = False
+        self,
+        image: Image,
+        class_names: Sequence[str],
+        *,
+        similarities: bool = False,
+        present: Sequence[int] | None = None,
     ) -> LabelMap:
         """Paint the masks; a pixel under none takes the best *present* class of dense CLIP.
 
-        Masks are scores of SAM, not of CLIP: `similarities` is not answered.
+        Args:
+            image: RGB.
+            class_names: plain names.
+            similarities: answer scores too. Under a mask they are a full vote: 1 for its class,
+                -1 for every other. Under none they are dense CLIP's cosines, and -1 for every
+                class that is not present. So the mean over overlapping windows is a vote in
+                which a mask counts more than a guess, and a threshold can find background only
+                where there is no mask.
+            present: indices of the classes in the image, in place of CLIP's presence.
 
         Raises:
-            ValueError: more classes than a label map of pseudo masks can hold.
+            ValueError: more classes than a label map of pseudo masks can hold, or the method
+                needs the image's classes and was not given them.
         """
         if len(class_names) > IGNORE:
             raise ValueError(f"class names: found {len(class_names)}; wanted at most {IGNORE}")
+        if self.needs_image_labels and present is None:
+            raise ValueError(
+                f"{self.name}: found no image labels; wanted the classes that the image holds, "
+                "which only labelled data can say; use stage1 on data without labels"
+            )
         image_hw = (image.shape[0], image.shape[1])
         texts = self._texts(class_names)
         dense = self._clip.encode_dense(image)
         found = pseudo_masks_of_image(
             image, "image", _AlreadyEncoded(self._clip, dense), self._sam, texts, class_names,
-            self._options,
+            self._options, present,
         )  # fmt: skip
         masks: list[PseudoMask] = []
         if "1.1" in self._stages:
             masks += found.masks_11
         if "1.2" in self._stages:
             masks += found.masks_12
-        labels = label_map_of(masks, image_hw).astype(np.int32)
-        present = sorted(found.present)
-        grid = torch.einsum("rcd,kd->krc", dense.patches, texts[present])
-        fallback = label_pixels(grid, image_hw, [class_names[k] for k in present]).labels
-        labels = np.where(labels == IGNORE, np.asarray(present, np.int32)[fallback], labels)
-        return LabelMap(labels, tuple(class_names))
+        painted = label_map_of(masks, image_hw).astype(np.int32)
+        chosen = np.asarray(sorted(found.present), np.int32)
+        grid = torch.einsum("rcd,kd->krc", dense.patches, texts[chosen.tolist()])
+        names = [class_names[k] for k in chosen]
+        fallback = label_pixels(grid, image_hw, names, similarities=similarities)
+        labels = np.where(painted == IGNORE, chosen[fallback.labels], painted)
+        if fallback.similarities is None:
+            return LabelMap(labels, tuple(class_names))
+        return LabelMap(
+            labels, tuple(class_names), _votes(painted, chosen, fallback.similarities,
+                                               len(class_names)),
+        )  # fmt: skip
+
+
+def _votes(
+    painted: Int32[np.ndarray, "height width"],
+    present: Int32[np.ndarray, " present"],
+    cosines: Float32[np.ndarray, "present height width"],
+    classes: int,
+) -> Float32[np.ndarray, "category height width"]:
+    votes = np.full((classes, *painted.shape), -1, np.float32)
+    bare = painted == IGNORE
+    for index, cosine in zip(present, cosines, strict=True):
+        votes[index] = np.where(bare, cosine, np.where(painted == index, 1, -1))
+    return votes
 
 
 class _AlreadyEncoded:
@@ -85,5 +135,7 @@ class _AlreadyEncoded:
     def encode_dense(self, image: Image) -> DenseClip:
         return self._dense
 
-    def encode_text(self, names: Sequence[str]) -> Float[Tensor, "category dim"]:
-        return self._clip.encode_text(names)
+    def encode_text(
+        self, names: Sequence[str], templates: Sequence[str] | None = None
+    ) -> Float[Tensor, "category dim"]:
+        return self._clip.encode_text(names, templates)

@@ -1,0 +1,124 @@
+"""Small models that truly compute: colours are CLIP's and the encoder's features."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fmbseg.align.head import AlignmentHead
+from fmbseg.models.protocols import DenseClip, SamEmbedding, SamPrediction
+from fmbseg.pseudo.automatic import AutomaticOptions
+from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.types import Image
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+NAMES = list(COLOURS)
+WORDS = {**COLOURS, "crimson": (255, 0, 90), "lime": (160, 255, 0), "white": (255, 255, 255)}
+PATCH_PX = 4
+
+
+def image() -> Image:
+    """24 x 16 px: red above, green below left, blue below right."""
+    pixels = np.zeros((24, 16, 3), np.uint8)
+    pixels[:12], pixels[12:, :8], pixels[12:, 8:] = COLOURS.values()
+    return pixels
+
+
+def truth() -> np.ndarray:
+    labels = np.zeros((24, 16), int)
+    labels[12:, :8], labels[12:, 8:] = 1, 2
+    return labels
+
+
+def patch_colours(pixels: Image) -> Tensor:
+    channels = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    return functional.avg_pool2d(channels[None], PATCH_PX)[0].permute(1, 2, 0)
+
+
+class ColourClip:
+    """Joint space = RGB. Every patch is a crop of its own."""
+
+    dim = 3
+
+    def __init__(self) -> None:
+        self.text_calls = self.image_calls = 0
+
+    def encode_dense(self, image: Image) -> DenseClip:
+        self.image_calls += 1
+        patches = functional.normalize(patch_colours(image), dim=-1)
+        return DenseClip(patches, patches.flatten(0, 1))
+
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """The sum of the colours that a text speaks of, other words are silent."""
+        self.text_calls += 1
+        through = [
+            torch.stack([self._read(template.format(name)) for name in names])
+            for template in templates or ["{}"]
+        ]
+        return functional.normalize(torch.stack(through).mean(dim=0), dim=1)
+
+    def _read(self, text: str) -> Tensor:
+        words = re.findall("[a-z]+", text)
+        known = [torch.tensor(WORDS[word]).float() for word in words if word in WORDS]
+        return functional.normalize(torch.stack(known).sum(dim=0), dim=0)
+
+
+class ColourVision:
+    dim = 3
+
+    def encode(self, image: Image) -> Tensor:
+        return patch_colours(image)
+
+
+class ColourSam:
+    """The mask of a point: the pixels of its colour; blue has no mask that is any good."""
+
+    def embed(self, image: Image) -> SamEmbedding:
+        features = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+        return SamEmbedding(features, image.shape[:2], image.shape[:2])
+
+    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
+        logits, quality = [], []
+        for points in points_xy_px:
+            x, y = points[0].astype(int)
+            colour = embedding.features[0, :, y, x]
+            same = (embedding.features[0] == colour[:, None, None]).all(0)
+            logits.append((same.float() * 20 - 10).expand(3, -1, -1))
+            quality.append([0.9, 0.8, 0.1])
+        return SamPrediction(torch.stack(logits), torch.tensor(quality))
+
+    def upscale(self, embedding: SamEmbedding, logits: Tensor) -> Tensor:
+        return logits
+
+
+class BlindSam(ColourSam):
+    """Every mask is empty, so nothing is covered."""
+
+    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
+        found = super().predict_points(embedding, points_xy_px)
+        return SamPrediction(
+            torch.full_like(found.logits, -10), torch.zeros_like(found.predicted_iou)
+        )
+
+
+OPTIONS = Stage1Options(
+    presence_votes=1,
+    prompt_points=2,
+    automatic=AutomaticOptions(
+        points_per_side=6, min_predicted_iou=0.5, min_stability=0.5, stability_offset=1.0,
+        nms_iou=0.7, min_area_fraction=0.01, max_area_fraction=0.95,
+    ),
+)  # fmt: skip
+
+
+def identity_head() -> AlignmentHead:
+    """No attention, no MLP, a norm, and the identity: colours less their mean."""
+    head = AlignmentHead(3, 3, 1, 1.0)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+        head.to_text.weight.copy_(torch.eye(3))
+    return head
