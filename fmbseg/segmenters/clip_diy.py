@@ -1,0 +1,172 @@
+"""CLIP-DIY: crops of several sizes classified whole, weighed by how much of an object is there."""
+
+import math
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fmbseg.evaluate.sliding import resize_similarities
+from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
+from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
+from fmbseg.store import decode_rle
+from fmbseg.types import Image, LabelMap, SamMask
+
+
+@dataclass(frozen=True)
+class ClipDiyOptions:
+    """Scales, and what stands for the background; the original's values are in brackets.
+
+    Attributes:
+        crop_fractions: one scale each: side of its square crops over the image's short side,
+            above 0, up to 1 (1, 1/2, 1/4).
+        stride_fraction: greatest stride of the crops over their side, above 0, up to 1 (1/2).
+        background_names: class names that mean no object; the classes asked for that are among
+            them are weighed by what is left of objectness (the one name "background").
+        least_objectness: objectness stays this far from 0 and from 1, above 0, below 1/2, so
+            that no class is ruled out by SAM alone (0).
+        automatic: SAM's mask generation.
+    """
+
+    crop_fractions: tuple[float, ...]
+    stride_fraction: float
+    background_names: tuple[str, ...]
+    least_objectness: float
+    automatic: AutomaticOptions
+
+    def __post_init__(self) -> None:
+        fractions = (*self.crop_fractions, self.stride_fraction)
+        if not self.crop_fractions or not all(0 < fraction <= 1 for fraction in fractions):
+            raise ValueError(
+                f"crop_fractions, stride_fraction: found {self.crop_fractions} and "
+                f"{self.stride_fraction}; wanted one or more fractions above 0, up to 1"
+            )
+        if not 0 < self.least_objectness < 0.5:
+            raise ValueError(
+                f"least_objectness: found {self.least_objectness}; wanted above 0, below 0.5"
+            )
+
+
+class ClipDiySegmentation:
+    """Class tokens of a grid of crops at several scales, and objectness; no patch features.
+
+    Every crop's class token is compared with the class names; the grid of cosines is interpolated
+    to pixels and averaged over the scales. The mean is multiplied by the pixel's objectness, that
+    of a background class by one minus it.
+
+    The original takes objectness from a foreground/background segmenter trained for it (FOUND).
+    Ours takes it from SAM's automatic masks instead: see `objectness`.
+
+    The CLIP should see a crop as one picture: build it with `short_side_px=None` or the size of
+    one crop. Where it cuts a crop further, the mean of the class tokens stands for the crop.
+
+    Attributes:
+        name: what its results are filed under.
+
+    Source: Wysoczanska et al., CLIP-DIY, WACV 2024. Paper: a baseline of section 4.
+    """
+
+    def __init__(
+        self, clip: ClipModel, sam: SamModel, options: ClipDiyOptions, name: str = "clip_diy"
+    ) -> None:
+        """Compose the parts."""
+        self.name = name
+        self._clip, self._sam, self._options = clip, sam, options
+        self._texts = TextFeatures(clip)
+
+    def prompted(self, prompts: Prompts) -> Self:
+        """The same method with its class names put into words another way."""
+        twin = copy(self)
+        twin._texts = self._texts.prompted(prompts)
+        return twin
+
+    @torch.inference_mode()
+    def segment(
+        self, image: Image, class_names: Sequence[str], *, similarities: bool = False
+    ) -> LabelMap:
+        """Best weighed cosine of every pixel; see `Segmentation`.
+
+        SAM is not asked when it cannot change a label: without a background class among the
+        names, objectness multiplies every class of a pixel by the same positive number, and only
+        the similarities show it.
+        """
+        image_hw = (image.shape[0], image.shape[1])
+        grids = self._grids(image, self._texts(class_names))
+        scores = torch.zeros(len(class_names), *image_hw)
+        for grid in grids:
+            scores += resize_similarities(grid, image_hw) / len(grids)
+        background = torch.tensor([name in self._options.background_names for name in class_names])
+        if similarities or bool(background.any()):
+            masks = automatic_masks(self._sam, image, self._options.automatic)
+            least = self._options.least_objectness
+            weight = torch.from_numpy(objectness(masks, image_hw)).clamp(least, 1 - least)
+            scores *= torch.where(background[:, None, None], 1 - weight, weight)
+        return label_pixels(scores, image_hw, class_names, similarities=similarities)
+
+    def _grids(
+        self, image: Image, texts: Float[Tensor, "category dim"]
+    ) -> list[Float[Tensor, "category rows cols"]]:
+        """Cosines of the crops, one grid a scale."""
+        height, width = image.shape[:2]
+        grids = []
+        for fraction in self._options.crop_fractions:
+            side = max(1, round(fraction * min(height, width)))
+            stride = self._options.stride_fraction * side
+            tops, lefts = crop_starts(height, side, stride), crop_starts(width, side, stride)
+            rows = [
+                torch.stack([self._class_token(image[y : y + side, x : x + side]) for x in lefts])
+                for y in tops
+            ]
+            grids.append(torch.einsum("rcd,kd->krc", torch.stack(rows), texts))
+        return grids
+
+    def _class_token(self, crop: Image) -> Float[Tensor, " dim"]:
+        cls = self._clip.encode_dense(np.ascontiguousarray(crop)).cls
+        return cls[0] if len(cls) == 1 else normalize(cls.mean(dim=0), dim=0)
+
+
+def crop_starts(length_px: int, side_px: int, stride_px: float) -> list[int]:
+    """Where crops start along one axis, evenly spread from edge to edge.
+
+    Args:
+        length_px: of the axis.
+        side_px: of a crop, at most `length_px`.
+        stride_px: crops start at most this far apart, but for rounding to whole pixels.
+    """
+    gap = length_px - side_px
+    steps = math.ceil(gap / stride_px - 1e-9)
+    return [round(gap * step / steps) for step in range(steps + 1)] if steps else [0]
+
+
+def objectness(
+    masks: Sequence[SamMask], image_hw: tuple[int, int]
+) -> Float32[np.ndarray, "height width"]:
+    """How much a pixel looks like part of an object to SAM, 0 to 1.
+
+    A picture's frame cuts through its background and seldom through its objects. So a mask's
+    objectness is its predicted IoU times exp(-c^2 / 2), c being the length it shares with the
+    image's four borders over the root of its area. A pixel has that of its best mask, and 0 under
+    none.
+
+    Args:
+        masks: of one image, none empty.
+        image_hw: its size, px.
+
+    Source: c and its falling off are the boundary connectivity of Zhu et al., Saliency
+    optimization from robust background detection, CVPR 2014; to take it of SAM's masks is ours.
+    """
+    best = np.zeros(image_hw, np.float32)
+    for mask in masks:
+        inside = decode_rle(mask.rle)
+        frame = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
+        shared_px = sum(int(side.sum()) for side in frame)
+        score = mask.predicted_iou * math.exp(-(shared_px**2) / (2 * mask.area_px))
+        best[inside] = np.maximum(best[inside], np.float32(min(max(score, 0.0), 1.0)))
+    return best
