@@ -1,0 +1,177 @@
+"""A method under a protocol on one list of classes: its labels, and figures that name both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.protocol import EvaluationProtocol
+from fmbseg.evaluate.segmentation import Segmentation, ask, needs_image_labels
+from fmbseg.types import IGNORE, Image
+from fmbseg.vocabulary import Vocabulary
+
+
+class PreparedMethod:
+    """The only way from a method to a figure, so that no figure lacks its protocol.
+
+    Attributes:
+        protocol: the rules.
+        asked: the names a method is asked for; a class has none, one or several of them.
+    """
+
+    def __init__(
+        self,
+        protocol: EvaluationProtocol,
+        method: Segmentation,
+        classes: Vocabulary,
+        background_index: int | None = None,
+    ) -> None:
+        """Put the protocol's prompts and windows on the method and list the names to ask for.
+
+        Args:
+            protocol: the rules.
+            method: any.
+            classes: of the data set; their order is the evaluation's indices.
+            background_index: the class "none of the others"; None where there is no such class,
+                and then the protocol's background plays no part.
+
+        Raises:
+            ValueError: no such background class, or no name is left to ask for.
+        """
+        if background_index is not None and not 0 <= background_index < len(classes):
+            raise ValueError(
+                f"background_index: found {background_index}; wanted 0 to {len(classes) - 1}"
+            )
+        self.protocol = protocol
+        self._classes, self._background = classes, background_index
+        synonyms = dict(zip(classes.names, classes.synonyms, strict=True))
+        self._method = protocol.segmenter_for(method, synonyms)
+        owned = [(word, index) for index in range(len(classes)) for word in self._words(index)]
+        if not owned:
+            raise ValueError(f"protocol {protocol.name}: found no name to ask for in {classes}")
+        self.asked = tuple(word for word, _ in owned)
+        self._owner = np.array([index for _, index in owned], np.int32)
+
+    @property
+    def needs_image_labels(self) -> bool:
+        """Whether `predict` must be told the classes of the image; the figures then use labels."""
+        return needs_image_labels(self._method)
+
+    def predict(
+        self, image: Image, present: Sequence[int] | None = None
+    ) -> Int32[np.ndarray, "height width"]:
+        """Label an image at its own size.
+
+        Args:
+            image: RGB.
+            present: classes in the image, as `classes_in` finds them in its labels; only for a
+                method that needs them.
+
+        Returns:
+            Evaluation index per pixel; IGNORE where the method has no answer.
+
+        Raises:
+            ValueError: image labels are missing, or given to a method that cannot use them.
+        """
+        empty = self._background if self._background is not None else IGNORE
+        told: list[int] | None = None
+        if present is not None:
+            told = np.flatnonzero(np.isin(self._owner, list(present))).tolist()
+            if not told:
+                return np.full(image.shape[:2], empty, np.int32)
+        rules = self.protocol.background
+        doubtful = self._background if rules.threshold is not None else None
+        found = ask(
+            self._method, image, self.asked, similarities=doubtful is not None, present=told
+        )
+        silent = found.labels == IGNORE if len(self.asked) <= IGNORE else np.False_
+        labels = self._owner[np.where(silent, 0, found.labels)]
+        if doubtful is not None:
+            if found.similarities is None:
+                raise ValueError(
+                    f"{self._method.name} has no similarities to compare with a threshold; use "
+                    "background ignore or stuff_names"
+                )
+            labels = np.where(rules.below(found.similarities), doubtful, labels)
+        return np.where(silent, IGNORE, labels).astype(np.int32)
+
+    def truth(self, target: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+        """The labels that are scored: background counts as unlabelled where it is ignored."""
+        if self._background is None or self.protocol.background.mode != "ignore":
+            return target
+        return np.where(target == self._background, IGNORE, target).astype(np.uint8)
+
+    def metrics(
+        self,
+        confusion: ConfusionMatrix,
+        *,
+        data_set: str,
+        split: str,
+        seed: int,
+        images: int,
+        seconds_per_image: float,
+    ) -> dict[str, Any]:
+        """A metric file's content, always with the protocol's facts and hash.
+
+        Args:
+            confusion: of the predictions and the truth.
+            data_set: its name.
+            split: of the data set.
+            seed: of the run.
+            images: how many were scored.
+            seconds_per_image: of `predict`.
+
+        Returns:
+            Figures as fractions of 1, ready for JSON; a class with an empty union has null.
+
+        Raises:
+            ValueError: the matrix has another number of classes.
+        """
+        names = self._classes.names
+        if confusion.num_classes != len(names):
+            raise ValueError(
+                f"confusion matrix: found {confusion.num_classes} classes; wanted {len(names)}"
+            )
+        return {
+            "method": self._method.name,
+            "data_set": data_set,
+            "split": split,
+            "protocol": self.protocol.facts(),
+            "protocol_hash": self.protocol.digest,
+            "background_class": None if self._background is None else names[self._background],
+            "uses_image_labels": self.needs_image_labels,
+            "seed": seed,
+            "miou": float(confusion.miou()),
+            "iou": {
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(names, confusion.iou(), strict=True)
+            },
+            "pixel_accuracy": float(confusion.pixel_accuracy()),
+            "images": images,
+            "seconds_per_image": seconds_per_image,
+        }
+
+    def _words(self, index: int) -> tuple[str, ...]:
+        """The names that are asked for on behalf of a class."""
+        if index == self._background:
+            taken = {
+                _folded(word)
+                for other, synonyms in zip(self._classes.names, self._classes.synonyms, strict=True)
+                for word in (other, *synonyms)
+                if other != self._classes.names[index]
+            }
+            names = {_folded(name): name for name in self.protocol.background.names}
+            return tuple(name for folded, name in names.items() if folded not in taken)
+        others = self._classes.synonyms[index] if self.protocol.synonyms == "max" else ()
+        return (self._classes.names[index], *others)
+
+
+def classes_in(target: UInt8[np.ndarray, "height width"]) -> list[int]:
+    """The classes that an image's labels show, ascending; IGNORE is none."""
+    return [int(label) for label in np.unique(target) if label != IGNORE]
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
