@@ -60,6 +60,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
     "evaluate": (
         "steps/evaluate.py", "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
+        "evaluate/segmentation.py",
+        "evaluate/protocol.py", "evaluate/background.py", "evaluate/prepared.py",
         "evaluate/colours.py", "evaluate/pictures.py", "segmenters",
         "segmenter.py", "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
