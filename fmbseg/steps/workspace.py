@@ -1,7 +1,8 @@
 """Where a run's files lie, and what a unit's key is made of: one answer for tasks and DVC stages.
 
 A workspace is a folder with params.yaml, data/, models/ and reports/. The repository is one;
-`make run IMAGES=...` makes another below runs/.
+`make run IMAGES=...` makes another below runs/. Model libraries are imported where a model is
+needed, so that a look at a workspace is quick.
 """
 
 import functools
@@ -11,19 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from fmbseg.models.build import (
-    FoundationModels,
-    build_profile_clip,
-    build_profile_sam,
-    build_profile_vision,
-)
-from fmbseg.models.images import ShortSide
-from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
-from fmbseg.models.status import weights_fingerprint
 from fmbseg.params import ModelsParams, Params, load_params
 from fmbseg.store import (
     UnitKey,
@@ -36,6 +26,11 @@ from fmbseg.store import (
 )
 from fmbseg.store.journal import Journal
 from fmbseg.types import Image
+
+if TYPE_CHECKING:
+    from fmbseg.models.build import FoundationModels
+    from fmbseg.models.images import ShortSide
+    from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 
 Role = Literal["clip", "sam", "vision"]
 DROPS = "drops"
@@ -214,6 +209,8 @@ class Workspace:
         Args:
             roles: the models a unit uses; a change of another one leaves its key alone.
         """
+        from fmbseg.models.status import weights_fingerprint
+
         models = self.params.models
         fingerprint = weights_fingerprint(models.profile, overrides_of(models))
         return {
@@ -249,6 +246,8 @@ class Workspace:
         Raises:
             DiskFullError: the disk has less room than that, or filled up; what is there is whole.
         """
+        import torch
+
         notes: dict[str, Any] = {}
 
         what = f"{step} {folder.name}"
@@ -269,8 +268,10 @@ class Workspace:
         """What was computed here, unit by unit."""
         return Journal(self.root / ".scratch" / "journal.jsonl")
 
-    def models(self) -> FoundationModels:
+    def models(self) -> "FoundationModels":
         """The three foundation models, each built once per process and set of parameters."""
+        from fmbseg.models.build import FoundationModels
+
         p, section = self.params, self.params.models
         spec, overrides = section.profile, json.dumps(overrides_of(section))
         with _BUILDING:
@@ -280,12 +281,12 @@ class Workspace:
                 _vision(spec, overrides, p.train.input_short_side_px, p.device),
             )
 
-    def clip(self, projection: str) -> ClipModel:
+    def clip(self, projection: str) -> "ClipModel":
         """CLIP with another projection than `models.projection`."""
         with _BUILDING:
             return self._clip(projection)
 
-    def _clip(self, projection: str) -> ClipModel:
+    def _clip(self, projection: str) -> "ClipModel":
         p, section = self.params, self.params.models
         return _clip(
             section.profile, json.dumps(overrides_of(section)), projection, section.template,
@@ -320,11 +321,13 @@ def _clip(
     overrides: str,
     projection: str,
     template: str,
-    short_side_px: ShortSide,
+    short_side_px: "ShortSide",
     stride_fraction: float,
     batch_crops: int,
     device: str,
-) -> ClipModel:
+) -> "ClipModel":
+    from fmbseg.models.build import build_profile_clip
+
     return build_profile_clip(
         profile,
         json.loads(overrides),
@@ -338,12 +341,16 @@ def _clip(
 
 
 @functools.lru_cache(maxsize=2)
-def _sam(profile: str, overrides: str, device: str) -> SamModel:
+def _sam(profile: str, overrides: str, device: str) -> "SamModel":
+    from fmbseg.models.build import build_profile_sam
+
     return build_profile_sam(profile, json.loads(overrides), device=device)
 
 
 @functools.lru_cache(maxsize=2)
-def _vision(profile: str, overrides: str, short_side_px: ShortSide, device: str) -> VisionModel:
+def _vision(profile: str, overrides: str, short_side_px: "ShortSide", device: str) -> "VisionModel":
+    from fmbseg.models.build import build_profile_vision
+
     return build_profile_vision(
         profile, json.loads(overrides), short_side_px=short_side_px, device=device
     )

@@ -7,10 +7,10 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 """Name of a unit's manifest, inside the unit's folder; it is not counted among its files."""
@@ -70,13 +70,15 @@ def read_json(path: str | Path) -> Any:
         raise StoreError(f"{path}: not valid JSON ({error}); delete it and run its step") from None
 
 
-def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+def save_safetensors(path: str | Path, tensors: Mapping[str, "Tensor"]) -> None:
     """Write tensors in one step; same tensors, same bytes."""
+    import safetensors.torch
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, safetensors.torch.save(plain))
 
 
-def load_safetensors(path: str | Path) -> dict[str, Tensor]:
+def load_safetensors(path: str | Path) -> dict[str, "Tensor"]:
     """Read tensors onto the CPU.
 
     Raises:
@@ -85,6 +87,8 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise StoreError(f"{path}: no such file; run the step that writes it")
+    import safetensors.torch
+
     try:
         loaded: dict[str, Tensor] = safetensors.torch.load(path.read_bytes())
     except Exception as error:
