@@ -1,10 +1,13 @@
 """Task `download`: one data set in place."""
 
+from functools import partial
+
 from prefect import task
 
 from fmbseg.steps import download as step
-from fmbseg.steps.workspace import Workspace
+from fmbseg.steps.workspace import Listing, Workspace
 from tasks.caching import UNIT, UnitPolicy
+from tasks.lines import run_unit
 
 
 @task(
@@ -19,8 +22,13 @@ from tasks.caching import UNIT, UnitPolicy
 def download(root: str, data_set: str) -> str:
     """Folder of the data set."""
     workspace = Workspace.open(root)
-    step.run(workspace, data_set)
-    return str(step.folder(workspace, data_set))
+    return run_unit(
+        workspace,
+        f"download {data_set}",
+        step.folder(workspace, data_set),
+        partial(step.run, workspace, data_set),
+        lambda _: f"{len(Listing.read(step.folder(workspace, data_set)).images)} images",
+    )
 
 
 def data_sets(root: str) -> list[str]:

@@ -1,10 +1,15 @@
 """Task `evaluate`: one method on one data set."""
 
+from functools import partial
+from typing import Any
+
 from prefect import task
 
 from fmbseg.steps import evaluate as step
 from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json
 from tasks.caching import UNIT, UnitPolicy
+from tasks.lines import run_unit
 
 
 @task(
@@ -17,8 +22,20 @@ from tasks.caching import UNIT, UnitPolicy
 def evaluate(root: str, method: str) -> str:
     """Folder of the method's figures."""
     workspace = Workspace.open(root)
-    step.run(workspace, method)
-    return str(step.folder(workspace, method))
+    folder = step.folder(workspace, method)
+    return run_unit(
+        workspace,
+        f"evaluate {method}",
+        folder,
+        partial(step.run, workspace, method),
+        lambda _: _figure(read_json(folder / "metrics.json")),
+    )
+
+
+def _figure(metrics: dict[str, Any]) -> str:
+    if "miou" in metrics:
+        return f"mIoU {metrics['miou']:.3f}"
+    return f"presence F1 {metrics['presence']['f1']:.3f}"
 
 
 def training_free(root: str) -> list[str]:

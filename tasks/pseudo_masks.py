@@ -1,10 +1,13 @@
 """Task `pseudo_masks`: stage 1 for one shard of images."""
 
+from functools import partial
+
 from prefect import task
 
 from fmbseg.steps import pseudo_masks as step
 from fmbseg.steps.workspace import Workspace
 from tasks.caching import UNIT, UnitPolicy
+from tasks.lines import run_unit
 
 
 @task(
@@ -17,8 +20,13 @@ from tasks.caching import UNIT, UnitPolicy
 def pseudo_masks(root: str, shard: str) -> str:
     """Folder of the shard's masks."""
     workspace = Workspace.open(root)
-    step.run(workspace, shard)
-    return str(step.folder(workspace, shard))
+    return run_unit(
+        workspace,
+        f"pseudo_masks {shard}",
+        step.folder(workspace, shard),
+        partial(step.run, workspace, shard),
+        lambda line: f"{line.get('computed', 0)} images computed, {line.get('reused', 0)} reused",
+    )
 
 
 def shards(root: str) -> list[str]:

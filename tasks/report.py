@@ -1,10 +1,13 @@
 """Task `report`: one static page."""
 
+from functools import partial
+
 from prefect import task
 
 from fmbseg.steps import report as step
 from fmbseg.steps.workspace import Workspace
 from tasks.caching import UNIT, UnitPolicy
+from tasks.lines import run_unit
 
 
 @task(
@@ -16,5 +19,5 @@ from tasks.caching import UNIT, UnitPolicy
 def report(root: str) -> str:
     """Path of index.html."""
     workspace = Workspace.open(root)
-    step.run(workspace)
+    run_unit(workspace, "report", workspace.report, partial(step.run, workspace))
     return str(workspace.report / "index.html")

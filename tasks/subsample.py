@@ -1,10 +1,13 @@
 """Task `subsample`: the masks that are trained on."""
 
+from functools import partial
+
 from prefect import task
 
 from fmbseg.steps import subsample as step
 from fmbseg.steps.workspace import Workspace
 from tasks.caching import UNIT, UnitPolicy
+from tasks.lines import run_unit
 
 
 @task(
@@ -16,5 +19,4 @@ from tasks.caching import UNIT, UnitPolicy
 def subsample(root: str) -> str:
     """Folder of the kept masks."""
     workspace = Workspace.open(root)
-    step.run(workspace)
-    return str(workspace.subsample)
+    return run_unit(workspace, "subsample", workspace.subsample, partial(step.run, workspace))

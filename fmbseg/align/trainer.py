@@ -116,7 +116,8 @@ def train_alignment(
     if resumed_at:
         _log.info("train: goes on at step %d of %d", resumed_at, total)
     began, patches_done = time.perf_counter(), 0
-    bar = tqdm(total=total, initial=state.step, desc="train", unit="step", disable=not progress)
+    hidden = not progress or None  # None: unless standard error is a terminal
+    bar = tqdm(total=total, initial=state.step, desc="train", unit="step", disable=hidden)
     with bar, _repeatable(device):
         for epoch in range(state.step // batches, settings.epochs):
             order = np.random.default_rng([settings.seed, epoch]).permutation(images)

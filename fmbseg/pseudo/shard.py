@@ -66,7 +66,7 @@ def compute_shard(
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         salvaged: what `save_records` wrote of other shards with the same models and options.
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, if that is a terminal.
         label: of the progress bar.
         key: whatever else the masks depend on (the models); the unit's digest serves.
 
@@ -82,7 +82,8 @@ def compute_shard(
     quarantine: list[dict[str, str]] = []
     records: dict[str, dict[str, Any]] = {}
     computed = 0
-    for name in tqdm(sorted(names), desc=label, unit="image", disable=not progress):
+    hidden = not progress or None  # None: unless standard error is a terminal
+    for name in tqdm(sorted(names), desc=label, unit="image", disable=hidden):
         try:
             image = read(name)
         except UnreadableImageError as error:
