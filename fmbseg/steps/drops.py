@@ -1,12 +1,55 @@
-"""What arrived in `data.drops` since the last finished run."""
+"""What arrived in `data.drops` since the last finished run.
 
-from dataclasses import dataclass
+Names, sizes and times say whether there is anything to look at; only files that are new by those
+are read, once, and what was found is remembered in `.scratch/drops.json`. Losing that file costs
+reading them again.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fmbseg.steps import units
-from fmbseg.steps.workspace import Workspace
-from fmbseg.store import write_json
+from fmbseg.steps.workspace import DROPS, Workspace
+from fmbseg.store import (
+    StoreError,
+    UnreadableImageError,
+    file_sha,
+    image_sha,
+    read_image,
+    read_json,
+    scan_images,
+    sha_of,
+    write_bytes,
+    write_json,
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The folder at one moment; no file was read.
+
+    Attributes:
+        files: name to (size in bytes, time of change in ns, inode).
+        refused: name to the reason why the listing does not hold it.
+    """
+
+    files: Mapping[str, tuple[int, int, int]]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        files = {name: list(stamp) for name, stamp in self.files.items()}
+        return sha_of([files, dict(self.refused)])
+
+    def fresh(self, seconds: float) -> list[str]:
+        """Names of files that changed within the last seconds; a date in the future is not one."""
+        now = time.time()
+        return [
+            n for n, (_, changed, _) in self.files.items() if 0 <= now - changed / 1e9 < seconds
+        ]
 
 
 @dataclass(frozen=True)
@@ -17,7 +60,7 @@ class News:
         added: names of readable new images.
         replaced: names whose content changed.
         removed: names that are gone.
-        bad: `{"image", "reason"}` of new files that cannot be used.
+        bad: `{"image", "reason"}` of files that cannot be used.
         digest: of the folder's whole content.
     """
 
@@ -33,6 +76,125 @@ class News:
         return bool(self.added or self.replaced or self.removed)
 
 
+def look(workspace: Workspace) -> Look:
+    """The folder's files by name, size, time and inode; none when there is no folder."""
+    root = workspace.drops
+    if not root.is_dir():
+        return Look({})
+    files, found = {}, scan_images(root)
+    for name in found.names:
+        try:
+            status = (root / name).stat()
+        except OSError:  # gone since it was listed
+            continue
+        files[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
+    return Look(files, {one.image: one.reason for one in found.refused})
+
+
+def news(workspace: Workspace, seen: Look) -> News:
+    """Compare the folder with what the last finished run covered.
+
+    Args:
+        workspace: the run's.
+        seen: a look at the folder; files that are new by it are read.
+
+    Raises:
+        StoreError: reports/finished.json is damaged.
+    """
+    covered = _finished(workspace)
+    memory = _Memory(workspace)
+    try:
+        found = {name: memory.find(name, stamp, covered) for name, stamp in seen.files.items()}
+    finally:
+        memory.save(seen)
+    shas = {name: one.sha for name, one in found.items()}
+    usable = {name: one.sha for name, one in found.items() if one.reason is None}
+    reasons = {name: one.reason for name, one in found.items() if one.reason is not None}
+    reasons |= seen.refused
+    changed = [name for name, sha in usable.items() if covered.get(name) != sha]
+    return News(
+        added=tuple(name for name in changed if name not in covered),
+        replaced=tuple(name for name in changed if name in covered),
+        removed=tuple(sorted(covered.keys() - shas.keys())),
+        bad=tuple({"image": name, "reason": reason} for name, reason in sorted(reasons.items())),
+        digest=sha_of(shas),
+    )
+
+
+def is_settled(workspace: Workspace, seen: Look) -> bool:
+    """Whether this very look was dealt with before, and no run has finished since."""
+    path = _settled_path(workspace)
+    return path.is_file() and path.read_text() == _stamp(workspace, seen)
+
+
+def settle(workspace: Workspace, seen: Look) -> None:
+    """Remember that nothing is left to do about this look."""
+    write_bytes(_settled_path(workspace), _stamp(workspace, seen).encode())
+
+
+def _settled_path(workspace: Workspace) -> Path:
+    return workspace.root / ".scratch" / "drops-settled"
+
+
+def _stamp(workspace: Workspace, seen: Look) -> str:
+    data, finished = workspace.params.data, finished_path(workspace)
+    covered = file_sha(finished) if finished.is_file() else None
+    return sha_of([seen.digest, covered, data.drops, data.max_megapixels])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds: SHA-256 and, when it cannot be used, why."""
+
+    sha: str
+    reason: str | None
+
+
+class _Memory:
+    """What was found in files before, by name, size, time and inode."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._path = workspace.root / ".scratch" / "drops.json"
+        self._limit = workspace.params.data.max_megapixels
+        self._known: dict[str, tuple[tuple[int, int, int], _Found]] = {}
+        try:
+            saved = read_json(self._path)
+            if saved["max_megapixels"] == self._limit:
+                self._known = {
+                    name: (tuple(stamp), _Found(sha, reason))
+                    for name, (stamp, sha, reason) in saved["files"].items()
+                }
+        except (StoreError, KeyError, TypeError, ValueError):
+            return
+
+    def find(self, name: str, stamp: tuple[int, int, int], covered: Mapping[str, str]) -> _Found:
+        """What a file holds; read and decoded unless it is known."""
+        if name not in self._known or self._known[name][0] != stamp:
+            self._known[name] = (stamp, self._read(name, covered.get(name)))
+        return self._known[name][1]
+
+    def save(self, seen: Look) -> None:
+        """Write down what is known of the files seen."""
+        files = {
+            name: [list(stamp), found.sha, found.reason]
+            for name, (stamp, found) in self._known.items()
+            if name in seen.files
+        }
+        write_json(self._path, {"max_megapixels": self._limit, "files": files}, compact=True)
+
+    def _read(self, name: str, covered_sha: str | None) -> _Found:
+        path = self._workspace.drops / name
+        sha = image_sha(path)
+        if sha == covered_sha:  # the run that covered it has read it
+            return _Found(sha, None)
+        try:
+            read_image(path, max_pixels=round(self._limit * 1e6))
+        except UnreadableImageError as error:
+            return _Found(sha, error.reason)
+        return _Found(sha, None)
+
+
 def finished_path(workspace: Workspace) -> Path:
     """Where a finished run records what it covered."""
     return workspace.root / "reports" / "finished.json"
@@ -40,6 +202,8 @@ def finished_path(workspace: Workspace) -> Path:
 
 def remember(workspace: Workspace) -> None:
     """Record what the run that just finished covered."""
+    from fmbseg.steps import units  # brings every step's libraries; a look needs none
+
     write_json(
         finished_path(workspace),
         {
@@ -50,8 +214,25 @@ def remember(workspace: Workspace) -> None:
     )
 
 
+def finished_at(workspace: Workspace) -> datetime | None:
+    """When the last run finished; None before the first."""
+    path = finished_path(workspace)
+    return datetime.fromisoformat(read_json(path)["finished_at"]) if path.is_file() else None
+
+
+def _finished(workspace: Workspace) -> dict[str, str]:
+    path = finished_path(workspace)
+    return dict(read_json(path)["drops"]) if path.is_file() else {}
+
+
 def _covered(workspace: Workspace) -> dict[str, str]:
-    prefix = "drops/"
+    """Name below `data.drops` to SHA-256, of the listing's images that lie there."""
+    prefix = f"{DROPS}/"
+    if not (workspace.downloads / DROPS).is_dir():
+        inside, drops = workspace.images_root().resolve(), workspace.drops.resolve()
+        if not drops.is_relative_to(inside):
+            return {}
+        prefix = "" if drops == inside else f"{drops.relative_to(inside).as_posix()}/"
     return {
         name.removeprefix(prefix): sha
         for name, sha in workspace.listing().images.items()
