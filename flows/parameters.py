@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 
-from fmbseg.params import Loss, Method, Params, load_params
+from fmbseg.params import Fraction, Loss, Method, Params, load_params
 from fmbseg.steps.download import check
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha
@@ -47,7 +47,7 @@ class Parameters(BaseModel):
     min_predicted_iou: float | None = _field(
         "pseudo_masks.min_predicted_iou", "SAM's own estimate; masks below it go.", ge=0.0, le=1.0
     )
-    keep_fraction: Literal["balance"] | float | None = _field(
+    keep_fraction: Literal["balance"] | Fraction | None = _field(
         "subsample.keep_fraction", "Of stage 1.2's masks: `balance`, or a share from 0 to 1."
     )
     loss: Loss | None = _field("train.loss", "Of the alignment; the paper's is prototype_supcon.")
@@ -77,6 +77,9 @@ class Parameters(BaseModel):
         return named | self.others
 
 
+NO_CHANGES = Parameters()
+
+
 @dataclass(frozen=True)
 class Began:
     """What a run started with.
@@ -90,7 +93,7 @@ class Began:
     params_sha: str
 
 
-def prepare(root: str, parameters: Parameters | None = None) -> Began:
+def prepare(root: str, parameters: Parameters) -> Began:
     """Write the changes to params.yaml and check what no step could use.
 
     Raises:
@@ -99,8 +102,7 @@ def prepare(root: str, parameters: Parameters | None = None) -> Began:
         VocabularyError: the class file cannot be used.
     """
     path = Path(root) / "params.yaml"
-    if parameters is not None:
-        write_params(path, parameters.overrides())
+    write_params(path, parameters.overrides())
     check(Workspace.open(root))
     return Began(load_params(path), file_sha(path))
 
@@ -113,7 +115,10 @@ def write_params(path: Path, overrides: dict[str, Any]) -> None:
     """
     if not overrides:
         return
-    with path.open() as lock:
+    load_params(path, overrides)
+    turn = path.parent / ".scratch" / "params.lock"
+    turn.parent.mkdir(exist_ok=True)
+    with turn.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         load_params(path, overrides)
         yaml = YAML()

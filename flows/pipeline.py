@@ -2,10 +2,12 @@
 
 from prefect import flow
 
-from flows.parameters import Parameters, prepare
+from flows.orphans import alive
+from flows.parameters import NO_CHANGES, Began, Parameters, prepare
 from flows.runner import mapper
 from tasks.download import data_sets, download
 from tasks.evaluate import evaluate, trained, training_free
+from tasks.lines import reason_first
 from tasks.pseudo_masks import finish, pseudo_masks, shards
 from tasks.report import report
 from tasks.subsample import subsample
@@ -16,14 +18,18 @@ from tasks.versioning import version
 
 
 @flow(name="fmbseg")
-def fmbseg(root: str = ".", parameters: Parameters | None = None) -> str:
+def fmbseg(root: str = ".", parameters: Parameters = NO_CHANGES) -> str:
     """Images and class names in; masks, a segmenter, figures and a report out.
 
     Args:
         root: the workspace, a folder with params.yaml.
         parameters: changes to params.yaml, written there before the run.
     """
-    began = prepare(root, parameters)
+    with alive(), reason_first():
+        return _stages(root, prepare(root, parameters))
+
+
+def _stages(root: str, began: Began) -> str:
     with mapper(began.params.runner) as each:
         each.wait(each.submit(download, root=root, data_set=name) for name in data_sets(root))
         masks = [each.submit(pseudo_masks, root=root, shard=shard) for shard in shards(root)]

@@ -4,19 +4,18 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
-# Must stand before prefect is imported.
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A terminal shows bars, a log file lines. Set before tqdm and prefect are loaded.
+if sys.stderr.isatty():
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+else:
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
-
+from flows.api import OwnServer, answering, own_server
 from flows.parameters import write_params
 from fmbseg.params import ParamsError
 from fmbseg.steps.download import DataError, check
@@ -43,10 +42,13 @@ def main() -> int:
         print(f"fmbseg: {error}", file=sys.stderr)
         return 2
     began = time.perf_counter()
-    from flows.pipeline import fmbseg
-
-    with _server_or_none():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with _server() as server:
         try:
+            from flows.pipeline import fmbseg
+
+            if server is not None:
+                server.wait()
             page = fmbseg(str(root))
         except Exception as error:
             print(f"fmbseg: {type(error).__name__}: {error}", file=sys.stderr)
@@ -81,16 +83,14 @@ def _prepare(arguments: argparse.Namespace) -> Path:
     return root
 
 
-def _server_or_none() -> contextlib.AbstractContextManager[object]:
-    """The configured server when it answers within a second, else a run of its own without one."""
-    url = PREFECT_API_URL.value()
-    if url:
-        with contextlib.suppress(OSError, ValueError):
-            urllib.request.urlopen(f"{url}/health", timeout=1).close()
-            print(f"==> Prefect server at {url}")
-            return contextlib.nullcontext()
-    print("==> no Prefect server answers: a run of its own (ephemeral)")
-    return temporary_settings(restore_defaults={PREFECT_API_URL})
+def _server() -> contextlib.AbstractContextManager[OwnServer | None]:
+    """The configured server when one answers, else a server for this run alone."""
+    url = answering()
+    if url is not None:
+        print(f"==> Prefect server at {url}")
+        return contextlib.nullcontext()
+    print("==> no Prefect server answers: the run starts one for itself (ephemeral)")
+    return own_server()
 
 
 if __name__ == "__main__":

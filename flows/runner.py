@@ -53,12 +53,12 @@ def _runner(params: RunnerParams) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
     address = os.environ.get(ADDRESS) or params.dask_address
-    if address:
-        chosen: TaskRunner[Any] = DaskTaskRunner(address=address)
-        return chosen
+    # A unit may take all memory there is, as it may in a thread; a worker that dies is replaced
+    # and its unit starts again on another.
     cluster = {
         "n_workers": params.workers, "threads_per_worker": 1, "host": "127.0.0.1",
-        "dashboard_address": None,
+        "memory_limit": 0, "dashboard_address": None,
     }  # fmt: skip
-    chosen = DaskTaskRunner(cluster_kwargs=cluster)
+    where: dict[str, Any] = {"address": address} if address else {"cluster_kwargs": cluster}
+    chosen: TaskRunner[Any] = DaskTaskRunner(**where)
     return chosen

@@ -1,0 +1,153 @@
+"""The flow `watch`: new images in `data.drops` lead to one full run, unattended.
+
+It keeps nothing of its own that could be lost: what is new is what the last finished run did not
+cover, and what was asked for is in the server, under the tag `drops:<digest of the images>`.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+
+from flows.orphans import ORPHANED, alive
+from fmbseg.steps import drops
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import StoreError, read_json, write_json
+from tasks.lines import reason_first
+
+FULL = "fmbseg/full"
+_ACTIVE = [
+    StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING,
+    StateType.PAUSED,
+]  # fmt: skip
+_SAID = 20
+"""At most this many bad files are named in the log; the artifact lists all."""
+_SOON = timedelta(minutes=5)
+
+
+class NoDeploymentError(RuntimeError):
+    """The deployment that runs everything is not there."""
+
+
+@flow(name="watch")
+def watch(root: str = ".") -> str:
+    """Look into `data.drops` once; start a full run when images came, changed or went.
+
+    Args:
+        root: the workspace, a folder with params.yaml.
+    """
+    with alive(), reason_first():
+        return _look(root, Workspace.open(root))
+
+
+def _look(root: str, workspace: Workspace) -> str:
+    log, wait = get_run_logger(), workspace.params.drops.settle_seconds
+    seen = drops.look(workspace)
+    if drops.is_settled(workspace, seen):
+        return "nothing new"
+    time.sleep(wait)
+    again = drops.look(workspace)
+    moving = sorted(set(seen.files.items()) ^ set(again.files.items())) or again.fresh(wait)
+    if moving:
+        log.info("%s: still being copied, such as %s", workspace.drops, moving[0])
+        return "still being copied"
+    found = drops.news(workspace, again)
+    _report(workspace, found)
+    if not found.wants_run:
+        drops.settle(workspace, again)
+        return f"nothing to train on ({len(found.bad)} files cannot be used)"
+    log.info(
+        "%s: %d images new, %d replaced, %d removed",
+        workspace.drops, len(found.added), len(found.replaced), len(found.removed),
+    )  # fmt: skip
+    with get_client(sync_client=True) as client:
+        return _request(client, root, workspace, found)
+
+
+def _request(client: SyncPrefectClient, root: str, workspace: Workspace, found: drops.News) -> str:
+    """Ask for a full run, unless one is under way or too many failed on the same images."""
+    log, tag = get_run_logger(), f"drops:{found.digest[:12]}"
+    try:
+        deployment = client.read_deployment_by_name(FULL).id
+    except ObjectNotFound:
+        raise NoDeploymentError(f"found no deployment {FULL}; start it with `make serve`") from None
+    active = _runs(client, deployment, states=_ACTIVE)
+    for run in active:
+        start = run.expected_start_time
+        if start is None or start < datetime.now(UTC) + _SOON:
+            log.info("the full run %s is under way; the next look decides", run.name)
+            return "a full run is under way"
+    mine = _runs(client, deployment, tag=tag)
+    finished = drops.finished_at(workspace)
+    failed = [run for run in mine if _failed_since(run, finished)]
+    if len(failed) >= workspace.params.drops.max_attempts:
+        log.error(
+            "%d full runs on these images failed (drops.max_attempts), last %s: %s. Look at its "
+            "log, mend the cause or take the images away; then `prefect deployment run %s`",
+            len(failed), failed[0].name, failed[0].state and failed[0].state.message, FULL,
+        )  # fmt: skip
+        return "gave up on these images"
+    run = client.create_flow_run_from_deployment(
+        deployment,
+        parameters={"root": root},
+        tags=[tag],
+        idempotency_key=f"{tag}:{len(mine)}",  # two watchers at once ask for the same run
+    )
+    log.info("asked for the full run %s (attempt %d, tag %s)", run.name, len(failed) + 1, tag)
+    return f"asked for {run.name}"
+
+
+def _runs(
+    client: SyncPrefectClient,
+    deployment: UUID,
+    *,
+    states: list[StateType] | None = None,
+    tag: str | None = None,
+) -> list[FlowRun]:
+    """Runs of a deployment in one of the states, or with a tag; the newest first."""
+    chosen = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)) if states else None,
+        tags=FlowRunFilterTags(all_=[tag]) if tag else None,
+    )
+    found = client.read_flow_runs(flow_run_filter=chosen)
+    return sorted(found, key=lambda run: run.created or datetime.now(UTC), reverse=True)
+
+
+def _failed_since(run: FlowRun, finished: datetime | None) -> bool:
+    """Whether a run failed of itself, and no run has finished since it was asked for."""
+    if run.state is None or run.created is None or (finished and run.created < finished):
+        return False
+    if run.state.type is StateType.FAILED:
+        return True
+    closed = (run.state.message or "").startswith(ORPHANED)
+    return run.state.type is StateType.CRASHED and not closed
+
+
+def _report(workspace: Workspace, found: drops.News) -> None:
+    """Say once per content which files cannot be used: log, artifact, reports/."""
+    path = workspace.root / "reports" / "drops-quarantine.json"
+    try:
+        before = read_json(path)
+    except StoreError:
+        before = []
+    if before == list(found.bad):
+        return
+    lines = [f"{len(found.bad)} files in `{workspace.params.data.drops}` cannot be used.", ""]
+    lines += [f"- `{bad['image']}`: {bad['reason']}" for bad in found.bad]
+    for bad in [one for one in found.bad if one not in before][:_SAID]:
+        get_run_logger().warning("%s cannot be used: %s", bad["image"], bad["reason"])
+    create_markdown_artifact("\n".join(lines), key="drops", description="images not usable")
+    write_json(path, list(found.bad))
