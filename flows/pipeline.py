@@ -33,12 +33,12 @@ def _stages(root: str, began: Began) -> str:
     with mapper(began.params.runner) as each:
         each.wait(each.submit(download, root=root, data_set=name) for name in data_sets(root))
         masks = [each.submit(pseudo_masks, root=root, shard=shard) for shard in shards(root)]
-        scores = [each.submit(evaluate, root=root, method=name) for name in training_free(root)]
+        scores = [each.submit(evaluate, root=root, unit=name) for name in training_free(root)]
         each.wait(masks)
         finish(root)
         subsample(root)
         train(root)
-        scores += [each.submit(evaluate, root=root, method=name) for name in trained(root)]
+        scores += [each.submit(evaluate, root=root, unit=name) for name in trained(root)]
         each.wait(scores)
     page = report(root)
     version(root, began.params_sha)

@@ -11,7 +11,10 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
 Projection = Literal["maskclip", "sclip", "naclip"]
-Method = Literal["maskclip", "sclip", "naclip", "stage11", "stage12", "stage1", "fmbseg"]
+Method = Literal[
+    "maskclip", "sclip", "naclip", "clip_diy", "stage11", "stage12", "stage1",
+    "stage1_image_labels", "fmbseg",
+]  # fmt: skip
 _LOGIN = re.compile(r"""(?<=://)([^\s"'<>/]*:[^\s"'<>]*|[^\s"'<>/]*)@""")
 _QUERY_SECRET = re.compile(
     r"""([?&](?:password|passwd|pwd|token|secret|api_?key|access_key|signature|sig)=)[^&\s"'<>]+""",
@@ -41,6 +44,7 @@ class DataParams(Section):
     test_images: Positive
     shard_images: Positive
     drops: Annotated[str, Field(min_length=1)]
+    benchmarks: Annotated[str, Field(min_length=1)]
     max_megapixels: Annotated[float, Field(gt=0.0, le=1000.0)]
     max_quarantined_fraction: Fraction
 
@@ -111,9 +115,11 @@ class EvaluateParams(Section):
     """Methods and the protocol their figures belong to."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
+    data_sets: tuple[str, ...] = Field(min_length=1)
     split: Literal["val", "test"]
-    protocol: Literal["whole"]
-    background: Literal["ignore"]
+    column_images: Positive
+    protocol: Literal["whole", "tcl", "sclip", "sclip_stuff", "sclip_city"]
+    background: Literal["protocol", "ignore", "stuff_names"]
     examples: Annotated[int, Field(ge=0)]
 
 

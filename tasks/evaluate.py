@@ -14,20 +14,20 @@ from tasks.lines import run_unit
 
 @task(
     name="evaluate",
-    task_run_name="evaluate {method}",
+    task_run_name="evaluate {unit}",
     tags=["evaluate"],
-    cache_policy=UnitPolicy(unit=lambda w, method: (step.folder(w, method), step.key(w, method))),
+    cache_policy=UnitPolicy(unit=lambda w, unit: (step.folder(w, unit), step.key(w, unit))),
     **UNIT,
 )
-def evaluate(root: str, method: str) -> str:
+def evaluate(root: str, unit: str) -> str:
     """Folder of the method's figures."""
     workspace = Workspace.open(root)
-    folder = step.folder(workspace, method)
+    folder = step.folder(workspace, unit)
     return run_unit(
         workspace,
-        f"evaluate {method}",
+        f"evaluate {unit}",
         folder,
-        partial(step.run, workspace, method),
+        partial(step.run, workspace, unit),
         lambda _: _figure(read_json(folder / "metrics.json")),
     )
 
@@ -40,9 +40,9 @@ def _figure(metrics: dict[str, Any]) -> str:
 
 def training_free(root: str) -> list[str]:
     """What can be scored before anything is trained."""
-    return [method for method in step.units(Workspace.open(root)) if method != "fmbseg"]
+    return [one for one in step.units(Workspace.open(root)) if step.method_of(one) != "fmbseg"]
 
 
 def trained(root: str) -> list[str]:
     """What needs the trained module."""
-    return [method for method in step.units(Workspace.open(root)) if method == "fmbseg"]
+    return [one for one in step.units(Workspace.open(root)) if step.method_of(one) == "fmbseg"]

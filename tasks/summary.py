@@ -4,7 +4,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from fmbseg.steps import evaluate, pseudo_masks, report
+from fmbseg.steps import pseudo_masks, report
 from fmbseg.steps.workspace import Workspace
 
 
@@ -18,14 +18,13 @@ def summarise(root: str, mlflow_run: str) -> None:
     """
     workspace = Workspace.open(root)
     figures = report.figures(workspace)
-    figures.pop(evaluate.FOUNDATION, None)
     rows = [
         {
-            "method": method, "data set": found["data_set"], "split": found["split"],
+            "method": found["method"], "data set": found["data_set"], "split": found["split"],
             "mIoU": round(found["miou"], 4), "pixel accuracy": round(found["pixel_accuracy"], 4),
             "images": found["images"], "protocol": found["protocol_hash"], "seed": found["seed"],
         }
-        for method, found in figures.items()
+        for found in figures.values()
     ]  # fmt: skip
     bad = pseudo_masks.quarantined(workspace)
     text = [report.markdown_table(workspace), "", f"MLflow run `{mlflow_run}`.", ""]

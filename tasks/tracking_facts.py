@@ -41,11 +41,7 @@ class Result:
 
 def results(workspace: Workspace) -> list[Result]:
     """The methods' figures; none without labels."""
-    folders = [
-        evaluate.folder(workspace, unit)
-        for unit in evaluate.units(workspace)
-        if unit != evaluate.FOUNDATION
-    ]
+    folders = [evaluate.folder(workspace, unit) for unit in evaluate.scored(workspace)]
     return [Result(f, dict(read_json(f / "metrics.json")), unit_key(f)) for f in folders]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Metric
 
-from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps import pseudo_masks, report
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking_facts import Result, flatten, log_facts, results
@@ -68,9 +68,8 @@ def log_figures(
         figures[f"pseudo_masks.stage11{end}"] = row["stage 1.1"]
         figures[f"pseudo_masks.stage12{end}"] = row["stage 1.2"]
     figures["quarantined_images"] = float(len(pseudo_masks.quarantined(workspace)))
-    if evaluate.FOUNDATION in evaluate.units(workspace):
-        folder = evaluate.folder(workspace, evaluate.FOUNDATION)
-        scores = read_json(folder / "metrics.json")
+    scores = report.foundation(workspace)
+    if scores is not None:
         figures |= _prefixed("", {k: v for k, v in scores.items() if isinstance(v, dict)})
     owner: dict[str, str] = {}
     for result in results(workspace):

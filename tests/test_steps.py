@@ -50,7 +50,7 @@ def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
         assert coco.getAnnIds()
         assert coco.annToMask(next(iter(coco.anns.values()))).shape == (128, 128)
     assert COCO(str(workspace.subsample / "kept.json")).getAnnIds()
-    metrics = read_json(evaluate.folder(workspace, "fmbseg") / "metrics.json")
+    metrics = read_json(evaluate.folder(workspace, "fmbseg-miniature") / "metrics.json")
     assert list(metrics["iou"]) == list(SEEN_CLASS_NAMES)
     assert metrics["protocol_hash"]
     assert 0 <= metrics["miou"] <= 1
@@ -146,9 +146,9 @@ def test_a_unit_follows_the_models_it_uses_and_no_other(finished: Path, tmp_path
     second = Workspace.open(tmp_path)
     shard = next(iter(pseudo_masks.shards(first)))
     assert pseudo_masks.key(first, shard) == pseudo_masks.key(second, shard)
-    assert evaluate.key(first, "stage1") == evaluate.key(second, "stage1")
+    assert evaluate.key(first, "stage1-miniature") == evaluate.key(second, "stage1-miniature")
     assert train.key(first) != train.key(second)
-    assert evaluate.key(first, "fmbseg") != evaluate.key(second, "fmbseg")
+    assert evaluate.key(first, "fmbseg-miniature") != evaluate.key(second, "fmbseg-miniature")
 
 
 def test_the_trained_folder_predicts_classes_it_never_saw_in_training(finished: Path):

@@ -89,7 +89,7 @@ def steps_of(client: MlflowClient, run: str) -> list[int]:
 
 def another_result(root: Path, miou: float, *, retrained: bool = True, **figures: str) -> None:
     """As if another training had been scored: other figures, other keys of the two units."""
-    folder = evaluate.folder(Workspace.open(root), "fmbseg")
+    folder = evaluate.folder(Workspace.open(root), "fmbseg-miniature")
     metrics = read_json(folder / "metrics.json") | {"miou": miou} | figures
     write_json(folder / "metrics.json", metrics)
     for unit in [folder, *([root / "models" / "train"] if retrained else [])]:
@@ -145,7 +145,7 @@ def test_a_run_holds_all_that_the_steps_left(copy: Callable[[str], Path], tmp_pa
     assert metrics["pseudo_masks.kept"] == sum(sum(part.values()) for part in counts.values())
     assert metrics["quarantined_images"] == 0
     for method in ("maskclip", "stage1", "fmbseg"):
-        figures = read_json(evaluate.folder(workspace, method) / "metrics.json")
+        figures = read_json(evaluate.folder(workspace, f"{method}-miniature") / "metrics.json")
         assert metrics[f"miou.{method}.miniature"] == figures["miou"]
     assert 0 <= metrics["presence.f1"] <= 1
 
@@ -178,7 +178,7 @@ def test_every_method_has_a_nested_run_with_tables_and_pictures(
         f"{method}.miniature" for method in methods
     )
     run = next(run for run in nested if run.data.params["method"] == "stage1")
-    folder = evaluate.folder(Workspace.open(root), "stage1")
+    folder = evaluate.folder(Workspace.open(root), "stage1-miniature")
     figures = read_json(folder / "metrics.json")
     assert run.data.metrics["miou"] == figures["miou"]
     assert run.data.metrics["iou.sky"] == figures["iou"]["sky"]
@@ -342,7 +342,7 @@ def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(copy: Callab
     assert [metric.step for metric in logged] == list(range(1, 76))
     assert [metric.value for metric in logged] == [point["loss"] for point in history]
 
-    evaluate.run(workspace, "fmbseg")
+    evaluate.run(workspace, "fmbseg-miniature")
     report.run(workspace)
     assert track.fn(str(root)) == begun.info.run_id
     assert client.get_run(begun.info.run_id).info.status == "FINISHED"

@@ -21,6 +21,10 @@ class Targets(Protocol):
         """Read one target; DatasetError when that cannot be done."""
         ...
 
+    def sources(self) -> list[Path]:
+        """The files that the targets come from."""
+        ...
+
 
 @dataclass(frozen=True)
 class LabelFiles:
@@ -38,6 +42,10 @@ class LabelFiles:
         """Read one target; DatasetError when its file is damaged or of another encoding."""
         file, encoding = self.files[name]
         return encoding.read(self.folder / file)
+
+    def sources(self) -> list[Path]:
+        """The label files, in the order of the images."""
+        return [self.folder / file for file, _ in self.files.values()]
 
 
 class BenchmarkDataset:
@@ -69,6 +77,11 @@ class BenchmarkDataset:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)
+
+    def sources(self) -> list[Path]:
+        """Every file that the samples come from: what a figure depends on."""
+        labels = [] if self._targets is None else self._targets.sources()
+        return [*(self._images / name for name in self.names), *labels]
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample.

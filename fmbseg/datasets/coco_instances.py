@@ -34,6 +34,10 @@ class InstanceTargets:
         self._first = first
         self._index: _Index | None = None
 
+    def sources(self) -> list[Path]:
+        """The one file of annotations."""
+        return [self._file]
+
     def read(self, name: str) -> UInt8[np.ndarray, "height width"]:
         """Draw one target.
 

@@ -1,87 +1,87 @@
 """Step `evaluate`: one method on one data set, every figure with its protocol."""
 
-import hashlib
-import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from fmbseg.datasets import Dataset, DatasetError, load
+from fmbseg.datasets import DatasetError
+from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.pictures import overlay, save_png
+from fmbseg.evaluate.prepared import PreparedMethod, classes_in
+from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
+from fmbseg.evaluate.segmentation import Segmentation
 from fmbseg.models.images import size_problem
 from fmbseg.segmenter import Segmenter
-from fmbseg.segmenters.base import Segmentation
+from fmbseg.segmenters.clip_diy import ClipDiyOptions, ClipDiySegmentation
 from fmbseg.segmenters.maskclip import DenseClipSegmentation
 from fmbseg.segmenters.stage1 import Stage1Segmentation
-from fmbseg.steps import foundation, pseudo_masks
-from fmbseg.steps.download import scan
-from fmbseg.steps.workspace import Listing, Workspace
+from fmbseg.steps import columns, foundation, pseudo_masks
+from fmbseg.steps.columns import Column
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, UnreadableImageError, file_sha, write_json
 from fmbseg.types import Stage
-from fmbseg.vocabulary import read_classes
 
 FOUNDATION = "foundation"
 
 
 def units(workspace: Workspace) -> list[str]:
-    """What to score: `foundation` (CLIP's presence, SAM's masks), methods; none without labels."""
-    if workspace.data_set == "folder" and workspace.params.data.labels is None:
-        return []
-    return [FOUNDATION, *workspace.params.evaluate.methods]
+    """What to score: `<method>-<data set>`, and `foundation-...` first; none without labels."""
+    found = columns.names(workspace)
+    methods = workspace.params.evaluate.methods
+    scored = [unit_name(method, name) for name in found for method in methods]
+    return [unit_name(FOUNDATION, found[0]), *scored] if found else []
 
 
-def data_set(workspace: Workspace) -> tuple[str, str, Dataset]:
-    """Name, split and samples of what is scored: a split of the miniature, or the folder."""
-    class_names = read_classes(workspace.classes_path()).names
-    if workspace.data_set == "miniature":
-        split = workspace.params.evaluate.split
-        root = workspace.download / split
-        return "miniature", split, load("folder", root, split, class_names=class_names)
-    data = workspace.params.data
-    samples = load(
-        "folder", data.images, "", class_names=class_names, labels=data.labels,
-        ignore_label=data.ignore_label,
-    )  # fmt: skip
-    return "folder", "all", samples
+def unit_name(method: str, data_set: str) -> str:
+    """Name of a unit, and of its folder below reports/evaluate/."""
+    return f"{method}-{data_set}"
 
 
-def protocol(workspace: Workspace) -> tuple[dict[str, Any], str]:
-    """The protocol's facts and their short hash; printed with every figure."""
-    evaluate, models = workspace.params.evaluate, workspace.params.models
-    facts = {
-        "name": evaluate.protocol,
-        "resize": "none: one pass over the whole image, logits at the label map's size",
-        "background": evaluate.background,
-        "template": models.template,
-        "mean": "over classes with a non-empty union; ignored pixels left out",
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    return facts, digest
+def scored(workspace: Workspace) -> list[str]:
+    """The units that hold a method's figures."""
+    return [unit for unit in units(workspace) if method_of(unit) != FOUNDATION]
 
 
-def folder(workspace: Workspace, method: str) -> Path:
-    """Output folder of one method on the workspace's data set."""
-    return workspace.evaluate / f"{method}-{workspace.data_set}"
+def foundation_of(workspace: Workspace) -> str | None:
+    """The unit with the figures of the frozen models; None without labels."""
+    return next((unit for unit in units(workspace) if method_of(unit) == FOUNDATION), None)
 
 
-def key(workspace: Workspace, method: str) -> UnitKey:
-    """Content key of one method on the workspace's data set."""
-    _, split, _ = data_set(workspace)
-    inputs = {"classes": file_sha(workspace.classes_path())}
-    if workspace.data_set == "miniature":
-        inputs["download"] = file_sha(workspace.download / "manifest.json")
-    else:
-        labels = Path(str(workspace.params.data.labels))
-        inputs |= Listing.read(workspace.download).images
-        inputs |= {f"labels/{name}": sha for name, sha in scan(labels).images.items()}
+def method_of(unit: str) -> str:
+    """The method in a unit's name."""
+    return unit.partition("-")[0]
+
+
+def protocol(workspace: Workspace, column: Column) -> EvaluationProtocol:
+    """The protocol of params.yaml for a data set; printed with every figure."""
+    section = workspace.params.evaluate
+    found = PROTOCOLS[section.protocol]
+    if section.protocol == "whole":
+        found = replace(found, templates=(workspace.params.models.template,))
+    if column.background_index is None or section.background == "protocol":
+        return found
+    if section.background == "ignore":
+        return replace(found, background=Background("ignore"))
+    return replace(found, background=Background("stuff_names", column.background_names))
+
+
+def folder(workspace: Workspace, unit: str) -> Path:
+    """Output folder of a unit."""
+    return workspace.evaluate / unit
+
+
+def key(workspace: Workspace, unit: str) -> UnitKey:
+    """Content key of a unit."""
+    method, _, name = unit.partition("-")
+    inputs = dict(columns.inputs(workspace, name))
+    section = workspace.params.evaluate.model_dump(exclude={"methods", "data_sets"})
     params = {
-        "method": method, "split": split, "seed": workspace.params.seed,
-        **workspace.params.evaluate.model_dump(exclude={"methods"}),
+        "unit": unit, "seed": workspace.params.seed, **section,
         **workspace.params.pseudo_masks.model_dump(),
         **workspace.models_params("clip", "vision" if method == "fmbseg" else "sam"),
         "ignore_label": workspace.params.data.ignore_label,
@@ -92,21 +92,21 @@ def key(workspace: Workspace, method: str) -> UnitKey:
     return workspace.key("evaluate", inputs, params)
 
 
-def run(workspace: Workspace, method: str) -> bool:
+def run(workspace: Workspace, unit: str) -> bool:
     """Make `reports/evaluate/<method>-<data set>/`; True when there was something to do."""
+    method, _, name = unit.partition("-")
 
     def compute(out: Path) -> None:
+        column = columns.open_column(workspace, name)
         if method == FOUNDATION:
             foundation.score(
-                data_set(workspace)[2], workspace.models(), pseudo_masks.options(workspace),
+                column.samples, workspace.models(), pseudo_masks.options(workspace),
                 workspace.params.seed, out / "metrics.json",
             )  # fmt: skip
         else:
-            _score(workspace, method, build(workspace, method), out)
+            _score(workspace, method, column, out)
 
-    return workspace.run_unit(
-        "evaluate", folder(workspace, method), key(workspace, method), compute
-    )
+    return workspace.run_unit("evaluate", folder(workspace, unit), key(workspace, unit), compute)
 
 
 def build(workspace: Workspace, method: str) -> Segmentation:
@@ -116,22 +116,33 @@ def build(workspace: Workspace, method: str) -> Segmentation:
     models = workspace.models()
     if method == "fmbseg":
         return Segmenter.load(workspace.train, workspace.params.device, models=models).segmentation
-    chosen: dict[str, tuple[Stage, ...]] = {
-        "stage11": ("1.1",), "stage12": ("1.2",), "stage1": ("1.1", "1.2")
-    }  # fmt: skip
+    if method == "clip_diy":
+        options = ClipDiyOptions(
+            crop_fractions=(1.0, 0.5, 0.25), stride_fraction=0.5, background_names=(),
+            least_objectness=0.05, automatic=pseudo_masks.options(workspace).automatic,
+        )  # fmt: skip
+        return ClipDiySegmentation(
+            workspace.clip("maskclip", whole_crops=True), models.sam, options
+        )
+    stages: dict[str, tuple[Stage, ...]] = {"stage11": ("1.1",), "stage12": ("1.2",)}
     return Stage1Segmentation(
-        models.clip, models.sam, pseudo_masks.options(workspace), stages=chosen[method], name=method
-    )
+        models.clip, models.sam, pseudo_masks.options(workspace),
+        stages=stages.get(method, ("1.1", "1.2")), name=method,
+        needs_image_labels=method == "stage1_image_labels",
+    )  # fmt: skip
 
 
-def _score(workspace: Workspace, method: str, segmentation: Segmentation, out: Path) -> None:
-    name, split, samples = data_set(workspace)
-    class_names = read_classes(workspace.classes_path()).names
-    confusion, seconds = ConfusionMatrix(len(class_names)), 0.0
-    colours, shown = palette(len(class_names)), workspace.params.evaluate.examples
+def _score(workspace: Workspace, method: str, column: Column, out: Path) -> None:
+    prepared = PreparedMethod(
+        protocol(workspace, column), build(workspace, method), column.classes,
+        column.background_index,
+    )  # fmt: skip
+    samples, count = column.samples, len(column.classes)
+    confusion, seconds, scored = ConfusionMatrix(count), 0.0, 0
+    colours, shown = palette(count), workspace.params.evaluate.examples
     bad: list[dict[str, str]] = []
-    scored = 0
-    for index in tqdm(range(len(samples)), desc=f"evaluate: {method} on {name} {split}"):
+    title = f"evaluate: {method} on {column.name} {column.split}"
+    for index in tqdm(range(len(samples)), desc=title):
         try:
             sample = samples[index]
         except (UnreadableImageError, DatasetError) as error:
@@ -142,29 +153,21 @@ def _score(workspace: Workspace, method: str, segmentation: Segmentation, out: P
         if problem := size_problem(sample.image.shape[:2]):
             bad.append({"image": sample.name, "reason": problem})
             continue
+        present = classes_in(sample.target) if prepared.needs_image_labels else None
         began = time.perf_counter()
-        found = segmentation.segment(sample.image, class_names)
+        labels = prepared.predict(sample.image, present)
         seconds += time.perf_counter() - began
-        confusion.update(found.labels, sample.target)
+        truth = prepared.truth(sample.target)
+        confusion.update(labels, truth)
         if scored < shown:
-            pair = [
-                overlay(sample.image, labels, colours) for labels in (found.labels, sample.target)
-            ]
-            stem = f"{index:04d}"
-            save_png(out / "examples" / f"{stem}.png", np.hstack([sample.image, *pair]))
+            pair = [overlay(sample.image, one, colours) for one in (labels, truth)]
+            path = out / "examples" / f"{index:04d}.png"
+            save_png(path, np.hstack([sample.image, *pair]))
         scored += 1
-    facts, digest = protocol(workspace)
-    values = confusion.iou()
-    metrics = {
-        "method": method, "data_set": name, "split": split, "protocol": facts,
-        "protocol_hash": digest, "seed": workspace.params.seed, "miou": float(confusion.miou()),
-        "iou": {
-            class_name: None if np.isnan(value) else float(value)
-            for class_name, value in zip(class_names, values, strict=True)
-        },
-        "pixel_accuracy": float(confusion.pixel_accuracy()), "images": scored,
-        "seconds_per_image": seconds / max(scored, 1),
-    }  # fmt: skip
+    metrics = prepared.metrics(
+        confusion, data_set=column.name, split=column.split, seed=workspace.params.seed,
+        images=scored, seconds_per_image=seconds / max(scored, 1),
+    )  # fmt: skip
     write_json(out / "metrics.json", metrics)
     write_json(out / "confusion.json", np.asarray(confusion.matrix).tolist())
     write_json(out / "quarantine.json", bad)

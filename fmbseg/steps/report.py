@@ -41,8 +41,9 @@ def key(workspace: Workspace) -> UnitKey:
     } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
     for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
         inputs[name] = file_sha(workspace.train / name)
-    for method, found in figures(workspace).items():
-        inputs[f"evaluate/{method}"] = sha_of(found | {"seconds_per_image": None})
+    for unit, found in figures(workspace).items():
+        inputs[f"evaluate/{unit}"] = sha_of(found | {"seconds_per_image": None})
+    inputs["evaluate/foundation"] = sha_of(foundation(workspace))
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
     return workspace.key("report", inputs, _shown(workspace))
@@ -58,28 +59,35 @@ def run(workspace: Workspace) -> bool:
     def compute(out: Path) -> None:
         build_report(out / "index.html", _content(workspace))
         found = figures(workspace)
-        write_json(out / "metrics.json", _metrics(found))
-        found.pop(evaluate.FOUNDATION, None)
-        write_json(out / "iou.json", {method: one["iou"] for method, one in found.items()})
+        write_json(out / "metrics.json", _metrics(found, foundation(workspace)))
+        write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
 
     return workspace.run_unit("report", workspace.report, key(workspace), compute)
 
 
 def figures(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Method (and `foundation`) to its metrics file."""
+    """Unit of the evaluate step to its metrics file, methods alone."""
     return {
-        method: dict(read_json(evaluate.folder(workspace, method) / "metrics.json"))
-        for method in evaluate.units(workspace)
+        unit: dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
+        for unit in evaluate.scored(workspace)
     }
 
 
-def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Figure, then method, for `dvc metrics`; without times, which never repeat."""
-    methods = {name: one for name, one in found.items() if name != evaluate.FOUNDATION}
-    if not methods:
+def foundation(workspace: Workspace) -> dict[str, Any] | None:
+    """Figures of the frozen models themselves; None without labels."""
+    unit = evaluate.foundation_of(workspace)
+    if unit is None:
+        return None
+    return dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
+
+
+def _metrics(
+    methods: dict[str, dict[str, Any]], frozen: dict[str, Any] | None
+) -> dict[str, dict[str, float]]:
+    """Figure, then unit, for `dvc metrics`; without times, which never repeat."""
+    if frozen is None:
         return {}
-    presence = found[evaluate.FOUNDATION]["presence"]
-    point = found[evaluate.FOUNDATION]["sam_random_point"]
+    presence, point = frozen["presence"], frozen["sam_random_point"]
     return {
         "miou": {name: one["miou"] for name, one in methods.items()},
         "pixel_accuracy": {name: one["pixel_accuracy"] for name, one in methods.items()},
@@ -90,20 +98,19 @@ def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def markdown_table(workspace: Workspace) -> str:
     """The mIoU table and the foundation models' figures, with the protocol they belong to."""
-    found = figures(workspace)
-    if not found:
+    found, frozen = figures(workspace), foundation(workspace)
+    if frozen is None:
         return "No labels were given, so there is nothing to score."
-    foundation = found.pop(evaluate.FOUNDATION)
-    lines = ["| method | mIoU | lowest class | pixel accuracy | seconds an image |",
-             "|---|---|---|---|---|"]  # fmt: skip
-    for method, m in found.items():
+    lines = ["| method | data set | mIoU | lowest class | pixel accuracy | seconds an image |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for m in found.values():
         low = min(((v, name) for name, v in m["iou"].items() if v is not None), default=(0.0, "-"))
         lines.append(
-            f"| `{method}` | {m['miou']:.3f} | {low[0]:.3f} ({low[1]}) | "
+            f"| `{m['method']}` | {m['data_set']} | {m['miou']:.3f} | {low[0]:.3f} ({low[1]}) | "
             f"{m['pixel_accuracy']:.3f} | {m['seconds_per_image']:.3f} |"
         )
     first = next(iter(found.values()))
-    presence, sam = foundation["presence"], foundation["sam_random_point"]
+    presence, sam = frozen["presence"], frozen["sam_random_point"]
     lines += [
         "",
         f"Presence (CLIP): precision {presence['precision']:.3f}, recall {presence['recall']:.3f}, "
@@ -152,7 +159,7 @@ def _counts(workspace: Workspace) -> dict[str, Counter[str]]:
 
 def _content(workspace: Workspace) -> ReportContent:
     params, found = workspace.params, figures(workspace)
-    foundation = found.pop(evaluate.FOUNDATION, None)
+    frozen = foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
     counted, bad = _counts(workspace), pseudo_masks.quarantined(workspace)
     models = params.models
@@ -193,8 +200,8 @@ def _content(workspace: Workspace) -> ReportContent:
         gallery=_gallery(workspace, class_names),
         quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
         notes=notes(workspace),
-        presence=PresenceScore(**foundation["presence"]) if foundation else None,
-        sam=SamScore(**foundation["sam_random_point"]) if foundation else None,
+        presence=PresenceScore(**frozen["presence"]) if frozen else None,
+        sam=SamScore(**frozen["sam_random_point"]) if frozen else None,
     )  # fmt: skip
 
 

@@ -54,11 +54,11 @@ CODE: dict[str, tuple[str, ...]] = {
     "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
     "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
     "evaluate": (
-        "steps/evaluate.py", "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
-        "evaluate/segmentation.py",
-        "evaluate/protocol.py", "evaluate/background.py", "evaluate/prepared.py",
-        "evaluate/colours.py", "evaluate/pictures.py", "segmenters",
-        "segmenter.py", "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
+        "steps/evaluate.py", "steps/columns.py", "steps/foundation.py", "evaluate/metrics.py",
+        "evaluate/sliding.py", "evaluate/segmentation.py", "evaluate/protocol.py",
+        "evaluate/background.py", "evaluate/prepared.py", "evaluate/colours.py",
+        "evaluate/pictures.py", "segmenters", "segmenter.py", "align/head.py", "pseudo", "models",
+        "vocabulary.py", "datasets",
     ),
     "report": ("steps/report.py", "evaluate"),
 }  # fmt: skip
@@ -281,17 +281,22 @@ class Workspace:
                 _vision(spec, overrides, p.train.input_short_side_px, p.device),
             )
 
-    def clip(self, projection: str) -> "ClipModel":
-        """CLIP with another projection than `models.projection`."""
-        with _BUILDING:
-            return self._clip(projection)
+    def clip(self, projection: str, *, whole_crops: bool = False) -> "ClipModel":
+        """CLIP with another projection than `models.projection`.
 
-    def _clip(self, projection: str) -> "ClipModel":
+        Args:
+            projection: maskclip, sclip or naclip.
+            whole_crops: take every image as one crop, scaled to CLIP's own size.
+        """
+        with _BUILDING:
+            return self._clip(projection, whole_crops)
+
+    def _clip(self, projection: str, whole_crops: bool = False) -> "ClipModel":
         p, section = self.params, self.params.models
         return _clip(
             section.profile, json.dumps(overrides_of(section)), projection, section.template,
-            p.pseudo_masks.clip_short_side_px, p.pseudo_masks.clip_stride_fraction,
-            p.pseudo_masks.clip_batch_crops, p.device,
+            None if whole_crops else p.pseudo_masks.clip_short_side_px,
+            p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops, p.device,
         )  # fmt: skip
 
 

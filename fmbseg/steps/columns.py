@@ -1,0 +1,118 @@
+"""What methods are scored on: the data at hand, views of the miniature, public benchmarks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmbseg.datasets import Dataset, DatasetError, load
+from fmbseg.datasets.benchmark import BenchmarkDataset
+from fmbseg.datasets.classes import ClassTable
+from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
+from fmbseg.steps.download import scan
+from fmbseg.steps.workspace import Listing, Workspace
+from fmbseg.store import file_sha, known_file_sha
+from fmbseg.vocabulary import Vocabulary, read_classes
+
+HOME = "home"
+"""The data at hand: the miniature, or the folder of the user's own when it has labels."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set to score on.
+
+    Attributes:
+        name: it is filed under.
+        split: of the data set.
+        samples: images with labels.
+        classes: their names and synonyms.
+        background_index: the class "none of the others"; None where there is none.
+        background_names: what that class is, for protocols that ask for it by name.
+    """
+
+    name: str
+    split: str
+    samples: Dataset
+    classes: Vocabulary
+    background_index: int | None = None
+    background_names: tuple[str, ...] = ()
+
+
+def names(workspace: Workspace) -> list[str]:
+    """The data sets of `evaluate.data_sets` under the names that results are filed under."""
+    found = []
+    for name in workspace.params.evaluate.data_sets:
+        if name != HOME:
+            found.append(name)
+        elif workspace.data_set == "miniature" or workspace.params.data.labels is not None:
+            found.append(workspace.data_set)
+    return found
+
+
+def open_column(workspace: Workspace, name: str) -> Column:
+    """A data set by the name in `names`.
+
+    Raises:
+        DatasetError: it is not there, or incomplete; says what is missing and what fetches it.
+        VocabularyError: the class file cannot be used.
+    """
+    params = workspace.params
+    if name == workspace.data_set:
+        return _home(workspace)
+    if name in COLUMNS:
+        drawn = MiniatureColumn(
+            name, params.evaluate.split, count=params.evaluate.column_images, seed=params.seed
+        )
+        return _with_table(name, params.evaluate.split, drawn, drawn.classes)
+    samples = load(name, benchmark_root(workspace), "val")
+    if not isinstance(samples, BenchmarkDataset):
+        raise DatasetError(f"evaluate.data_sets: {name} has no labels of its own to score with")
+    return _with_table(name, "val", samples, samples.classes)
+
+
+def benchmark_root(workspace: Workspace) -> Path:
+    """Where public data sets are installed."""
+    return workspace.root / workspace.params.data.benchmarks
+
+
+def inputs(workspace: Workspace, name: str) -> Mapping[str, str]:
+    """Name to content hash of all that a data set's figures depend on."""
+    if name == "miniature":
+        return {
+            "classes": file_sha(workspace.classes_path()),
+            "download": file_sha(workspace.download / "manifest.json"),
+        }
+    if name == "folder":
+        labels = scan(Path(str(workspace.params.data.labels))).images
+        return {
+            "classes": file_sha(workspace.classes_path()),
+            **Listing.read(workspace.download).images,
+            **{f"labels/{label}": sha for label, sha in labels.items()},
+        }
+    if name in COLUMNS:
+        return {}
+    samples = open_column(workspace, name).samples
+    assert isinstance(samples, BenchmarkDataset)
+    root = benchmark_root(workspace)
+    return {str(path.relative_to(root)): known_file_sha(path) for path in samples.sources()}
+
+
+def _home(workspace: Workspace) -> Column:
+    classes = read_classes(workspace.classes_path())
+    if workspace.data_set == "miniature":
+        split = workspace.params.evaluate.split
+        samples = load("folder", workspace.download / split, split, class_names=classes.names)
+        return Column("miniature", split, samples, classes)
+    data = workspace.params.data
+    samples = load(
+        "folder", data.images, "", class_names=classes.names, labels=data.labels,
+        ignore_label=data.ignore_label,
+    )  # fmt: skip
+    return Column("folder", "all", samples, classes)
+
+
+def _with_table(name: str, split: str, samples: Dataset, table: ClassTable) -> Column:
+    return Column(
+        name, split, samples, Vocabulary(table.names), table.background_index,
+        table.background_names,
+    )  # fmt: skip
