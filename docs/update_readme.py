@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from fmbseg.steps.report import markdown_table
+from fmbseg.steps.figures import markdown_table
 from fmbseg.steps.workspace import Workspace
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"

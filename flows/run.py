@@ -19,7 +19,7 @@ from flows.api import OwnServer, answering, own_server
 from flows.parameters import write_params
 from fmbseg.params import ParamsError
 from fmbseg.steps.download import DataError, check
-from fmbseg.steps.report import summary
+from fmbseg.steps.figures import summary
 from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import VocabularyError
 

@@ -4,7 +4,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from fmbseg.steps import pseudo_masks, report
+from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 
 
@@ -17,17 +17,17 @@ def summarise(root: str, mlflow_run: str) -> None:
         mlflow_run: id of the MLflow run that holds the same figures.
     """
     workspace = Workspace.open(root)
-    figures = report.figures(workspace)
+    found = figures.of_methods(workspace)
     rows = [
         {
-            "method": found["method"], "data set": found["data_set"], "split": found["split"],
-            "mIoU": round(found["miou"], 4), "pixel accuracy": round(found["pixel_accuracy"], 4),
-            "images": found["images"], "protocol": found["protocol_hash"], "seed": found["seed"],
+            "method": one["method"], "data set": one["data_set"], "split": one["split"],
+            "mIoU": round(one["miou"], 4), "pixel accuracy": round(one["pixel_accuracy"], 4),
+            "images": one["images"], "protocol": one["protocol_hash"], "seed": one["seed"],
         }
-        for found in figures.values()
+        for one in found.values()
     ]  # fmt: skip
     bad = pseudo_masks.quarantined(workspace)
-    text = [report.markdown_table(workspace), "", f"MLflow run `{mlflow_run}`.", ""]
+    text = [figures.markdown_table(workspace), "", f"MLflow run `{mlflow_run}`.", ""]
     text += [f"{len(bad)} images quarantined.", *(f"- `{b['image']}`: {b['reason']}" for b in bad)]
     create_markdown_artifact("\n".join(text), key="figures", description="mIoU by method")
     create_table_artifact(rows, key="miou", description="mIoU by method")

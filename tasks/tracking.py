@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fmbseg.params import redact
-from fmbseg.steps import report
+from fmbseg.steps import figures
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, sha_of
 from tasks import tracking_champion as champions
@@ -132,7 +132,7 @@ def _complete(
     word = "moved" if moved else "kept"
     _log.info("champion: %s; %s", word, why)
     outcome_words = f"Model version {version.version}. Champion {word}: {why}."
-    note = f"{report.markdown_table(workspace)}\n\n{outcome_words}"
+    note = f"{figures.markdown_table(workspace)}\n\n{outcome_words}"
     outcome = {"champion": word, "champion_reason": why, "model_version": str(version.version)}
     facts.log_facts(client, run, {**outcome, "mlflow.note.content": note}, {})
     if moved:

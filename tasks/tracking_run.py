@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Metric
 
-from fmbseg.steps import pseudo_masks, report
+from fmbseg.steps import figures as found_figures
+from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking_facts import Result, flatten, log_facts, results
@@ -68,7 +69,7 @@ def log_figures(
         figures[f"pseudo_masks.stage11{end}"] = row["stage 1.1"]
         figures[f"pseudo_masks.stage12{end}"] = row["stage 1.2"]
     figures["quarantined_images"] = float(len(pseudo_masks.quarantined(workspace)))
-    scores = report.foundation(workspace)
+    scores = found_figures.foundation(workspace)
     if scores is not None:
         figures |= _prefixed("", {k: v for k, v in scores.items() if isinstance(v, dict)})
     owner: dict[str, str] = {}

@@ -10,8 +10,9 @@ from pycocotools.coco import COCO
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, pseudo_masks, train
+from fmbseg.steps.code import CODE, code_shas
 from fmbseg.steps.units import STEPS, run_step
-from fmbseg.steps.workspace import CODE, Workspace, code_shas
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tests.conftest import REPOSITORY
 

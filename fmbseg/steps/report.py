@@ -1,7 +1,6 @@
 """Step `report`: every metric file and some pictures on one static page."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from fmbseg.evaluate.content import (
 from fmbseg.evaluate.pictures import masks_picture, overlay
 from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_json
 from fmbseg.types import PseudoMask
@@ -41,9 +40,9 @@ def key(workspace: Workspace) -> UnitKey:
     } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
     for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
         inputs[name] = file_sha(workspace.train / name)
-    for unit, found in figures(workspace).items():
+    for unit, found in figures.of_methods(workspace).items():
         inputs[f"evaluate/{unit}"] = sha_of(found | {"seconds_per_image": None})
-    inputs["evaluate/foundation"] = sha_of(foundation(workspace))
+    inputs["evaluate/foundation"] = sha_of(figures.foundation(workspace))
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
     return workspace.key("report", inputs, _shown(workspace))
@@ -58,82 +57,11 @@ def run(workspace: Workspace) -> bool:
 
     def compute(out: Path) -> None:
         build_report(out / "index.html", _content(workspace))
-        found = figures(workspace)
-        write_json(out / "metrics.json", _metrics(found, foundation(workspace)))
+        found = figures.of_methods(workspace)
+        write_json(out / "metrics.json", figures.flat(found, figures.foundation(workspace)))
         write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
 
     return workspace.run_unit("report", workspace.report, key(workspace), compute)
-
-
-def figures(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Unit of the evaluate step to its metrics file, methods alone."""
-    return {
-        unit: dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
-        for unit in evaluate.scored(workspace)
-    }
-
-
-def foundation(workspace: Workspace) -> dict[str, Any] | None:
-    """Figures of the frozen models themselves; None without labels."""
-    unit = evaluate.foundation_of(workspace)
-    if unit is None:
-        return None
-    return dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
-
-
-def _metrics(
-    methods: dict[str, dict[str, Any]], frozen: dict[str, Any] | None
-) -> dict[str, dict[str, float]]:
-    """Figure, then unit, for `dvc metrics`; without times, which never repeat."""
-    if frozen is None:
-        return {}
-    presence, point = frozen["presence"], frozen["sam_random_point"]
-    return {
-        "miou": {name: one["miou"] for name, one in methods.items()},
-        "pixel_accuracy": {name: one["pixel_accuracy"] for name, one in methods.items()},
-        "presence": {name: presence[name] for name in ("precision", "recall", "f1")},
-        "sam_point_iou": {"top_scored": point["top_scored_iou"], "best": point["best_of_3_iou"]},
-    }
-
-
-def markdown_table(workspace: Workspace) -> str:
-    """The mIoU table and the foundation models' figures, with the protocol they belong to."""
-    found, frozen = figures(workspace), foundation(workspace)
-    if frozen is None:
-        return "No labels were given, so there is nothing to score."
-    lines = ["| method | data set | mIoU | lowest class | pixel accuracy | seconds an image |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
-    for m in found.values():
-        low = min(((v, name) for name, v in m["iou"].items() if v is not None), default=(0.0, "-"))
-        lines.append(
-            f"| `{m['method']}` | {m['data_set']} | {m['miou']:.3f} | {low[0]:.3f} ({low[1]}) | "
-            f"{m['pixel_accuracy']:.3f} | {m['seconds_per_image']:.3f} |"
-        )
-    first = next(iter(found.values()))
-    presence, sam = frozen["presence"], frozen["sam_random_point"]
-    lines += [
-        "",
-        f"Presence (CLIP): precision {presence['precision']:.3f}, recall {presence['recall']:.3f}, "
-        f"F1 {presence['f1']:.3f}. SAM's top-scored mask from one random point: mean IoU "
-        f"{sam['top_scored_iou']:.3f} (best of three {sam['best_of_3_iou']:.3f}).",
-        f"Data set {first['data_set']}, split {first['split']}, {first['images']} images, protocol "
-        f"`{first['protocol']['name']}` {first['protocol_hash']}, seed {first['seed']}.",
-    ]
-    return "\n".join(lines)
-
-
-def summary(workspace: Workspace) -> str:
-    """What `make run` prints at its end."""
-    offered = _counts(workspace)
-    total = {stage: sum(offered[stage].values()) for stage in ("1.1", "1.2", "kept")}
-    bad = pseudo_masks.quarantined(workspace)
-    lines = ["", markdown_table(workspace), ""]
-    lines.append(
-        f"pseudo masks: {total['1.1']} of stage 1.1, {total['1.2']} of 1.2, {total['kept']} kept; "
-        f"{len(bad)} images quarantined"
-    )
-    lines += [f"  quarantined {entry['image']}: {entry['reason']}" for entry in bad]
-    return "\n".join(lines)
 
 
 def notes(workspace: Workspace) -> tuple[str, ...]:
@@ -146,22 +74,11 @@ def notes(workspace: Workspace) -> tuple[str, ...]:
     return (f"This run used the miniature models on {on}.", *paragraphs)
 
 
-def _counts(workspace: Workspace) -> dict[str, Counter[str]]:
-    counted: dict[str, Counter[str]] = {"1.1": Counter(), "1.2": Counter(), "kept": Counter()}
-    for shard in pseudo_masks.shards(workspace):
-        for stage, name in (("1.1", "stage11.json"), ("1.2", "stage12.json")):
-            masks = read_coco(workspace.pseudo_masks / shard / name).masks
-            counted[stage].update(mask.class_name for mask in masks)
-    kept = read_coco(workspace.subsample / "kept.json").masks
-    counted["kept"].update(mask.class_name for mask in kept)
-    return counted
-
-
 def _content(workspace: Workspace) -> ReportContent:
-    params, found = workspace.params, figures(workspace)
-    frozen = foundation(workspace)
+    params, found = workspace.params, figures.of_methods(workspace)
+    frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
-    counted, bad = _counts(workspace), pseudo_masks.quarantined(workspace)
+    counted, bad = figures.mask_counts(workspace), pseudo_masks.quarantined(workspace)
     models = params.models
     facts = RunFacts(
         profile=models.profile,

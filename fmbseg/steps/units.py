@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fmbseg.steps import download, evaluate, pseudo_masks, report, subsample, train
-from fmbseg.steps.workspace import CODE, Workspace
+from fmbseg.steps.code import CODE
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, UnitKey, unit_problem
 
 STEPS = tuple(CODE)

@@ -5,20 +5,17 @@ A workspace is a folder with params.yaml, data/, models/ and reports/. The repos
 needed, so that a look at a workspace is quick.
 """
 
-import functools
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fmbseg.params import ModelsParams, Params, load_params
+from fmbseg.steps.code import code_shas, package_versions
 from fmbseg.store import (
     UnitKey,
     explain_full_disk,
-    file_sha,
     read_image,
     read_json,
     require_space,
@@ -29,40 +26,11 @@ from fmbseg.types import Image
 
 if TYPE_CHECKING:
     from fmbseg.models.build import FoundationModels
-    from fmbseg.models.images import ShortSide
-    from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
+    from fmbseg.models.protocols import ClipModel
 
 Role = Literal["clip", "sam", "vision"]
 DROPS = "drops"
 """Data set and name prefix of the images that came through `data.drops`."""
-_LIBRARY = Path(__file__).parents[1]
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "pillow",
-    "open-clip-torch",
-    "segment-anything",
-    "timm",
-    "pycocotools",
-)
-_SHARED_CODE = ("types.py", "params.py", "store", "steps/workspace.py")
-CODE: dict[str, tuple[str, ...]] = {
-    "download": (
-        "steps/download.py", "miniature/world.py", "miniature/things.py", "vocabulary.py",
-    ),
-    "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py"),
-    "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
-    "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
-    "evaluate": (
-        "steps/evaluate.py", "steps/columns.py", "steps/foundation.py", "evaluate/metrics.py",
-        "evaluate/sliding.py", "evaluate/segmentation.py", "evaluate/protocol.py",
-        "evaluate/background.py", "evaluate/prepared.py", "evaluate/colours.py",
-        "evaluate/pictures.py", "segmenters", "segmenter.py", "align/head.py", "pseudo", "models",
-        "vocabulary.py", "datasets",
-    ),
-    "report": ("steps/report.py", "evaluate"),
-}  # fmt: skip
-"""Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +168,9 @@ class Workspace:
         Returns:
             The key; equal keys mean equal outputs.
         """
-        packages = {name: version(name) for name in _PACKAGES}
-        return UnitKey(inputs=inputs, params=params, code=code_shas(step), packages=packages)
+        return UnitKey(
+            inputs=inputs, params=params, code=code_shas(step), packages=package_versions()
+        )
 
     def models_params(self, *roles: Role) -> dict[str, Any]:
         """The part of a key that the models named make: settings and hashes of their weights.
@@ -271,14 +240,15 @@ class Workspace:
     def models(self) -> "FoundationModels":
         """The three foundation models, each built once per process and set of parameters."""
         from fmbseg.models.build import FoundationModels
+        from fmbseg.steps import built
 
         p, section = self.params, self.params.models
         spec, overrides = section.profile, json.dumps(overrides_of(section))
-        with _BUILDING:
+        with built.BUILDING:
             return FoundationModels(
                 self._clip(section.projection),
-                _sam(spec, overrides, p.device),
-                _vision(spec, overrides, p.train.input_short_side_px, p.device),
+                built.build_sam(spec, overrides, p.device),
+                built.build_vision(spec, overrides, p.train.input_short_side_px, p.device),
             )
 
     def clip(self, projection: str, *, whole_crops: bool = False) -> "ClipModel":
@@ -288,74 +258,22 @@ class Workspace:
             projection: maskclip, sclip or naclip.
             whole_crops: take every image as one crop, scaled to CLIP's own size.
         """
-        with _BUILDING:
+        from fmbseg.steps import built
+
+        with built.BUILDING:
             return self._clip(projection, whole_crops)
 
     def _clip(self, projection: str, whole_crops: bool = False) -> "ClipModel":
+        from fmbseg.steps import built
+
         p, section = self.params, self.params.models
-        return _clip(
+        return built.build_clip(
             section.profile, json.dumps(overrides_of(section)), projection, section.template,
             None if whole_crops else p.pseudo_masks.clip_short_side_px,
             p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops, p.device,
         )  # fmt: skip
 
 
-def code_shas(step: str) -> dict[str, str]:
-    """Hash of every code file that a step uses; a folder stands for all files of its own."""
-    found: dict[str, str] = {}
-    for name in (*_SHARED_CODE, *CODE[step]):
-        path = _LIBRARY / name
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".py", ".j2", ".json"))
-        for file in files if path.is_dir() else [path]:
-            found[str(file.relative_to(_LIBRARY))] = file_sha(file)
-    return found
-
-
 def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
     """The models' keys that replace the profile's."""
     return models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
-
-
-_BUILDING = threading.Lock()
-"""Tasks run in threads; two that want a model at once must not build it twice."""
-
-
-@functools.lru_cache(maxsize=4)
-def _clip(
-    profile: str,
-    overrides: str,
-    projection: str,
-    template: str,
-    short_side_px: "ShortSide",
-    stride_fraction: float,
-    batch_crops: int,
-    device: str,
-) -> "ClipModel":
-    from fmbseg.models.build import build_profile_clip
-
-    return build_profile_clip(
-        profile,
-        json.loads(overrides),
-        projection=projection,
-        template=template,
-        short_side_px=short_side_px,
-        stride_fraction=stride_fraction,
-        batch_crops=batch_crops,
-        device=device,
-    )
-
-
-@functools.lru_cache(maxsize=2)
-def _sam(profile: str, overrides: str, device: str) -> "SamModel":
-    from fmbseg.models.build import build_profile_sam
-
-    return build_profile_sam(profile, json.loads(overrides), device=device)
-
-
-@functools.lru_cache(maxsize=2)
-def _vision(profile: str, overrides: str, short_side_px: "ShortSide", device: str) -> "VisionModel":
-    from fmbseg.models.build import build_profile_vision
-
-    return build_profile_vision(
-        profile, json.loads(overrides), short_side_px=short_side_px, device=device
-    )
