@@ -12,7 +12,7 @@ from tasks.pseudo_masks import finish, pseudo_masks, shards
 from tasks.report import report
 from tasks.subsample import subsample
 from tasks.summary import summarise
-from tasks.tracking import track
+from tasks.tracking import fetch_champion, track
 from tasks.train import train
 from tasks.versioning import version
 
@@ -37,6 +37,7 @@ def _stages(root: str, began: Began) -> str:
         each.wait(masks)
         finish(root)
         subsample(root)
+        fetch_champion(root)
         train(root)
         scores += [each.submit(evaluate, root=root, unit=name) for name in trained(root)]
         each.wait(scores)
