@@ -1,11 +1,14 @@
 """What a run says in Prefect's pages: a line for every finished unit, one for every failure."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
+from prefect.logging.loggers import LoggingAdapter
 
 from fmbseg.steps.workspace import Workspace
 
@@ -16,8 +19,16 @@ def reason_first() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        get_run_logger().error("%s", one_line(error))
+        _log().error("%s", one_line(error))
         raise
+
+
+def _log() -> logging.Logger | LoggingAdapter:
+    """The run's logger; a plain one where the code is called outside a run."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("fmbseg")
 
 
 def one_line(error: BaseException) -> str:
@@ -54,5 +65,5 @@ def run_unit(
         said = f"{line['seconds']:.0f} s"
         if result is not None:
             said = f"{result(line)}, {said}"
-    get_run_logger().info("%s: %s", unit, said)
+    _log().info("%s: %s", unit, said)
     return str(folder)
