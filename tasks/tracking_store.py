@@ -5,6 +5,8 @@ import fcntl
 import logging
 import os
 import random
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,9 +64,7 @@ class PatientClient:
     def __init__(self, uri: str, waits_s: Sequence[float] = WAITS_S) -> None:
         """Connect; a database is made or brought up to date when it needs to be."""
         self._waits_s = waits_s
-        self._client = patiently(
-            lambda: MlflowClient(tracking_uri=uri, registry_uri=uri), self._waits_s
-        )
+        self._client = patiently(lambda: _connect(uri), self._waits_s)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
@@ -95,15 +95,48 @@ def artifact_folder(uri: str) -> Path | None:
     """
     if not uri.startswith(_DATABASES):
         return None
-    database = make_url(uri).database if uri.startswith("sqlite") else None
-    return Path(database or "mlflow.db").resolve().parent / "mlartifacts"
+    file = _database_file(uri)
+    return (file.parent if file else Path.cwd()) / "mlartifacts"
 
 
 @contextlib.contextmanager
 def one_at_a_time(root: Path, uri: str) -> Iterator[None]:
     """Let one process at a time complete a run: all with the same database file, or workspace."""
-    folder = artifact_folder(uri) or root / ".scratch"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
+    with _locked((artifact_folder(uri) or root / ".scratch") / ".lock"):
+        yield
+
+
+def _connect(uri: str) -> MlflowClient:
+    """Connect, to a database file one process at a time.
+
+    MLflow makes a new database in many steps: two processes at it, or one that is killed, leave a
+    file that no later run can use. So it is made under another name and renamed.
+    """
+    file = _database_file(uri)
+    if file is None:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    folder = file.parent / "mlartifacts"
+    with _locked(folder / ".connect.lock"):
+        if not file.is_file() or file.stat().st_size == 0:
+            for left in folder.glob(".fresh-*"):
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(prefix=".fresh-", dir=folder) as place:
+                fresh = Path(place) / file.name
+                fresh_uri = make_url(uri).set(database=str(fresh)).render_as_string(False)
+                MlflowClient(tracking_uri=fresh_uri, registry_uri=fresh_uri)
+                os.replace(fresh, file)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _database_file(uri: str) -> Path | None:
+    if not uri.startswith("sqlite"):
+        return None
+    return Path(make_url(uri).database or "mlflow.db").resolve()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -16,6 +16,8 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from prefect.states import exception_to_failed_state
+from prefect.utilities.asyncutils import run_coro_as_sync
 from sqlalchemy.exc import OperationalError
 
 from fmbseg.segmenter import Segmenter
@@ -512,6 +514,40 @@ def test_when_the_alias_moves_the_champion_at_hand_moves_where_training_starts_f
     track.fn(str(follower))
     assert (follower / "models/champion/alignment.safetensors").read_bytes() == weights.read_bytes()
     assert not (root / "models/champion").exists()
+
+
+def test_two_processes_make_a_new_database_once_and_a_killed_one_spoils_none(tmp_path: Path):
+    """MLflow alone leaves a file without its tables, in both cases."""
+    (tmp_path / "mlartifacts" / ".fresh-killed").mkdir(parents=True)
+    (tmp_path / "mlflow.db").touch()
+    program = """
+import sys
+from tasks.tracking_store import PatientClient
+print(len(PatientClient(sys.argv[1]).search_experiments()))
+"""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, uri], env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        printed, trouble = process.communicate(timeout=120)
+        assert printed == "1\n", trouble[-2000:]
+    assert not list((tmp_path / "mlartifacts").glob(".fresh-*"))
+
+
+def test_prefect_tries_again_only_where_waiting_can_help():
+    for error, again in (
+        (OperationalError("select", {}, Exception("database is locked")), True),
+        (MlflowException("API request failed"), True),
+        (ValueError("wrong"), False),
+    ):
+        state = run_coro_as_sync(exception_to_failed_state(error))
+        assert track.retry_condition_fn(track, None, state) is again
 
 
 def test_only_a_busy_store_is_waited_for():
