@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e mlflow clean lock readme
+.PHONY: help run server serve test check e2e mlflow clean lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,12 @@ run: $(READY)  ## the whole pipeline; IMAGES= CLASSES= [LABELS= IGNORE= WORKSPAC
 	@$(BIN)/python -m flows.run $(if $(IMAGES),--images "$(IMAGES)") $(if $(CLASSES),--classes "$(CLASSES)") \
 	  $(if $(LABELS),--labels "$(LABELS)") $(if $(IGNORE),--ignore-label "$(IGNORE)") \
 	  $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
+
+server: $(READY)  ## Prefect's server and pages at http://127.0.0.1:4200
+	@$(BIN)/prefect server start
+
+serve: $(READY)  ## run on request and watch data/drops, with a server up: prefect deployment run fmbseg/full --watch
+	@$(BIN)/python -m flows.serve
 
 test: $(READY)  ## all tests but the long end-to-end ones
 	@$(BIN)/python -m pytest -m "not e2e and not gpu"
