@@ -1,31 +1,84 @@
-"""The console script `fmbseg`: predict, doctor, evaluate, miniature."""
+"""The console script `fmbseg`: download, estimate, predict, doctor, miniature."""
 
 import argparse
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from fmbseg.params import ParamsError
+PARAMS = Path("params.yaml")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one sub-command; returns the exit code (2 for a user's mistake)."""
+    """Run one sub-command; returns the exit code (2 for what the user can put right)."""
+    arguments = _parser().parse_args(argv)
+    command: str = arguments.command
+    run = getattr(import_module(f"fmbseg.commands.{command}"), command)
+    try:
+        return int(run(arguments))
+    except _expected() as error:
+        print(f"fmbseg {command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors whose text is for the user."""
+    from fmbseg.commands import UserError
+    from fmbseg.datasets import DatasetError
+    from fmbseg.fetch import DownloadError
+    from fmbseg.models.weights import MissingWeightsError
+    from fmbseg.params import ParamsError
+    from fmbseg.store.archive_entries import ArchiveError
+    from fmbseg.store.space import DiskFullError
+
+    return (
+        UserError, ParamsError, DownloadError, DatasetError, ArchiveError, DiskFullError,
+        MissingWeightsError,
+    )  # fmt: skip
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fmbseg", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fmbseg {version('fmbseg')}")
     commands = parser.add_subparsers(dest="command", required=True)
-
-    predict = commands.add_parser("predict", help="label maps and overlays for images")
-    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    predict.add_argument("--classes", required=True, help='"cat, grass" or a class file')
-    predict.add_argument("--model", type=Path, default=Path("models/train"), help="trained folder")
-    predict.add_argument("--out", type=Path, default=Path("predictions"))
-    predict.add_argument("--device", default="auto")
+    _add_download(commands.add_parser("download", help="public data sets and model weights"))
+    _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
 
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
-    doctor.add_argument("--params", type=Path, default=Path("params.yaml"))
+    doctor.add_argument("--params", type=Path, default=PARAMS)
 
-    miniature = commands.add_parser("miniature", help="the shipped small world and its models")
-    actions = miniature.add_subparsers(dest="action", required=True)
+    _add_miniature(commands.add_parser("miniature", help="the shipped small world and its models"))
+    return parser
+
+
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; see --list")
+    parser.add_argument("--root", type=Path, default=Path("data/download"))
+    parser.add_argument("--split", nargs="+", default=["val"], help="default: val")
+    parser.add_argument("--list", action="store_true", help="sizes, terms, what is present")
+    parser.add_argument(
+        "--keep-archives", action="store_true", help="do not delete them at the end"
+    )
+    parser.add_argument("--zips", type=Path, help="folder of archives you have already")
+    parser.add_argument(
+        "--mirror", action="append", default=[], metavar="URL",
+        help="address of a folder with the archives under their own names, tried first",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", choices=("miniature", "base", "paper"), help="fetch this profile's models too"
+    )
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    parser.add_argument("--classes", required=True, help='"cat, grass" or a class file')
+    parser.add_argument("--model", type=Path, default=Path("models/train"), help="trained folder")
+    parser.add_argument("--out", type=Path, default=Path("predictions"))
+    parser.add_argument("--device", default="auto")
+
+
+def _add_miniature(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
     train = actions.add_parser("train", help="train one of the three small foundation models")
     train.add_argument("model", choices=("clip", "sam", "vision"))
     train.add_argument("--seed", type=int, default=0)
@@ -37,19 +90,6 @@ def main(argv: list[str] | None = None) -> int:
     draw.add_argument("--count", type=int, default=16)
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--look", choices=("day", "night", "fog", "palette"), default="day")
-
-    arguments = parser.parse_args(argv)
-    from fmbseg import commands as run
-
-    try:
-        return {
-            "predict": run.predict,
-            "doctor": run.doctor,
-            "miniature": run.miniature,
-        }[arguments.command](arguments)
-    except (ParamsError, run.UserError) as error:
-        print(f"fmbseg {arguments.command}: {error}", file=sys.stderr)
-        return 2
 
 
 if __name__ == "__main__":

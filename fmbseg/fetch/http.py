@@ -1,0 +1,126 @@
+"""`fetch`: a file from the first address that gives it, resumed, checked, renamed at the end."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from fmbseg.fetch.checksums import Record, check, set_aside
+from fmbseg.fetch.remote import DownloadError, Remote, alone, require_online, shown
+from fmbseg.fetch.transfer import (
+    AddressError,
+    InterruptedTransferError,
+    Session,
+    forget,
+    transfer,
+)
+from fmbseg.store.space import human_bytes
+
+TIMEOUTS_S = (15.0, 60.0)
+"""To connect, and between two pieces of data."""
+ATTEMPTS = 5
+"""At one address without getting further."""
+BACK_OFF_S = 1.0
+"""Before the second attempt; doubled for each further one, up to a minute."""
+
+_LONGEST_WAIT_S = 60.0
+_STEP_BYTES = 2**20
+
+
+def fetch(
+    remote: Remote,
+    file: str | Path,
+    *,
+    attempts: int = ATTEMPTS,
+    back_off_s: float = BACK_OFF_S,
+    timeouts_s: tuple[float, float] = TIMEOUTS_S,
+    progress: bool = True,
+) -> Record:
+    """Have a file in place, and checked.
+
+    A file that is there already is checked and left alone, without any network. Otherwise it is
+    written to `<file>.part` and renamed when it is whole and good, so a cut or killed download
+    goes on where it was and `file` is never a part of one. `<file>.json` records size and
+    SHA-256; where no checksum is published, later downloads are compared with that.
+
+    Args:
+        remote: addresses, size and checksums.
+        file: target.
+        attempts: at one address without getting further; an attempt that does is not counted.
+        back_off_s: pause before the second attempt, doubled for each further one.
+        timeouts_s: to connect, and between two pieces of data.
+        progress: show bars with rate and time left.
+
+    Returns:
+        The record.
+
+    Raises:
+        DownloadError: offline, no address gives the file, or it has another checksum; what was
+            fetched of a file that is not the one wanted lies in `<file>.bad`.
+        DiskFullError: no room; what was fetched is kept for the next run.
+    """
+    file = Path(file)
+    with alone(file.with_name(f"{file.name}.lock"), file.name):
+        if file.is_file():
+            try:
+                return check(file, remote, file, progress=progress)
+            except DownloadError as error:
+                print(f"{error}; kept as {set_aside(file, file)}", file=sys.stderr)
+        require_online(file.name)
+        failures: list[str] = []
+        with Session() as session:
+            for url in remote.urls:
+                try:
+                    return _from(
+                        session, url, file, remote, attempts, back_off_s, timeouts_s, progress
+                    )
+                except AddressError as error:
+                    failures.append(f"{shown(url)} {error}")
+    tried = "; ".join(failures)
+    raise DownloadError(
+        f"{file.name}: no address gives it: {tried}. Run again later, or fetch it by hand and put "
+        f"it at {file}"
+    )
+
+
+def _from(
+    session: Session,
+    url: str,
+    file: Path,
+    remote: Remote,
+    attempts: int,
+    back_off_s: float,
+    timeouts_s: tuple[float, float],
+    progress: bool,
+) -> Record:
+    """Fetch from one address, with patience; `AddressError` when it does not give the file."""
+    part = file.with_name(f"{file.name}.part")
+    failed, best = 0, _size(part)
+    while True:
+        try:
+            transfer(session, url, part, remote, timeouts_s=timeouts_s, progress=progress)
+            break
+        except InterruptedTransferError as error:
+            reached = _size(part)
+            failed = 1 if reached >= best + _STEP_BYTES else failed + 1
+            best = max(best, reached)
+            if failed >= attempts:
+                kept = f" ({human_bytes(reached)} are kept and gone on with)" if reached else ""
+                raise AddressError(f"{error}, {attempts} times{kept}") from None
+            time.sleep(min(_LONGEST_WAIT_S, max(error.wait_s, back_off_s * 2 ** (failed - 1))))
+    try:
+        record = check(part, remote, file, url, progress=progress)
+    except DownloadError as error:
+        bad = set_aside(part, file)
+        forget(part)
+        reason = str(error).removeprefix(f"{file.name}: ")
+        raise AddressError(f"gave another file: {reason} (kept as {bad.name})") from None
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(part, file)
+    forget(part)
+    return record
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,146 @@
+"""The archives of one installation: which, whether they can be had and fit, and one by one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fmbseg.datasets.catalogue import Archive, Entry
+from fmbseg.fetch.checksums import check, record_path, set_aside
+from fmbseg.fetch.http import fetch
+from fmbseg.fetch.mirrors import remote_of
+from fmbseg.fetch.remote import DownloadError
+from fmbseg.fetch.unpack import is_staged, is_unpacked, shelf, unpack
+from fmbseg.store.archive_entries import ArchiveError
+from fmbseg.store.space import require_space
+
+CONVERTED = ("context59", "context60")
+"""Data sets whose label files are made after unpacking, the same from either annotation archive."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Archives into their places; see `install` for what the attributes mean."""
+
+    entry: Entry
+    root: Path
+    zips: Path | None
+    mirrors: tuple[str, ...]
+    keep_archives: bool
+    progress: bool
+
+    def wanted(self, splits: Sequence[str]) -> list[Archive]:
+        """The archives the splits need; an alternative where that is what lies here already."""
+        chosen = []
+        for archive in self.entry.needed(splits):
+            options = [archive, *self._alternatives(archive)]
+            here = [one for one in options if is_unpacked(one, self.root) or self._own(one)]
+            chosen.append(next(iter(here), archive))
+        return chosen
+
+    def require_archives(self, archives: Sequence[Archive]) -> None:
+        """Refuse before anything is fetched when something can only be fetched by hand.
+
+        Raises:
+            DownloadError: with the steps to take.
+        """
+        absent = [one for one in archives if one.login and not self._at_hand(one)]
+        names = " and ".join(one.file_name for one in absent)
+        if absent and self.zips is None:
+            raise DownloadError(
+                f"{self.entry.name}: only an account opens its archives. Register at "
+                f"{self.entry.home}, log in, fetch {names} from {absent[0].url}, then run: "
+                f"fmbseg download {self.entry.name} --zips FOLDER_WITH_THEM"
+            )
+        if absent:
+            raise DownloadError(
+                f"{self.entry.name}: {self.zips} lacks {names}; wanted what {absent[0].url} "
+                "gives, under its own name"
+            )
+
+    def require_room(self, archives: Sequence[Archive]) -> None:
+        """Refuse what cannot fit: all content, and one archive at a time or all of them.
+
+        Raises:
+            DiskFullError: less is free.
+        """
+        most = used = 0
+        for archive in archives:
+            if is_unpacked(archive, self.root):
+                continue
+            size = archive.about_bytes or 0
+            fetched = size if self._own(archive) else self._fetched_bytes(archive)
+            most = max(most, used + 2 * size - fetched)
+            used += size * (2 if self.keep_archives and not self._own(archive) else 1)
+        require_space(self.root, most, " and ".join(one.file_name for one in archives))
+
+    def put(self, archive: Archive) -> None:
+        """Have one archive's content in place, or that of an alternative.
+
+        Raises:
+            DownloadError: it cannot be had, or is refused.
+            ArchiveError: a user's own one is refused.
+            DiskFullError: no room.
+        """
+        if is_unpacked(archive, self.root):
+            return
+        file, own = shelf(self.root) / archive.file_name, self._own(archive)
+        if own is not None:
+            self._check_own(archive, own, file)
+            try:
+                unpack(archive, own, self.root, progress=self.progress)
+            except ArchiveError:
+                record_path(file).unlink(missing_ok=True)
+                raise
+            return
+        try:
+            if not is_staged(archive, self.root):
+                fetch(remote_of(archive, self.mirrors), file, progress=self.progress)
+        except DownloadError as error:
+            alternatives = self._alternatives(archive)
+            if not alternatives:
+                raise
+            tqdm.write(f"{error}\n{self.entry.name}: trying {alternatives[0].file_name} instead")
+            self.put(alternatives[0])
+            return
+        try:
+            unpack(archive, file, self.root, progress=self.progress)
+        except ArchiveError as error:
+            bad = set_aside(file, file)
+            record_path(file).unlink(missing_ok=True)
+            raise DownloadError(f"{error} (kept as {bad}; nothing of it was unpacked)") from None
+        if not self.keep_archives:
+            file.unlink(missing_ok=True)
+
+    def _alternatives(self, archive: Archive) -> list[Archive]:
+        """Archives that give the very same data set in the end."""
+        if self.entry.name not in CONVERTED:
+            return []
+        return [one for one in self.entry.archives if one.instead_of == archive.file_name]
+
+    def _own(self, archive: Archive) -> Path | None:
+        """The user's own copy."""
+        path = None if self.zips is None else self.zips / archive.file_name
+        return path if path is not None and path.is_file() else None
+
+    def _at_hand(self, archive: Archive) -> bool:
+        return (
+            self._own(archive) is not None
+            or is_unpacked(archive, self.root)
+            or is_staged(archive, self.root)
+            or (shelf(self.root) / archive.file_name).is_file()
+        )
+
+    def _fetched_bytes(self, archive: Archive) -> int:
+        file = shelf(self.root) / archive.file_name
+        parts = [file, file.with_name(f"{file.name}.part")]
+        return sum(part.stat().st_size for part in parts if part.is_file())
+
+    def _check_own(self, archive: Archive, own: Path, file: Path) -> None:
+        try:
+            check(own, remote_of(archive, ()), file, progress=self.progress)
+        except DownloadError as error:
+            raise DownloadError(
+                f"{error}. Fetch {own} again, from {archive.url}, or take it out of that folder"
+            ) from None
