@@ -1,0 +1,90 @@
+"""`fmbseg download --weights`: SAM by our own client, the others by the hub's, on loopback."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmbseg.cli import main
+from fmbseg.fetch.weights import SAM_WEIGHTS, fetch_weights
+from fmbseg.models.profiles import PROFILES
+from fmbseg.models.sam import PUBLISHED_CHECKPOINTS
+from tests.http_server import file_server
+
+CONTENT = np.random.default_rng(0).bytes(100_000)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CLIP = "timm/vit_base_patch16_clip_224.openai"
+VISION = "timm/vit_base_patch14_dinov2.lvd142m"
+
+
+def test_every_published_sam_has_an_address_and_the_md5_its_name_ends_in():
+    assert set(SAM_WEIGHTS) == set(PUBLISHED_CHECKPOINTS.values())
+    for name, remote in SAM_WEIGHTS.items():
+        assert remote.urls[0].endswith(f"/{name}")
+        assert remote.md5 is not None
+        assert remote.md5.startswith(Path(name).stem.rsplit("_", 1)[1])
+        assert len(remote.md5) == 32
+
+
+def test_a_profile_that_ships_with_the_package_fetches_nothing(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main(["download", "--weights", "miniature"]) == 0
+    assert capsys.readouterr().out.count("miniature") >= 3
+
+
+def test_sams_file_is_checked_against_its_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from fmbseg.fetch import DownloadError
+
+    monkeypatch.delenv("FMBSEG_OFFLINE")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = "sam_vit_b_01ec64.pth"
+    with file_server() as server:
+        url = server.serve(f"/{name}", CONTENT)
+        monkeypatch.setitem(SAM_WEIGHTS, name, replace(SAM_WEIGHTS[name], urls=(url,)))
+        with pytest.raises(DownloadError, match="wanted 01ec64d29a2fca3f0661936605ae66f8"):
+            fetch_weights("base", progress=False)
+    assert not (tmp_path / "hub/checkpoints" / name).exists()
+
+
+@pytest.mark.slow
+def test_all_three_models_of_a_profile_land_where_their_packages_look(tmp_path: Path):
+    name = PROFILES["base"].sam.checkpoint
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    with file_server() as server:
+        sam = server.serve(f"/{name}", CONTENT)
+        for repo, file in ((CLIP, "open_clip_model.safetensors"), (VISION, "model.safetensors")):
+            headers = {"X-Repo-Commit": COMMIT}
+            server.serve(f"/{repo}/resolve/main/{file}", CONTENT, headers=headers)
+        code = f"""
+            import json
+            from fmbseg.fetch.remote import Remote
+            from fmbseg.fetch.weights import SAM_WEIGHTS, fetch_weights
+            SAM_WEIGHTS[{name!r}] = Remote(({sam!r},), md5={md5!r})
+            found = fetch_weights("base", progress=False)
+            print(json.dumps([[one.model, one.present, one.where] for one in found]))
+        """
+        environment = os.environ | {
+            "HF_ENDPOINT": server.url(""), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
+            "TRANSFORMERS_OFFLINE": "0", "FMBSEG_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+            "TORCH_HOME": str(tmp_path / "torch"), "no_proxy": "127.0.0.1",
+        }  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], env=environment, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert [(model, present) for model, present, _ in found] == [
+        ("clip", True), ("sam", True), ("vision", True)
+    ]  # fmt: skip
+    for _, _, where in found:
+        assert Path(where).is_relative_to(tmp_path)
+        assert Path(where).read_bytes() == CONTENT
