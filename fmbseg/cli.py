@@ -28,8 +28,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from fmbseg.fetch import DownloadError
     from fmbseg.models.weights import MissingWeightsError
     from fmbseg.params import ParamsError
-    from fmbseg.store.archive_entries import ArchiveError
-    from fmbseg.store.space import DiskFullError
+    from fmbseg.store import ArchiveError, DiskFullError
 
     return (
         UserError, ParamsError, DownloadError, DatasetError, ArchiveError, DiskFullError,

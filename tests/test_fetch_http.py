@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fmbseg.fetch import DownloadError, Remote, fetch
-from fmbseg.store.space import DiskFullError
+from fmbseg.store import DiskFullError
 from tests.http_server import FileServer, file_server
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)

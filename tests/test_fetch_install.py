@@ -22,8 +22,7 @@ from fmbseg.cli import main
 from fmbseg.datasets import load
 from fmbseg.datasets.catalogue import CATALOGUE, Archive
 from fmbseg.fetch import DownloadError, install
-from fmbseg.store.archive_entries import ArchiveError
-from fmbseg.store.space import DiskFullError
+from fmbseg.store import ArchiveError, DiskFullError
 from tests import official_trees as trees
 from tests.http_server import FileServer, file_server
 

@@ -7,7 +7,7 @@ from fmbseg.commands import UserError
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.fetch import install
 from fmbseg.fetch.overview import overview
-from fmbseg.store.space import free_bytes, human_bytes
+from fmbseg.store import free_bytes, human_bytes
 
 
 def download(arguments: argparse.Namespace) -> int:

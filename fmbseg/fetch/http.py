@@ -14,7 +14,7 @@ from fmbseg.fetch.transfer import (
     forget,
     transfer,
 )
-from fmbseg.store.space import human_bytes
+from fmbseg.store import human_bytes
 
 TIMEOUTS_S = (15.0, 60.0)
 """To connect, and between two pieces of data."""

@@ -12,8 +12,7 @@ from fmbseg.fetch.http import fetch
 from fmbseg.fetch.mirrors import remote_of
 from fmbseg.fetch.remote import DownloadError
 from fmbseg.fetch.unpack import is_staged, is_unpacked, shelf, unpack
-from fmbseg.store.archive_entries import ArchiveError
-from fmbseg.store.space import require_space
+from fmbseg.store import ArchiveError, require_space
 
 CONVERTED = ("context59", "context60")
 """Data sets whose label files are made after unpacking, the same from either annotation archive."""

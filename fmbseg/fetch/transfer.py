@@ -14,8 +14,14 @@ import urllib3
 from tqdm import tqdm
 
 from fmbseg.fetch.remote import Remote
-from fmbseg.store import StoreError, read_json, write_json
-from fmbseg.store.space import explain_full_disk, human_bytes, require_space
+from fmbseg.store import (
+    StoreError,
+    explain_full_disk,
+    human_bytes,
+    read_json,
+    require_space,
+    write_json,
+)
 
 MAX_REDIRECTS = 5
 _CHUNK_BYTES = 2**18

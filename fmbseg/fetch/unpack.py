@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from fmbseg.datasets.catalogue import Archive
 from fmbseg.fetch.remote import DownloadError
-from fmbseg.store import StoreError, read_json, write_json
-from fmbseg.store.archives import extract_archive
+from fmbseg.store import StoreError, extract_archive, read_json, write_json
 
 SHELF = ".archives"
 """Folder below a data set's root: what is fetched, what is being unpacked, what is done."""
