@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+ROOT = Path("data/download")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fmbseg {version('fmbseg')}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_download(commands.add_parser("download", help="public data sets and model weights"))
+    _add_estimate(commands.add_parser("estimate", help="time, disk and memory of a whole run"))
     _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
 
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; see --list")
-    parser.add_argument("--root", type=Path, default=Path("data/download"))
+    parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--split", nargs="+", default=["val"], help="default: val")
     parser.add_argument("--list", action="store_true", help="sizes, terms, what is present")
     parser.add_argument(
@@ -66,6 +68,17 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", choices=("miniature", "base", "paper"), help="fetch this profile's models too"
     )
+
+
+def _add_estimate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--params", type=Path, default=PARAMS)
+    parser.add_argument(
+        "--images", metavar="N|NAME", help="so many images, or a public data set; see download"
+    )
+    parser.add_argument("--workers", type=int, help="default: runner.workers")
+    parser.add_argument("--sample", type=int, default=4, help="images to measure at most")
+    parser.add_argument("--budget-seconds", type=float, default=120.0, help="for measuring, about")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where public data sets lie")
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,181 @@
+"""The three models as the measuring needs them: real where their weights are, metered always."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fmbseg.estimate.meter import Meter
+from fmbseg.models.build import (
+    FoundationModels,
+    build_clip,
+    build_sam,
+    build_vision,
+    resolve_profile,
+    weights_status,
+)
+from fmbseg.models.protocols import SamEmbedding, SamModel, SamPrediction
+from fmbseg.params import Params
+from fmbseg.types import Image
+
+DECODER = "SAM decoder prompts"
+TEXT = "CLIP text blocks"
+"""A run reads its class names once, so this is no part of what an image takes."""
+PASSING = 0.5
+"""Share of a random SAM's masks that are given a predicted IoU above the threshold."""
+OBJECTS = ((8, 0.03), (5, 0.08), (3, 0.2))
+"""The discs that stand for a random SAM's masks: so many along either side, and their radius as a
+fraction of the image's long side; one size for each of SAM's three masks."""
+_STEEPNESS = 4.0
+
+
+@dataclass(frozen=True)
+class MeteredModels:
+    """What `build_metered` gives.
+
+    Attributes:
+        models: the three.
+        random: those whose weights are not here, by role: same architecture, random weights.
+        clip_bytes: size of CLIP's weights in memory.
+    """
+
+    models: FoundationModels
+    random: tuple[str, ...]
+    clip_bytes: int
+
+
+def build_metered(params: Params, device: torch.device, meter: Meter) -> MeteredModels:
+    """Build the models that params.yaml names; nothing is fetched.
+
+    Raises:
+        MissingWeightsError: a model is a folder or a hub's repository, whose architecture is not
+            known without its files.
+        ValueError: see `resolve_profile`.
+    """
+    section = params.models
+    overrides = section.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+    found = resolve_profile(section.profile, overrides)
+    status = weights_status(section.profile, overrides)
+    random = tuple(one.model for one in status if not one.present)
+    clip = build_clip(
+        found.clip.name, None if "clip" in random else found.clip.pretrained,
+        section.projection, device, template=section.template,
+        short_side_px=params.pseudo_masks.clip_short_side_px,
+        stride_fraction=params.pseudo_masks.clip_stride_fraction,
+        batch_crops=params.pseudo_masks.clip_batch_crops,
+    )  # fmt: skip
+    checkpoint = None if "sam" in random else found.sam.checkpoint
+    sam = build_sam(found.sam.name, checkpoint, device)
+    vision = build_vision(
+        found.vision.name, False if "vision" in random else found.vision.pretrained, device,
+        short_side_px=params.train.input_short_side_px,
+    )  # fmt: skip
+    meter_blocks(clip.model.visual, "CLIP blocks", meter)
+    if isinstance(getattr(clip.model, "transformer", None), nn.Module):
+        meter_blocks(clip.model.transformer, TEXT, meter)
+    meter_blocks(sam.model.image_encoder, "SAM encoder blocks", meter)
+    meter_blocks(vision.model, "vision blocks", meter)
+    size = sum(one.numel() * one.element_size() for one in clip.model.parameters())
+    metered = MeteredSam(sam, meter, plausible="sam" in random)
+    return MeteredModels(FoundationModels(clip, metered, vision), random, size)
+
+
+def meter_blocks(encoder: nn.Module, kind: str, meter: Meter) -> None:
+    """Let a transformer's blocks hand their input on once their kind has had its share.
+
+    Blocks with another window are another kind. A unit is one block for one image or crop.
+    """
+    lists = [one for one in encoder.modules() if isinstance(one, nn.ModuleList | nn.Sequential)]
+    blocks = max(lists, key=len, default=nn.ModuleList())
+    for block in blocks:
+        window = getattr(block, "window_size", None)
+        own = kind if window is None else f"{kind} ({f'window {window}' if window else 'global'})"
+        vars(block)["forward"] = _metered(block.forward, own, meter)
+
+
+def _metered(forward: Callable[..., Any], kind: str, meter: Meter) -> Callable[..., Any]:
+    def run(tokens: Tensor, *rest: Any, **options: Any) -> Any:
+        if meter.wants(kind):
+            return meter.compute(kind, len(tokens), lambda: forward(tokens, *rest, **options))
+        meter.count(kind, len(tokens))
+        return tokens
+
+    return run
+
+
+class MeteredSam:
+    """A SAM whose decoder is metered; left-out prompts get the last answers again.
+
+    A random SAM's masks are noise that no filter and no run length was made for. So its decoder
+    is run for its time, and its answer replaced by the discs nearest to the prompt (`OBJECTS`),
+    of which a fixed share passes the filter.
+    """
+
+    def __init__(self, sam: SamModel, meter: Meter, *, plausible: bool) -> None:
+        """Wrap a SAM; `plausible` replaces its answers."""
+        self.grid_side = sam.grid_side
+        self._sam, self._meter, self._plausible = sam, meter, plausible
+        self._last: SamPrediction | None = None
+
+    def embed(self, image: Image) -> SamEmbedding:
+        """As the SAM itself."""
+        return self._sam.embed(image)
+
+    def predict_points(
+        self, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
+    ) -> SamPrediction:
+        """As the SAM itself, or as it answered last."""
+        count = len(points_xy_px)
+        if self._last is None or self._meter.wants(DECODER):
+            self._last = self._meter.compute(
+                DECODER, count, lambda: self._sam.predict_points(embedding, points_xy_px)
+            )
+            prediction = self._last
+        else:
+            self._meter.count(DECODER, count)
+            again = torch.arange(count) % len(self._last.logits)
+            with self._meter.unpaid():
+                prediction = SamPrediction(
+                    self._last.logits[again], self._last.predicted_iou[again]
+                )
+        if not self._plausible:
+            return prediction
+        with self._meter.unpaid():
+            return _discs(prediction, embedding, points_xy_px)
+
+    def upscale(
+        self, embedding: SamEmbedding, logits: Float[Tensor, "mask low_height low_width"]
+    ) -> Float[Tensor, "mask height width"]:
+        """As the SAM itself."""
+        return self._sam.upscale(embedding, logits)
+
+
+def _discs(
+    like: SamPrediction, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
+) -> SamPrediction:
+    prompts, masks, rows, cols = like.logits.shape
+    height, width = embedding.image_hw
+    inside_h, inside_w = (side / max(embedding.input_hw) for side in embedding.input_hw)
+    middles = torch.as_tensor(points_xy_px, dtype=torch.float32).mean(dim=1)
+    logits = torch.empty(prompts, masks, rows, cols)
+    for mask in range(masks):
+        side, radius = OBJECTS[mask % len(OBJECTS)]
+        x, y = (
+            ((middles[:, axis] / length * side).floor() + 0.5) / side * inside * cells
+            for axis, length, inside, cells in (
+                (0, width, inside_w, cols),
+                (1, height, inside_h, rows),
+            )
+        )
+        down = torch.arange(rows)[None, :, None] + 0.5 - y[:, None, None]
+        across = torch.arange(cols)[None, None, :] + 0.5 - x[:, None, None]
+        logits[:, mask] = _STEEPNESS * (radius * cols - (down**2 + across**2).sqrt())
+    order = torch.arange(prompts * masks).view(prompts, masks)
+    good = (order * PASSING).floor() != ((order + 1) * PASSING).floor()
+    quality = torch.where(good, 1.0 - 1e-4 * (order % 997), torch.zeros(()))
+    device = like.logits.device
+    return SamPrediction(logits.to(device), quality.to(device))

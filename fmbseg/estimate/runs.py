@@ -1,0 +1,53 @@
+"""One image after the other through some code, until the budget is spent."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from fmbseg.estimate.meter import Meter, Phase, Rate
+from fmbseg.estimate.models import TEXT
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Measures work by the image.
+
+    Attributes:
+        meter: of all work.
+        names: of the sample's images.
+        ends: the clock's time after which no further image is begun.
+        progress: show bars.
+    """
+
+    meter: Meter
+    names: Sequence[str]
+    ends: float
+    progress: bool
+
+    def each(self, label: str, work: Callable[[str], object]) -> Rate:
+        """Do something for each image, at least for one.
+
+        Of three or more the first is not counted: in it things are set up and files are read
+        that later ones find in memory.
+        """
+        phases: list[Phase] = []
+        for name in tqdm(self.names, desc=f"estimate: {label}", disable=not self.progress):
+            with self.phase() as phase:
+                work(name)
+            phases.append(phase)
+            if self.is_over:
+                break
+        return Rate.of(phases[1:] if len(phases) > 2 else phases)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.meter.now() > self.ends
+
+    @contextmanager
+    def phase(self) -> Iterator[Phase]:
+        """A phase without the reading of class names, which a run does once."""
+        with self.meter.phase(without=TEXT) as found:
+            yield found

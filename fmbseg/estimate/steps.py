@@ -1,0 +1,199 @@
+"""The pipeline's own code, step by step, over the sample."""
+
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fmbseg.align.settings import AlignmentSettings
+from fmbseg.align.trainer import train_alignment
+from fmbseg.estimate.evaluation import methods
+from fmbseg.estimate.figures import Figures
+from fmbseg.estimate.memory import peak_bytes, reset_peak
+from fmbseg.estimate.meter import Meter, Phase, Rate
+from fmbseg.estimate.models import MeteredModels
+from fmbseg.estimate.runs import Runs
+from fmbseg.estimate.sample import Sample
+from fmbseg.params import Params
+from fmbseg.pseudo.automatic import AutomaticOptions
+from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
+from fmbseg.pseudo.shard import compute_shard
+from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.pseudo.subsample import subsample
+from fmbseg.store import CocoMasks, read_coco, write_coco
+from fmbseg.types import IGNORE, PseudoMask
+from fmbseg.vocabulary import encode
+
+_MOST_STEPS = 30
+_KEPT = "kept.json"
+
+
+def measure(
+    params: Params,
+    sample: Sample,
+    metered: MeteredModels,
+    meter: Meter,
+    scratch: Path,
+    *,
+    budget_s: float,
+    device: torch.device,
+    progress: bool = True,
+) -> Figures:
+    """Run the steps over the sample, as many of its images as the budget lasts, one at least.
+
+    Args:
+        params: of the run.
+        sample: the images.
+        metered: the models, metered by `meter`.
+        meter: decides what is really computed.
+        scratch: an empty folder.
+        budget_s: seconds; a part that was begun is ended.
+        device: where the models are.
+        progress: show bars.
+    """
+    models, runs = metered.models, Runs(meter, sample.names, meter.now() + budget_s, progress)
+    reset_peak()
+    base = peak_bytes()
+    with meter.phase() as reading:
+        texts = encode(models.clip, sample.vocabulary)
+    options = stage1_options(params, models.sam.grid_side)
+
+    def shard(names: Sequence[str], out: str) -> None:
+        compute_shard(
+            names, sample.read, models.clip, models.sam, texts, sample.vocabulary.names, options,
+            scratch / out, scratch / "records", progress=False,
+        )  # fmt: skip
+
+    seen: list[str] = []
+
+    def one_image(name: str) -> None:
+        shard([name], f"one/{name}")
+        seen.append(name)
+
+    stage1, names = runs.each("stage 1", one_image), seen
+    shard(names, "shard")
+    all_masks, choosing = _choose(params, scratch, meter)
+    kept, kept_masks = _objects(scratch / _KEPT)
+
+    features: list[Tensor] = []
+    encoded = runs.each(
+        "vision features", lambda name: features.append(models.vision.encode(sample.read(name)))
+    )
+    labels, labelled = _patch_labels(kept, names, features, meter)
+    guessed = all(bool((one == IGNORE).all()) for one in labels)
+    if guessed:
+        classes = len(sample.vocabulary)
+        labels = [torch.arange(one.numel()).view(one.shape) % classes for one in labels]
+    train = scratch / "train"
+    step = _train(params, features, labels, texts, train, runs, device)
+    scored, unknown = methods(params, sample, models, options, runs, device, stage1)
+    return Figures(
+        base_bytes=base,
+        texts_s=reading.seconds,
+        stage1=stage1,
+        stage1_bytes=_bytes_below(scratch / "shard") / len(names),
+        subsample=Rate.of([choosing], len(names)),
+        kept_bytes=(scratch / _KEPT).stat().st_size / len(names),
+        masks_memory_bytes=all_masks / len(names),
+        kept_memory_bytes=kept_masks / len(names),
+        encode=encoded,
+        feature_bytes=sum(one.nbytes for one in features) / len(features),
+        labels=labelled,
+        label_bytes=sum(one.nbytes for one in labels) / len(labels),
+        step=step,
+        model_bytes=_bytes_below(train) // len(list(train.glob("*.resume"))),
+        methods=scored,
+        unknown_methods=unknown,
+        guessed_labels=guessed,
+    )
+
+
+def stage1_options(params: Params, grid_side: int) -> Stage1Options:
+    """The section of params.yaml as stage 1's options."""
+    p = params.pseudo_masks
+    values = p.model_dump(include={one.name for one in fields(AutomaticOptions)})
+    if values["points_per_side"] == "auto":
+        values["points_per_side"] = grid_side // 2
+    return Stage1Options(p.presence_votes, p.prompt_points, AutomaticOptions(**values))
+
+
+def _choose(params: Params, scratch: Path, meter: Meter) -> tuple[int, Phase]:
+    """Memory of all masks as objects, and the choice among them."""
+    first, first_bytes = _objects(scratch / "shard" / "stage11.json")
+    second, second_bytes = _objects(scratch / "shard" / "stage12.json")
+    with meter.phase() as choosing:
+        chosen = subsample(first.masks, second.masks, params.subsample.keep_fraction, params.seed)
+        write_coco(scratch / _KEPT, chosen.kept, first.image_sizes_hw, first.class_names)
+    return first_bytes + second_bytes, choosing
+
+
+def _patch_labels(
+    kept: CocoMasks, names: Sequence[str], features: Sequence[Tensor], meter: Meter
+) -> tuple[list[Tensor], Rate]:
+    by_image: dict[str, list[PseudoMask]] = {name: [] for name in names}
+    for mask in kept.masks:
+        by_image[mask.image].append(mask)
+    labels: list[Tensor] = []
+    phases = []
+    for name, one in zip(names, features, strict=False):
+        with meter.phase() as phase:
+            rows, cols, _ = one.shape
+            painted = label_map_of(by_image[name], kept.image_sizes_hw[name])
+            labels.append(patch_labels(painted, (rows, cols)))
+        phases.append(phase)
+    return labels, Rate.of(phases)
+
+
+def _train(
+    params: Params, features: Sequence[Tensor], labels: Sequence[Tensor], texts: Tensor,
+    folder: Path, runs: Runs, device: torch.device,
+) -> Rate:  # fmt: skip
+    """Steps of the real training, for which the sample's images take turns.
+
+    The first one is counted only where there is no time for more.
+    """
+    p = params.train
+    values = p.model_dump(include={one.name for one in fields(AlignmentSettings)})
+    settings = AlignmentSettings(**values | {"epochs": 1, "seed": params.seed})
+    usable = [k for k, one in enumerate(labels) if bool((one != IGNORE).any())]
+
+    def steps(count: int) -> Rate:
+        turns = [usable[k % len(usable)] for k in range(count * p.batch_images)]
+        with runs.phase() as phase:
+            train_alignment(
+                [features[k] for k in turns], [labels[k] for k in turns], texts, settings,
+                folder / str(count), folder / f"{count}.resume", progress=False,
+                device=str(device),
+            )  # fmt: skip
+        return Rate.of([phase], count)
+
+    first = steps(1)
+    more = min(_MOST_STEPS, int((runs.ends - runs.meter.now()) / 4 / first.seconds))
+    return steps(more) if more > 1 else first
+
+
+def _objects(file: Path) -> tuple[CocoMasks, int]:
+    """Masks of a file, and the memory their objects take."""
+    with _allocated() as size:
+        masks = read_coco(file)
+    return masks, size[0]
+
+
+@contextmanager
+def _allocated() -> Iterator[list[int]]:
+    """Bytes of the objects made inside that are still there at the end."""
+    found = [0]
+    tracemalloc.start()
+    try:
+        yield found
+        found[0] = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
