@@ -35,7 +35,7 @@ from fmbseg.miniature.world import SIZE_PX
 
 DECODER_DIM, DECODER_DEPTH, DECODER_HEADS = 128, 2, 4
 VISIBLE_SHARE, PREDICTED_SHARE = 0.25, 0.25
-BATCH, LEARNING_RATE, STEPS = 48, 1.0e-3, 1400
+BATCH, LEARNING_RATE, STEPS = 48, 1.0e-3, 5000
 USE_PX = 192  # image size at use: more patches than in training measure better
 
 CONFIG: dict[str, Any] = {
