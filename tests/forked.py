@@ -1,13 +1,16 @@
 """Steps run as `python -m fmbseg.steps` runs them, without paying its imports each time.
 
 A server process imports the library once and forks a child for every call. A child can be told to
-take a signal in the middle of its n-th change to the workspace's files.
+suffer something at its n-th change to the workspace's files.
 """
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +20,31 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["fmbseg.steps.units"])
 _CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+Event = Callable[[Path, Path, bool], None]
+"""What happens at a change; is told the workspace, the file, and whether it is to be written."""
+
+
+def killed(root: Path, path: Path, written: bool) -> None:
+    """SIGKILL; a file that was to be written is left behind with half a line in it."""
+    if written:
+        with path.open("ab") as torn:
+            torn.write(b'{"torn')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def interrupted(root: Path, path: Path, written: bool) -> None:
+    """Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminated(root: Path, path: Path, written: bool) -> None:
+    """SIGTERM."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def robbed(root: Path, path: Path, written: bool) -> None:
+    """Somebody removes .scratch."""
+    shutil.rmtree(root / ".scratch", ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -26,7 +54,7 @@ class Ended:
     Attributes:
         code: exit code; -9 after SIGKILL.
         changes: how often it opened a file for writing, renamed, removed or made one; 0 if killed.
-        error: its standard error.
+        error: its standard error and output.
     """
 
     code: int
@@ -34,68 +62,56 @@ class Ended:
     error: str
 
 
-def run_step(root: Path, step: str, at: int = 0, number: signal.Signals = signal.SIGKILL) -> Ended:
+def run_step(root: Path, step: str, at: int = 0, event: Event = killed) -> Ended:
     """Run `python -m fmbseg.steps <step> --workspace <root>`.
 
     Args:
         root: the workspace.
         step: name of the step.
-        at: the change, from 1, at which it signals itself; 0 for none. SIGKILL leaves a file that
-            was to be opened for writing behind with half a line in it.
-        number: the signal.
+        at: the change, from 1, just before which it happens; 0 for never.
+        event: what happens.
     """
-    error = root.parent / f"{root.name}.{step}.err"
     receiver, sender = _CONTEXT.Pipe(duplex=False)
-    child = _CONTEXT.Process(target=_child, args=(str(root), step, at, number, error, sender))
-    child.start()
-    sender.close()
-    child.join()
+    with tempfile.NamedTemporaryFile() as printed:
+        arguments = (root, step, at, event, printed.name, sender)
+        child = _CONTEXT.Process(target=_child, args=arguments)
+        child.start()
+        sender.close()
+        child.join()
+        error = printed.read().decode(errors="replace")
     assert child.exitcode is not None
     try:
         changes = int(receiver.recv())
     except EOFError:
         changes = 0
-    return Ended(child.exitcode, changes, error.read_text())
+    return Ended(child.exitcode, changes, error)
 
 
-def _child(
-    root: str, step: str, at: int, number: signal.Signals, error: Path, sender: Connection
-) -> None:
-    descriptor = os.open(error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _child(root: Path, step: str, at: int, event: Event, printed: str, sender: Connection) -> None:
+    descriptor = os.open(printed, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     from fmbseg.steps.__main__ import main
 
-    changes = _Changes(root, at, number)
+    changes = _Changes(root, at, event)
     sys.addaudithook(changes)
-    sys.argv = ["python -m fmbseg.steps", step, "--workspace", root]
+    sys.argv = ["python -m fmbseg.steps", step, "--workspace", str(root)]
     code = main()
     sender.send(changes.count)
     sys.exit(code)
 
 
 class _Changes:
-    """An audit hook that counts changes below a folder and raises a signal at one of them."""
+    """An audit hook that counts changes below a folder and lets something happen at one of them."""
 
-    def __init__(self, root: str, at: int, number: signal.Signals) -> None:
-        self._below, self._at, self._number = root + os.sep, at, number
+    def __init__(self, root: Path, at: int, event: Event) -> None:
+        self._root, self._at, self._event = root, at, event
+        self._below = f"{root}{os.sep}"
         self.count = 0
 
-    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            if not flags & _WRITES:
-                return
-        elif event in _CHANGES:
-            path = arguments[0]
-        else:
-            return
-        if not str(path).startswith(self._below):
-            return
-        self.count += 1
-        if self.count != self._at:
-            return
-        if event == "open" and self._number == signal.SIGKILL:
-            with open(path, "ab") as torn:  # noqa: PTH123
-                torn.write(b'{"torn')
-        os.kill(os.getpid(), self._number)
+    def __call__(self, name: str, arguments: tuple[Any, ...]) -> None:
+        written = name == "open" and bool(arguments[2] & _WRITES)
+        if (written or name in _CHANGES) and str(arguments[0]).startswith(self._below):
+            self.count += 1
+            if self.count == self._at:
+                self._event(self._root, Path(arguments[0]), written)

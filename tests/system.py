@@ -1,5 +1,6 @@
 """What tests of the whole system share: a copy of the checkout, its commands, what they leave."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,13 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import safe_open
 
 from fmbseg.store.journal import Journal
 from tests.conftest import REPOSITORY, SMALL
@@ -32,6 +31,7 @@ QUICK: dict[str, dict[str, Any]] = {
 """Small, with enough epochs that a training can be cut between two checkpoints."""
 _COPIED = ("fmbseg", "flows", "tasks", "params.yaml", "pyproject.toml", "dvc.yaml", ".dvcignore",
            ".gitignore", "data/drops/README.md")  # fmt: skip
+_MARK = "FMBSEG_SYSTEM_TEST"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Started:
-    """A command under way, with a session of its own, so that its children can be told."""
+    """A command under way, in a process group of its own."""
 
     process: subprocess.Popen[bytes]
+    mark: str
     logs: tuple[Path, Path]
 
     def send(self, number: signal.Signals) -> None:
@@ -55,10 +56,10 @@ class Started:
         os.killpg(self.process.pid, number)
 
     def wait(self, seconds: float = 300) -> Finished:
-        """Wait for its end; afterwards nothing that it started runs any more."""
+        """Wait for its end; afterwards nothing that it started may run any more."""
         code = self.process.wait(seconds)
         deadline = time.monotonic() + 10
-        while left := processes_of(self.process.pid):
+        while left := processes_with(self.mark):
             assert time.monotonic() < deadline, f"left behind: {left}"
             time.sleep(0.05)
         return Finished(code, *(log.read_text(errors="replace") for log in self.logs))
@@ -66,38 +67,46 @@ class Started:
 
 @dataclass(frozen=True)
 class Checkout:
-    """A copy of the checkout with its own Prefect and DVC folders and without a server."""
+    """A copy of the checkout with its own Prefect and DVC folders and without a server.
+
+    Attributes:
+        root: the copy, where commands run.
+        environment: all variables of the commands.
+        logs: for what they print.
+        prefix: of the commands.
+    """
 
     root: Path
     environment: Mapping[str, str]
+    logs: Path
+    prefix: tuple[str, ...] = ()
 
-    @contextmanager
-    def started(self, *command: str, prefix: tuple[str, ...] = ()) -> Iterator[Started]:
-        """Run `python -m <command>` in the copy; killed with its children when the block ends."""
-        folder = Path(self.environment["PREFECT_HOME"]).parent / "logs"
-        folder.mkdir(exist_ok=True)
-        stem = f"{time.time_ns()}"
-        logs = folder / f"{stem}.out", folder / f"{stem}.err"
+    @contextlib.contextmanager
+    def started(self, *arguments: str) -> Iterator[Started]:
+        """Run `python <arguments>` in the copy; killed with its children when the block ends."""
+        stem = self.logs / str(time.time_ns())
+        logs, mark = (stem.with_suffix(".out"), stem.with_suffix(".err")), f"{_MARK}={stem}"
         with logs[0].open("wb") as out, logs[1].open("wb") as error:
             process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", *command], cwd=self.root, env=dict(self.environment),
+                [*self.prefix, "env", f"--chdir={self.root}", sys.executable, *arguments],
+                env={**self.environment, _MARK: str(stem)},
                 stdin=subprocess.DEVNULL, stdout=out, stderr=error, start_new_session=True,
             )  # fmt: skip
         try:
-            yield Started(process, logs)
+            yield Started(process, mark, logs)
         finally:
-            for left in processes_of(process.pid):
+            for left in processes_with(mark):
                 os.kill(left, signal.SIGKILL)
             process.wait()
 
-    def run(self, *command: str, prefix: tuple[str, ...] = (), seconds: float = 300) -> Finished:
-        """Run `python -m <command>` in the copy to its end."""
-        with self.started(*command, prefix=prefix) as started:
+    def run(self, *arguments: str, seconds: float = 300) -> Finished:
+        """Run `python <arguments>` in the copy to its end."""
+        with self.started(*arguments) as started:
             return started.wait(seconds)
 
     def flow(self, *arguments: str) -> Finished:
         """`make run`, which has to succeed."""
-        done = self.run("flows.run", *arguments)
+        done = self.run("-m", "flows.run", *arguments)
         assert done.code == 0, done.error[-3000:]
         return done
 
@@ -121,8 +130,8 @@ def checkout(root: Path, outside: Path, sections: Mapping[str, Mapping[str, Any]
     shutil.copyfile(REPOSITORY / ".dvc" / "config", root / ".dvc" / "config")
     subprocess.run(["git", "init", "--quiet", str(root)], check=True)
     set_params(root, sections)
-    outside.mkdir(parents=True, exist_ok=True)
-    return Checkout(root, environment(root, outside))
+    (outside / "logs").mkdir(parents=True, exist_ok=True)
+    return Checkout(root, environment(root, outside), outside / "logs")
 
 
 def environment(root: Path, outside: Path) -> dict[str, str]:
@@ -145,16 +154,16 @@ def set_params(root: Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
     path.write_text(yaml.safe_dump(params))
 
 
-def processes_of(session: int) -> list[int]:
-    """Ids of the living processes of a session; zombies are not counted."""
+def processes_with(mark: str) -> list[int]:
+    """Ids of the living processes whose environment holds a `NAME=value`, as children inherit it.
+
+    Processes that have ended but were not waited for have no environment any more.
+    """
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(its_session) == session and state not in "ZX":
-            found.append(int(stat.parent.name))
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
     return found
 
 
@@ -183,9 +192,12 @@ def _without_times(root: Path, name: str, content: bytes) -> bytes:
     if name == "reports/report/index.html":
         text = content.decode()
         for path in (root / "reports" / "evaluate").glob("*/metrics.json"):
-            seconds = json.loads(path.read_bytes()).get("seconds_per_image")
-            if seconds is not None:
-                text = text.replace(f">{seconds:.3f}</td></tr>", "></td></tr>")
+            scored = json.loads(path.read_bytes())
+            if "seconds_per_image" in scored:
+                row = '<th scope="row">{method}</th><td>{data_set} {split}</td>'.format(**scored)
+                time = f">{scored['seconds_per_image']:.3f}</td></tr>"
+                text, rows = re.subn(f"({re.escape(row)}.*){re.escape(time)}", r"\1", text)
+                assert rows == 1, f"{path}: its seconds are not in the report"
         return text.encode()
     timed = re.fullmatch(
         r"(reports/evaluate/[^/]+|models/train|reports/report)/manifest\.json", name
@@ -202,8 +214,11 @@ def _without_times(root: Path, name: str, content: bytes) -> bytes:
 def assert_same_outputs(root: Path, undisturbed: Path) -> None:
     """The outputs are those of the undisturbed run, byte for byte but for measured times."""
     found, wanted = outputs(root), outputs(undisturbed)
-    assert sorted(found) == sorted(wanted)
-    assert [name for name in wanted if found[name] != wanted[name]] == []
+    missing, more = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    assert not missing, f"missing: {missing}"
+    assert not more, f"too many: {more}"
+    different = [name for name in wanted if found[name] != wanted[name]]
+    assert not different, f"different: {different}"
 
 
 def computed_units(root: Path) -> list[str]:
@@ -211,26 +226,12 @@ def computed_units(root: Path) -> list[str]:
     return [line["unit"] for line in Journal(root / ".scratch" / "journal.jsonl").lines()]
 
 
-def finished_images(root: Path) -> dict[str, int]:
-    """Shard to how many of its images lie finished where a cut stage 1 keeps them."""
-    kept = (root / ".scratch" / "pseudo_masks").glob("*/*-[0-9]*")
-    return {folder.name: len(list(folder.glob("[!.]*.json"))) for folder in kept}
-
-
-def checkpoint_step(root: Path) -> int | None:
-    """Finished steps of a cut training at its last checkpoint; None without one."""
-    for path in (root / ".scratch" / "train").glob("*/checkpoint.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            return int(json.loads(file.metadata()["progress"])["step"])
-    return None
-
-
 def assert_databases_are_whole(copy: Checkout) -> None:
     """SQLite finds no damage in MLflow's and Prefect's files, and MLflow's run is there once."""
     for path in (copy.root / "mlflow.db", Path(copy.environment["PREFECT_HOME"]) / "prefect.db"):
-        with closing(sqlite3.connect(path)) as database:
+        with contextlib.closing(sqlite3.connect(path)) as database:
             assert database.execute("pragma integrity_check").fetchone() == ("ok",), path
-    with closing(sqlite3.connect(copy.root / "mlflow.db")) as database:
+    with contextlib.closing(sqlite3.connect(copy.root / "mlflow.db")) as database:
         states = database.execute(
             "select tags.value from runs join tags using (run_uuid) where tags.key = 'state' "
             "and runs.status = 'FINISHED' and runs.lifecycle_stage = 'active' and run_uuid not in "

@@ -4,18 +4,19 @@ Undisturbed and killed runs lie in different folders and have to leave the same 
 `tests.system.outputs` for the measured times that are left out.
 """
 
+import itertools
 import random
 import shutil
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from fmbseg.store import read_json
-from fmbseg.store.journal import Journal
 from tests import system
-from tests.forked import run_step
+from tests.forked import Event, interrupted, killed, run_step, terminated
+from tests.killed import Left, assert_nothing_was_lost, finished_images
 from tests.system import STEPS
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
@@ -37,36 +38,6 @@ class Undisturbed:
     changes: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Left:
-    """What a killed run left behind.
-
-    Attributes:
-        lines: of the journal.
-        units: folders of the finished units.
-        images: shard to finished images of a shard that is not finished.
-        step: of the training's last checkpoint.
-    """
-
-    lines: list[str]
-    units: set[str]
-    images: dict[str, int]
-    step: int | None
-
-    @staticmethod
-    def by(root: Path) -> "Left":
-        units = {
-            manifest.parent.relative_to(root).as_posix()
-            for unit in system.UNITS
-            for manifest in [root / unit / "manifest.json", *(root / unit).glob("*/manifest.json")]
-            if manifest.is_file() and not manifest.parent.name.startswith(".")
-        }
-        return Left(
-            system.computed_units(root), units, system.finished_images(root),
-            system.checkpoint_step(root),
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -82,33 +53,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed(root, before, changes)
 
 
-def assert_nothing_was_lost(root: Path, left: Left) -> None:
-    """What was finished at the kill was not computed again after it."""
-    journal = Journal(root / ".scratch" / "journal.jsonl").lines()
-    units = [line["unit"] for line in journal]
-    assert len(units) == len(set(units)), "a unit was computed twice"
-    assert units[: len(left.lines)] == left.lines
-    new = {line["unit"]: line for line in journal[len(left.lines) :]}
-    assert not left.units & set(new), "a unit was in place and was computed again"
-    for shard, images in left.images.items():
-        line = new.get(f"data/pseudo_masks/{shard}", {})
-        if "computed" in line:  # else it was complete, and adopted
-            assert line["reused"] == images, shard
-    if left.step is not None and "models/train" in new:
-        total = read_json(root / "models/train/history.json")[-1]["step"]
-        assert read_json(root / "models/train/timing.json")["steps"] == total - left.step
-
-
 def moments(step: str, changes: int) -> list[int]:
     """Seeded changes of a step, one from each equal part of them."""
     rng, kills = random.Random(step), KILLS[step]
     edges = [changes * part // kills for part in range(kills + 1)]
-    return [rng.randint(low + 1, high) for low, high in zip(edges, edges[1:], strict=False)]
+    return [rng.randint(low + 1, high) for low, high in itertools.pairwise(edges)]
 
 
 def kill_and_run_again(undisturbed: Undisturbed, root: Path, step: str, at: int) -> None:
     shutil.copytree(undisturbed.before[step], root)
-    assert run_step(root, step, at).code == -signal.SIGKILL
+    assert run_step(root, step, at, killed).code == -signal.SIGKILL
     left = Left.by(root)
     ended = run_step(root, step)
     assert ended.code == 0, ended.error
@@ -124,3 +78,51 @@ def test_a_step_killed_while_it_changes_a_file_goes_on_to_the_same_bytes(
 ):
     for at in moments(step, undisturbed.changes[step]):
         kill_and_run_again(undisturbed, tmp_path / f"at {at}", step, at)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_killed_at_each_of_its_changes_goes_on_to_the_same_bytes(
+    undisturbed: Undisturbed, tmp_path: Path, step: str
+):
+    for at in range(1, undisturbed.changes[step] + 1):
+        kill_and_run_again(undisturbed, tmp_path / "run", step, at)
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_flow_killed_in_the_middle_of_stage_1_goes_on_where_it_was(
+    undisturbed: Undisturbed, tmp_path: Path
+):
+    copy = system.checkout(tmp_path / "checkout", tmp_path / "outside", system.QUICK)
+    with copy.started("-m", "flows.run") as run:
+        while len(system.computed_units(copy.root)) < 2 or not any(
+            finished_images(copy.root).values()
+        ):
+            assert run.process.poll() is None, "ended before stage 1 was seen under way"
+            time.sleep(0.02)
+        run.send(signal.SIGKILL)
+        assert run.wait().code == -signal.SIGKILL
+    left = Left.by(copy.root)
+    copy.flow()
+    assert_nothing_was_lost(copy.root, left)
+    system.assert_same_outputs(copy.root, undisturbed.root)
+    system.assert_databases_are_whole(copy)
+    assert "up to date" in copy.run("-m", "dvc", "status").out
+
+
+@pytest.mark.parametrize(
+    ("event", "number"), [(interrupted, signal.SIGINT), (terminated, signal.SIGTERM)]
+)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_is_asked_to_stop_says_so_and_leaves_nothing_half_written(
+    undisturbed: Undisturbed, tmp_path: Path, step: str, event: Event, number: signal.Signals
+):
+    shutil.copytree(undisturbed.before[step], tmp_path / "run")
+    before = system.outputs(tmp_path / "run")
+    ended = run_step(tmp_path / "run", step, undisturbed.changes[step] // 2, event)
+    assert ended.code == 128 + number
+    assert ended.error.endswith(f"{step}: stopped; the same command goes on\n")
+    assert "Traceback" not in ended.error
+    after = system.outputs(tmp_path / "run")
+    assert all(after[name] == content for name, content in before.items())

@@ -22,16 +22,20 @@ def main() -> int:
     except (ParamsError, ValueError, OSError) as error:
         print(f"{arguments.step}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"{arguments.step}: stopped; the same command goes on", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except (KeyboardInterrupt, _Stopped) as stop:
+        print(f"\n{arguments.step}: stopped; the same command goes on", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(stop, _Stopped) else signal.SIGINT)
     for unit, computed in done.items():
         print(f"{arguments.step} {unit}: {'computed' if computed else 'up to date'}")
     return 0
 
 
+class _Stopped(BaseException):
+    """SIGTERM arrived; like Ctrl-C it passes by whatever handles errors."""
+
+
 def _stop(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)  # unlike a sudden end, this removes what is half-written
+    raise _Stopped
 
 
 if __name__ == "__main__":

@@ -28,6 +28,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         data: the content.
     """
     path = Path(path)
+    try:
+        _write_bytes(path, data)
+    except FileNotFoundError:  # somebody removed the folder between two of the calls
+        _write_bytes(path, data)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
     try:

@@ -38,10 +38,11 @@ class Journal:
                 "seconds": round(time.perf_counter() - began, 3),
                 "pid": os.getpid(), "host": socket.gethostname(), **entry.notes,
             }  # fmt: skip
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(line) + "\n"
-            with self.path.open("ab") as file:  # one write: lines of processes never mix
-                file.write(("\n" + text if self._ends_in_a_cut_line() else text).encode())
+            try:
+                self._append(text)
+            except FileNotFoundError:  # somebody removed the folder between two of the calls
+                self._append(text)
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines, oldest first; a line that was cut is left out."""
@@ -53,9 +54,11 @@ class Journal:
                 found.append(json.loads(line))
         return found
 
-    def _ends_in_a_cut_line(self) -> bool:
-        with self.path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) == 0:
-                return False
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
+    def _append(self, text: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            cut = file.seek(0, os.SEEK_END) > 0
+            if cut:
+                file.seek(-1, os.SEEK_END)
+                cut = file.read(1) != b"\n"
+            file.write(("\n" + text if cut else text).encode())  # one write: lines never mix

@@ -1,0 +1,88 @@
+"""What a killed run left behind, and that nothing of it was lost when the next one is done."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from fmbseg.store import read_json
+from fmbseg.store.journal import Journal
+from tests import system
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a killed run left behind.
+
+    Attributes:
+        lines: of the journal.
+        units: folders of the finished units.
+        images: shard to finished images of a shard that is not finished.
+        step: of the training's last checkpoint.
+    """
+
+    lines: list[str]
+    units: set[str]
+    images: dict[str, int]
+    step: int | None
+
+    @staticmethod
+    def by(root: Path) -> "Left":
+        units = {
+            manifest.parent.relative_to(root).as_posix()
+            for unit in system.UNITS
+            for pattern in ("manifest.json", "*/manifest.json")
+            for manifest in (root / unit).glob(pattern)
+            if manifest.is_file() and not manifest.parent.name.startswith(".")
+        }
+        return Left(
+            system.computed_units(root), units, finished_images(root),
+            checkpoint_step(root),
+        )  # fmt: skip
+
+    def row(self, root: Path) -> str:
+        """For people: what was there, and what was under way."""
+        folders = {root / unit for unit in system.UNITS} | {(root / u).parent for u in system.UNITS}
+        begun = sorted(
+            path.name.split(".")[1]
+            for folder in folders
+            if folder.is_dir()
+            for path in folder.iterdir()
+            if ".partial-" in path.name
+        )
+        return (
+            f"{len(self.units)} units, images {self.images}, checkpoint {self.step}, "
+            f"under way: {', '.join(begun) or 'none'}"
+        )
+
+
+def finished_images(root: Path) -> dict[str, int]:
+    """Shard to how many of its images lie finished where a cut stage 1 keeps them."""
+    kept = (root / ".scratch" / "pseudo_masks").glob("*/*-[0-9]*")
+    return {folder.name: len(list(folder.glob("[!.]*.json"))) for folder in kept}
+
+
+def checkpoint_step(root: Path) -> int | None:
+    """Finished steps of a cut training at its last checkpoint; None without one."""
+    for path in (root / ".scratch" / "train").glob("*/checkpoint.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads(file.metadata()["progress"])["step"])
+    return None
+
+
+def assert_nothing_was_lost(root: Path, left: Left) -> None:
+    """What was finished at the kill was not computed again after it."""
+    journal = Journal(root / ".scratch" / "journal.jsonl").lines()
+    units = [line["unit"] for line in journal]
+    assert len(units) == len(set(units)), "a unit was computed twice"
+    assert units[: len(left.lines)] == left.lines
+    new = {line["unit"]: line for line in journal[len(left.lines) :]}
+    assert not left.units & set(new), "a unit was in place and was computed again"
+    for shard, images in left.images.items():
+        line = new.get(f"data/pseudo_masks/{shard}", {})
+        if "computed" in line:  # else it was complete, and adopted
+            assert line["reused"] == images, shard
+    if left.step is not None and "models/train" in new:
+        total = read_json(root / "models/train/history.json")[-1]["step"]
+        assert read_json(root / "models/train/timing.json")["steps"] == total - left.step

@@ -1,0 +1,58 @@
+"""Two runs at once in one checkout: each unit is computed once, and both succeed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests import system
+from tests.system import Checkout
+
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
+FLOW = ("-m", "flows.run")
+REPRO = ("-m", "dvc", "repro")
+
+
+def at_once(copy: Checkout, *commands: tuple[str, ...]) -> None:
+    with ThreadPoolExecutor(len(commands)) as pool:
+        for done in pool.map(lambda command: copy.run(*command, seconds=900), commands):
+            assert done.code == 0, done.error[-3000:]
+
+
+def assert_done_once(copy: Checkout) -> None:
+    units = system.computed_units(copy.root)
+    assert len(units) == 11
+    assert len(units) == len(set(units)), "a unit was computed twice"
+    system.outputs(copy.root)  # nothing half-written lies about
+    assert "up to date" in copy.run("-m", "dvc", "status").out
+
+
+def test_two_runs_at_once_share_the_units_and_leave_one_mlflow_run(tmp_path: Path):
+    copy = system.checkout(tmp_path / "Prüf stand", tmp_path / "outside", system.QUICK)
+    at_once(copy, FLOW, FLOW)
+    assert_done_once(copy)
+    system.assert_databases_are_whole(copy)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
+def test_a_run_and_dvc_repro_at_once_share_the_units(tmp_path: Path):
+    copy = system.checkout(tmp_path / "checkout", tmp_path / "outside", system.QUICK)
+    at_once(copy, FLOW, REPRO)
+    assert_done_once(copy)
+    system.assert_databases_are_whole(copy)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
+def test_two_runs_at_once_after_a_change_replace_what_is_outdated_once(tmp_path: Path):
+    """More images move the chunks of the shards: masks are kept, old shards dropped."""
+    copy = system.checkout(tmp_path / "checkout", tmp_path / "outside", system.QUICK)
+    copy.flow()
+    before = system.computed_units(copy.root)
+    system.set_params(copy.root, {"data": {"shard_images": 4}, "train": {"epochs": 3}})
+    at_once(copy, FLOW, FLOW)
+    after = system.computed_units(copy.root)[len(before) :]
+    assert len(after) == len(set(after)), "a unit was computed twice"
+    assert {"models/train", "reports/report", "reports/evaluate/fmbseg-miniature"} <= set(after)
+    assert "up to date" in copy.run("-m", "dvc", "status").out
