@@ -218,7 +218,7 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
         raise ParamsError(f"{path}: no such file; copy params.yaml from the repository")
     try:
         tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = str(error).replace("\n", " ")
         raise ParamsError(f"{path}: not valid YAML: {line}") from None
     if not isinstance(tree, dict):
