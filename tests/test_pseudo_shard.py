@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import sys
 
 import numpy as np
 import PIL.Image
@@ -201,7 +202,17 @@ def test_a_name_given_twice_is_refused(images, tmp_path):
         run(images, tmp_path, names=["a.png", "a.png"])
 
 
-def test_the_progress_bar_is_on_standard_error(images, tmp_path, capsys):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_the_progress_bar_is_on_standard_error_of_a_terminal(
+    images, tmp_path, capsys, monkeypatch, stream
+):
+    shown = stream()
+    monkeypatch.setattr(sys, "stderr", shown)
     compute_shard(
         ["a.png"],
         lambda name: read_image(images / name),
@@ -214,7 +225,6 @@ def test_the_progress_bar_is_on_standard_error(images, tmp_path, capsys):
         tmp_path / "scratch",
         label="shard 7",
     )
-    shown = capsys.readouterr()
-    assert "shard 7" in shown.err
-    assert shown.out == ""
+    assert ("shard 7" in shown.getvalue()) == shown.isatty()
+    assert capsys.readouterr().out == ""
     assert json.loads((tmp_path / "0007/quarantine.json").read_text()) == []
