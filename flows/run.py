@@ -19,7 +19,6 @@ from flows.api import OwnServer, answering, own_server
 from flows.parameters import write_params
 from fmbseg.params import ParamsError
 from fmbseg.steps.download import DataError, check
-from fmbseg.steps.figures import summary
 from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import VocabularyError
 
@@ -45,7 +44,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _server() as server:
         try:
-            from flows.pipeline import fmbseg
+            from flows.pipeline import fmbseg  # takes seconds, in which the server starts
+            from fmbseg.steps.figures import summary
 
             if server is not None:
                 server.wait()

@@ -15,7 +15,6 @@ from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking_facts import Result, flatten, log_facts, results
-from tasks.tracking_pictures import draw_confusion
 from tasks.tracking_store import PatientClient
 
 _BATCH = 1000
@@ -136,6 +135,8 @@ def log_method(client: PatientClient, experiment: str, parent: str, result: Resu
 
 
 def _log_confusion(client: PatientClient, run: str, result: Result) -> None:
+    from tasks.tracking_pictures import draw_confusion  # brings matplotlib
+
     names = list(result.figures["iou"])
     matrix = np.asarray(read_json(result.folder / "confusion.json"))
     rows_are = {"rows": "true class", "columns": "predicted class, the last one: no answer"}

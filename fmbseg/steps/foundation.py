@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from scipy import ndimage
 from tqdm import tqdm
 
 from fmbseg.datasets import Dataset, DatasetError
@@ -88,6 +87,8 @@ def score(
 def _region(
     target: UInt8[np.ndarray, "height width"], y: int, x: int
 ) -> Bool[np.ndarray, "height width"]:
+    from scipy import ndimage
+
     components, _ = ndimage.label(target == target[y, x], structure=np.ones((3, 3), int))
     return np.asarray(components == components[y, x])
 
