@@ -57,9 +57,11 @@ def _look(root: str, workspace: Workspace) -> str:
     seen = drops.look(workspace)
     if drops.is_settled(workspace, seen):
         return "nothing new"
-    time.sleep(wait)
-    again = drops.look(workspace)
-    moving = sorted(set(seen.files.items()) ^ set(again.files.items())) or again.fresh(wait)
+    moving, again = seen.fresh(wait), seen
+    if not moving:
+        time.sleep(wait)
+        again = drops.look(workspace)
+        moving = sorted(name for name, _ in set(seen.files.items()) ^ set(again.files.items()))
     if moving:
         log.info("%s: still being copied, such as %s", workspace.drops, moving[0])
         return "still being copied"

@@ -5,17 +5,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from prefect import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from fmbseg.steps.workspace import Workspace
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def task_states() -> dict[str, str]:
@@ -29,7 +22,7 @@ def task_states() -> dict[str, str]:
 
 
 def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(
-    server, small_workspace: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server, small_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from flows.pipeline import fmbseg
 

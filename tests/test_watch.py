@@ -1,0 +1,246 @@
+import os
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
+
+from flows import watch as module
+from flows.orphans import LOCKS, ORPHANED, alive, close_orphans
+from flows.watch import NoDeploymentError, watch
+from fmbseg.steps import drops
+from fmbseg.store import read_json
+from tests.conftest import REPOSITORY
+from tests.test_drops import drop, finish
+
+pytestmark = pytest.mark.slow
+
+
+class Full:
+    """The deployment `fmbseg/full`, with nobody to run it."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        flow = client.create_flow_from_name("fmbseg")
+        self.id = client.create_deployment(flow, "full")
+
+    def runs(self) -> list[FlowRun]:
+        mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[self.id]))
+        found = self.client.read_flow_runs(flow_run_filter=mine)
+        return sorted(found, key=lambda run: run.created)
+
+    def set(self, run: FlowRun, state: Any) -> None:
+        self.client.set_flow_run_state(run.id, state, force=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace that is looked at without patience."""
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["drops"] |= {"settle_seconds": 0.1, "max_attempts": 2}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def full(prefect_server: None) -> Iterator[Full]:
+    with get_client(sync_client=True) as client:
+        made = Full(client)
+        for run in made.runs():
+            client.delete_flow_run(run.id)
+        yield made
+
+
+def arrive(root: Path, *names: str, seed: int = 3) -> None:
+    """Drop pictures, and let them settle."""
+    drop(root, *names, seed=seed)
+    time.sleep(0.12)
+
+
+def test_new_images_ask_for_one_run_and_no_second_while_it_is_under_way(root: Path, full: Full):
+    arrive(root, "a.png", "b.png")
+    assert watch(".").startswith("asked for ")
+    (run,) = full.runs()
+    assert run.parameters["root"] == "."
+    assert run.state.is_scheduled()
+    assert [tag[:6] for tag in run.tags] == ["drops:"]
+    assert run.parent_task_run_id is None, "no sub-flow: the watch may end before it"
+    for state in (None, Running()):
+        if state:
+            full.set(run, state)
+        assert watch(".") == "a full run is under way"
+    full.set(run, Completed())
+    finish(root)
+    assert watch(".") == "nothing to train on (0 files cannot be used)"
+    assert len(full.runs()) == 1
+
+
+def test_when_nothing_changed_a_look_reads_no_file_and_asks_no_server(
+    root: Path, full: Full, monkeypatch: pytest.MonkeyPatch
+):
+    arrive(root, "a.png")
+    finish(root)
+    watch(".")
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("nothing changed")
+
+    monkeypatch.setattr(drops, "news", forbidden)
+    monkeypatch.setattr(module, "_request", forbidden)
+    assert watch(".") == "nothing new"
+
+
+def test_failed_runs_on_the_same_images_end_at_the_limit_and_other_images_start_anew(
+    root: Path, full: Full
+):
+    arrive(root, "a.png")
+    for attempt in (1, 2):
+        assert watch(".").startswith("asked for ")
+        assert len(full.runs()) == attempt
+        full.set(full.runs()[-1], Failed(message="no room"))
+    assert watch(".") == "gave up on these images"
+    assert len(full.runs()) == 2
+    arrive(root, "b.png", seed=7)
+    assert watch(".").startswith("asked for ")
+
+
+def test_runs_that_were_cancelled_or_whose_machine_went_down_are_not_held_against_the_images(
+    root: Path, full: Full
+):
+    arrive(root, "a.png")
+    for state in (Cancelled(), Crashed(message=f"{ORPHANED}."), Cancelled(), Completed()):
+        assert watch(".").startswith("asked for ")
+        full.set(full.runs()[-1], state)
+    full_runs = len(full.runs())
+    assert full_runs == 4
+    for _ in range(2):
+        assert watch(".").startswith("asked for ")
+        full.set(full.runs()[-1], Crashed(message="Process exited with status code: -9"))
+    assert watch(".") == "gave up on these images"
+
+
+def test_a_run_that_is_planned_for_a_later_day_does_not_hold_new_images_back(
+    root: Path, full: Full
+):
+    later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=2))
+    full.client.create_flow_run_from_deployment(full.id, state=later)
+    arrive(root, "a.png")
+    assert watch(".").startswith("asked for ")
+
+
+def test_two_watchers_that_see_the_same_at_once_ask_for_the_same_run(
+    root: Path, full: Full, monkeypatch: pytest.MonkeyPatch
+):
+    arrive(root, "a.png")
+    monkeypatch.setattr(module, "_runs", lambda *_, **__: [])
+    assert watch(".") == watch(".")
+    assert len(full.runs()) == 1
+
+
+def test_bad_files_alone_start_no_run_and_are_reported_once(
+    root: Path, full: Full, caplog: pytest.LogCaptureFixture
+):
+    arrive(root, "a.png")
+    finish(root)
+    (root / "data" / "drops" / "cut.png").write_bytes(b"\x89PNG")
+    time.sleep(0.12)
+    said = []
+    for _ in range(2):
+        caplog.clear()
+        assert watch(".") in ("nothing to train on (1 files cannot be used)", "nothing new")
+        said.append([r.message for r in caplog.records if r.levelname == "WARNING"])
+    assert [message[:7] for message in said[0]] == ["cut.png"]
+    assert said[1] == []
+    assert not full.runs()
+    (bad,) = read_json(root / "reports" / "drops-quarantine.json")
+    assert bad["image"] == "cut.png"
+    (artifact,) = full.client.read_latest_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["drops"]))
+    )
+    assert f"- `cut.png`: {bad['reason']}" in artifact.data
+    (root / "data" / "drops" / "cut.png").unlink()
+    watch(".")
+    assert read_json(root / "reports" / "drops-quarantine.json") == []
+
+
+def set_settle_seconds(root: Path, seconds: float) -> None:
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["drops"]["settle_seconds"] = seconds
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_what_grows_or_changed_just_now_is_left_to_a_later_look(root: Path, full: Full):
+    set_settle_seconds(root, 4)
+    drop(root, "a.png")
+    path = root / "data" / "drops" / "a.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    assert watch(".") == "still being copied", "it changed less than four seconds ago"
+    os.utime(path, (1, 1))
+    copying = threading.Event()
+
+    def copy_on() -> None:
+        with path.open("ab") as file:
+            while not copying.wait(0.2):
+                file.write(whole[200:201])
+                file.flush()
+                os.utime(path, (1, 1))  # as `cp -p` leaves it: the size alone tells
+
+    thread = threading.Thread(target=copy_on)
+    thread.start()
+    assert watch(".") == "still being copied"
+    copying.set()
+    thread.join()
+    path.write_bytes(whole)
+    os.utime(path, (1, 1))
+    set_settle_seconds(root, 0.1)
+    assert watch(".").startswith("asked for ")
+
+
+def test_without_the_deployment_the_watch_says_how_to_start_it(root: Path, full: Full):
+    arrive(root, "a.png")
+    full.client.delete_deployment(full.id)
+    with pytest.raises(NoDeploymentError, match="make serve"):
+        watch(".")
+
+
+def test_no_drops_folder_and_no_finished_run_start_nothing(root: Path, full: Full):
+    assert watch(".") == "nothing to train on (0 files cannot be used)"
+    assert not full.runs()
+
+
+def test_runs_without_a_living_process_are_closed_and_the_others_left_alone(
+    root: Path, full: Full, monkeypatch: pytest.MonkeyPatch
+):
+    states = {"gone": Running(), "works": Running(), "waits": Scheduled(), "ended": Completed()}
+    runs = {}
+    for name, state in states.items():
+        runs[name] = full.client.create_flow_run_from_deployment(full.id, name=name)
+        full.set(runs[name], state)
+    (root / LOCKS).mkdir(parents=True)
+    (root / LOCKS / f"{runs['gone'].id}.lock").touch()
+    monkeypatch.setattr("flows.orphans.runtime.flow_run", type("Run", (), {"id": runs["works"].id}))
+    with alive():
+        closed = close_orphans(full.client, {"fmbseg": "full"})
+    assert [run.name for run in closed] == ["gone"]
+    after = {run.name: run.state for run in full.runs()}
+    assert after["gone"].name == "Crashed"
+    assert after["gone"].message.startswith(ORPHANED)
+    assert {name: state.name for name, state in after.items()} == {
+        "gone": "Crashed", "works": "Running", "waits": "Scheduled", "ended": "Completed",
+    }  # fmt: skip
+    assert not list((root / LOCKS).iterdir())
