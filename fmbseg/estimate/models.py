@@ -30,7 +30,7 @@ PASSING = 0.5
 OBJECTS = ((8, 0.03), (5, 0.08), (3, 0.2))
 """The discs that stand for a random SAM's masks: so many along either side, and their radius as a
 fraction of the image's long side; one size for each of SAM's three masks."""
-_STEEPNESS = 4.0
+_STEEPNESS = 1000.0
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,12 @@ def meter_blocks(encoder: nn.Module, kind: str, meter: Meter) -> None:
 
     Blocks with another window are another kind. A unit is one block for one image or crop.
     """
-    lists = [one for one in encoder.modules() if isinstance(one, nn.ModuleList | nn.Sequential)]
-    blocks = max(lists, key=len, default=nn.ModuleList())
-    for block in blocks:
+    lists = [
+        one
+        for one in encoder.modules()
+        if isinstance(one, nn.ModuleList | nn.Sequential) and len({type(part) for part in one}) == 1
+    ]
+    for block in max(lists, key=len, default=nn.ModuleList()):
         window = getattr(block, "window_size", None)
         own = kind if window is None else f"{kind} ({f'window {window}' if window else 'global'})"
         vars(block)["forward"] = _metered(block.forward, own, meter)
@@ -173,7 +176,7 @@ def _discs(
         )
         down = torch.arange(rows)[None, :, None] + 0.5 - y[:, None, None]
         across = torch.arange(cols)[None, None, :] + 0.5 - x[:, None, None]
-        logits[:, mask] = _STEEPNESS * (radius * cols - (down**2 + across**2).sqrt())
+        logits[:, mask] = _STEEPNESS * (radius - (down**2 + across**2).sqrt() / cols)
     order = torch.arange(prompts * masks).view(prompts, masks)
     good = (order * PASSING).floor() != ((order + 1) * PASSING).floor()
     quality = torch.where(good, 1.0 - 1e-4 * (order % 997), torch.zeros(()))
