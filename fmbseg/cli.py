@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-ROOT = Path("data/download")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; see --list")
-    parser.add_argument("--root", type=Path, default=ROOT)
+    parser.add_argument("--root", type=Path, help="default: data.benchmarks of params.yaml")
+    parser.add_argument("--params", type=Path, default=PARAMS)
     parser.add_argument("--split", nargs="+", default=["val"], help="default: val")
     parser.add_argument("--list", action="store_true", help="sizes, terms, what is present")
     parser.add_argument(
@@ -78,7 +78,7 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="default: runner.workers")
     parser.add_argument("--sample", type=int, default=4, help="images to measure at most")
     parser.add_argument("--budget-seconds", type=float, default=120.0, help="for measuring, about")
-    parser.add_argument("--root", type=Path, default=ROOT, help="where public data sets lie")
+    parser.add_argument("--root", type=Path, help="default: data.benchmarks of params.yaml")
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:

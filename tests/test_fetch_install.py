@@ -22,6 +22,8 @@ from fmbseg.cli import main
 from fmbseg.datasets import load
 from fmbseg.datasets.catalogue import CATALOGUE, Archive
 from fmbseg.fetch import DownloadError, install
+from fmbseg.steps.columns import open_column
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import ArchiveError, DiskFullError
 from tests import official_trees as trees
 from tests.http_server import FileServer, file_server
@@ -401,6 +403,19 @@ def test_a_mirror_the_user_names_is_tried_first(
     server.serve("/copy/ADEChallengeData2016.zip", content)
     get("ade150", tmp_path / "root", mirrors=[server.url("/copy/")])
     assert set(server.asked) == {"/copy/ADEChallengeData2016.zip"}
+
+
+def test_data_sets_go_where_the_evaluation_looks_for_them(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trees.ade(tmp_path / "made")
+    content = zipped(tmp_path / "made", "ADEChallengeData2016")
+    catalogue(monkeypatch, server, "ade150", {"ADEChallengeData2016.zip": content})
+    text = (Path(__file__).parents[1] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("data/benchmarks", "elsewhere/sets"))
+    workspace = Workspace.open(tmp_path)
+    assert main(["download", "ade150", "--params", str(tmp_path / "params.yaml")]) == 0
+    assert len(open_column(workspace, "ade150").samples) == 4
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from fmbseg.commands import UserError
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.fetch import install
 from fmbseg.fetch.overview import overview
+from fmbseg.params import load_params
 from fmbseg.store import free_bytes, human_bytes
 
 
@@ -20,8 +21,9 @@ def download(arguments: argparse.Namespace) -> int:
     for name in names:
         if name not in CATALOGUE:
             raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(CATALOGUE)}")
+    root = _root(arguments) if names or arguments.list else Path()
     if arguments.list:
-        _list(names or list(CATALOGUE), arguments.root)
+        _list(names or list(CATALOGUE), root)
         return 0
     for name in names:
         entry = CATALOGUE[name]
@@ -29,7 +31,7 @@ def download(arguments: argparse.Namespace) -> int:
         for note in entry.notes:
             print(f"  {note}")
         found = install(
-            name, arguments.root, splits=arguments.split, keep_archives=arguments.keep_archives,
+            name, root, splits=arguments.split, keep_archives=arguments.keep_archives,
             zips=arguments.zips, mirrors=arguments.mirror,
         )  # fmt: skip
         counts = ", ".join(f"{split} {count} images" for split, count in found.images.items())
@@ -37,6 +39,15 @@ def download(arguments: argparse.Namespace) -> int:
         for note in found.notes:
             print(f"  {note}")
     return _weights(arguments.weights) if arguments.weights else 0
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    """Where `evaluate` looks for public data sets, unless the user names another folder."""
+    given: Path | None = arguments.root
+    if given is not None:
+        return given
+    params: Path = arguments.params
+    return params.parent / load_params(params).data.benchmarks
 
 
 def _list(names: list[str], root: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,9 +12,9 @@ import torch
 from fmbseg.commands import UserError
 from fmbseg.estimate.figures import Figures
 from fmbseg.estimate.meter import Meter
-from fmbseg.estimate.models import OBJECTS, PASSING, MeteredModels, build_metered
+from fmbseg.estimate.models import OBJECTS, PASSING, MeteredModels, MeteredWorkspace
 from fmbseg.estimate.project import project, total
-from fmbseg.estimate.sample import Sample, sample_of
+from fmbseg.estimate.sample import Samples, samples_of
 from fmbseg.estimate.steps import measure
 from fmbseg.estimate.table import human_time, lines
 from fmbseg.models.device import resolve_device
@@ -31,8 +31,9 @@ def estimate(arguments: argparse.Namespace) -> int:
     for name in ("workers", "sample", "budget_seconds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: wanted at least 1")
-    params = load_params(arguments.params)
+    params, home = load_params(arguments.params), arguments.params.parent
     workers = arguments.workers or params.runner.workers
+    root = arguments.root or home / params.data.benchmarks
     device = resolve_device(params.device)
     torch.set_num_threads(params.threads)
     meter = Meter(arguments.budget_seconds / _SHARES, synchronise=_synchroniser(device))
@@ -40,24 +41,27 @@ def estimate(arguments: argparse.Namespace) -> int:
         drawn, scratch = Path(folder) / "drawn", Path(folder) / "scratch"
         drawn.mkdir()
         scratch.mkdir()
-        sample = sample_of(params, arguments.images, arguments.sample, arguments.root, drawn)
+        samples = samples_of(params, arguments.images, arguments.sample, root, drawn)
         began = meter.now()
-        metered = build_metered(params, device, meter)
+        metered = MeteredModels(params, device, meter)
+        workspace = MeteredWorkspace(scratch, params, metered)
+        workspace.models()
         built, processor = meter.now(), time.process_time()
         figures = measure(
-            params, sample, metered, meter, scratch,
+            workspace, samples, arguments.sample, meter, scratch,
             budget_s=arguments.budget_seconds, device=device,
         )  # fmt: skip
         spent = meter.now() - built
     share = (time.process_time() - processor) / spent / params.threads
-    rows = project(params, sample, figures, workers=workers, clip_bytes=metered.clip_bytes)
-    print(f"{sample.title}: {sample.images:,} images, {len(sample.vocabulary)} classes")
+    rows = project(params, samples, figures, workers=workers)
+    train = samples.train
+    print(f"{train.title}: {train.images:,} images, {len(train.column.classes)} classes")
     print(
         f"profile {params.models.profile} on {device}, {params.threads} torch thread(s) a process, "
         f"{os.cpu_count()} processors; models built in {human_time(built - began)}, measured for "
         f"{human_time(spent)}"
     )
-    for note in _notes(params, sample, metered, figures, device, share, workers):
+    for note in _notes(params, samples, metered.random, figures, device, share, workers):
         print(f"! {note}")
     print()
     print("\n".join(lines([*rows, total(rows)], workers)))
@@ -65,20 +69,25 @@ def estimate(arguments: argparse.Namespace) -> int:
 
 
 def _notes(
-    params: Params, sample: Sample, metered: MeteredModels, figures: Figures,
+    params: Params, samples: Samples, random: Sequence[str], figures: Figures,
     device: torch.device, share: float, workers: int,
 ) -> list[str]:  # fmt: skip
     """What a reader has to know before believing the table."""
-    found = ["all figures of the table are extrapolated from the sample; see below it for how"]
-    if sample.note:
-        found.append(sample.note)
-    if metered.random:
+    found = ["all figures of the table are extrapolated from a sample; below it stands from what"]
+    found += dict.fromkeys(one.note for one in (samples.train, *samples.scored) if one.note)
+    rates = [figures.stage1, figures.encode, *(one.rate for one in figures.scored)]
+    if any(rate.left_out for rate in rates):
         found.append(
-            f"weights of {', '.join(metered.random)} are not here: random ones of the same "
+            "measured in part: work beyond the budget was counted, not done, and takes the mean "
+            "time of what was done of its kind"
+        )
+    if random:
+        found.append(
+            f"weights of {', '.join(random)} are not here: random ones of the same "
             "architecture were timed (to fetch them: fmbseg download --weights "
             f"{params.models.profile})"
         )
-    if "sam" in metered.random:
+    if "sam" in random:
         found.append(
             f"assumed: {PASSING:.0%} of SAM's masks pass min_predicted_iou, and are "
             f"{sum(side**2 for side, _ in OBJECTS)} different discs an image; the time after the "
@@ -86,8 +95,6 @@ def _notes(
         )
     if figures.guessed_labels:
         found.append("the sample gave no labelled patch; training was timed on drawn labels")
-    if figures.unknown_methods:
-        found.append(f"not measured: {', '.join(figures.unknown_methods)}")
     if device.type == "cpu" and share < _BUSY:
         found.append(
             f"other work ran here: the measuring got {share:.0%} of its processor time; alone, "
@@ -98,8 +105,6 @@ def _notes(
         found.append(
             f"{workers} workers are faster than {processors} only on further machines like this"
         )
-    if sample.scored_images:
-        found.append(f"evaluation: {sample.scored_images:,} images a method; report not measured")
     return found
 
 

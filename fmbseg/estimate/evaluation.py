@@ -1,92 +1,112 @@
-"""The methods of the step `evaluate` over the sample."""
+"""The units of the step `evaluate` over the samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.estimate.meter import Rate
+from fmbseg.estimate.models import MeteredWorkspace
 from fmbseg.estimate.runs import Runs
 from fmbseg.estimate.sample import Sample
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.prepared import PreparedMethod
-from fmbseg.evaluate.protocol import PROTOCOLS
+from fmbseg.evaluate.segmentation import Segmentation
 from fmbseg.models.build import FoundationModels
-from fmbseg.params import Params
-from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.segmenters.aligned import AlignedSegmentation
-from fmbseg.segmenters.base import Segmentation
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
-from fmbseg.segmenters.stage1 import Stage1Segmentation
-from fmbseg.types import Stage
+from fmbseg.steps import evaluate
 
-FOUNDATION = "foundation"
-_STAGES: dict[str, tuple[Stage, ...]] = {
-    "stage11": ("1.1",), "stage12": ("1.2",), "stage1": ("1.1", "1.2")
-}  # fmt: skip
+_STAGE1 = ("stage11", "stage12", "stage1", "stage1_image_labels")
+_TOLD = 3
+"""Classes that a method is told an image holds, when it has to be told."""
 
 
-def methods(
-    params: Params, sample: Sample, models: FoundationModels, options: Stage1Options, runs: Runs,
+@dataclass(frozen=True)
+class Scored:
+    """One unit.
+
+    Attributes:
+        unit: its name.
+        rate: seconds an image.
+        images: of the data set.
+    """
+
+    unit: str
+    rate: Rate
+    images: int
+
+
+def score(
+    workspace: MeteredWorkspace, samples: Sequence[Sample], count: int, runs: Runs,
     device: torch.device, stage1: Rate,
-) -> tuple[dict[str, Rate], tuple[str, ...]]:  # fmt: skip
-    """Seconds an image of every method in params.yaml, under its protocol.
+) -> list[Scored]:  # fmt: skip
+    """Seconds an image of every method on every data set, under the protocol of params.yaml.
 
     Once the budget is spent, methods that are stage 1 and little else take its rate.
 
-    Returns:
-        Rates by method, and the methods that are not measured here.
+    Args:
+        workspace: whose params.yaml says what is scored.
+        samples: one for each data set that is scored.
+        count: images to measure of each, at most.
+        runs: measures.
+        device: where the models are.
+        stage1: rate of the step `pseudo_masks`, on images like the first sample's.
     """
-    if sample.scored_images == 0:
-        return {}, ()
-    found = {FOUNDATION: _foundation(sample, models, runs)}
-    protocol, unknown = PROTOCOLS[params.evaluate.protocol], []
-    for method in params.evaluate.methods:
-        segmentation = _segmentation(method, params, models, options, device)
-        if segmentation is None:
-            unknown.append(method)
-            continue
-        if method in _STAGES and protocol.window_px is None and runs.is_over:
-            found[method] = stage1
-            continue
-        prepared = PreparedMethod(protocol, segmentation, sample.vocabulary)
-        found[method] = _score(prepared, sample, runs, f"method {method}")
-    return found, tuple(unknown)
+    found = []
+    for number, sample in enumerate(samples):
+        name, names = sample.column.name, sample.measured(count)
+        if number == 0:
+            rate = _foundation(sample, names, workspace.models(), runs)
+            found.append(Scored(evaluate.unit_name(evaluate.FOUNDATION, name), rate, sample.images))
+        protocol = evaluate.protocol(workspace, sample.column)
+        for method in workspace.params.evaluate.methods:
+            unit = evaluate.unit_name(method, name)
+            if runs.is_over and number == 0 and method in _STAGE1 and protocol.window_px is None:
+                rate = stage1
+            else:
+                prepared = PreparedMethod(
+                    protocol, _build(workspace, method, device), sample.column.classes,
+                    sample.column.background_index,
+                )  # fmt: skip
+                rate = _score(prepared, sample, names, runs, unit)
+            found.append(Scored(unit, rate, sample.images))
+    return found
 
 
-def _score(prepared: PreparedMethod, sample: Sample, runs: Runs, label: str) -> Rate:
-    confusion = ConfusionMatrix(len(sample.vocabulary))
+def _build(workspace: MeteredWorkspace, method: str, device: torch.device) -> Segmentation:
+    """A method as the step composes it; FMbSeg with a head that is not trained."""
+    if method != "fmbseg":
+        return evaluate.build(workspace, method)
+    models, p = workspace.models(), workspace.params.train
+    head = AlignmentHead(models.vision.dim, models.clip.dim, p.heads, p.mlp_ratio)
+    return AlignedSegmentation(models.vision, head.to(device), models.clip)
 
-    def score(name: str) -> None:
-        labels = prepared.predict(sample.read(name))
+
+def _score(
+    prepared: PreparedMethod, sample: Sample, names: Sequence[str], runs: Runs, unit: str
+) -> Rate:
+    classes, read = len(sample.column.classes), sample.reader()
+    confusion = ConfusionMatrix(classes)
+    told = range(min(_TOLD, classes)) if prepared.needs_image_labels else None
+
+    def one(name: str) -> None:
+        labels = prepared.predict(read(name), told)
         confusion.update(labels, np.zeros(labels.shape, np.uint8))
 
-    return runs.each(label, score)
+    return runs.each(unit, one, names)
 
 
-def _foundation(sample: Sample, models: FoundationModels, runs: Runs) -> Rate:
+def _foundation(sample: Sample, names: Sequence[str], models: FoundationModels, runs: Runs) -> Rate:
     """What the unit `foundation` asks the models for: CLIP, SAM's encoder, one prompt."""
+    read = sample.reader()
 
-    def ask(name: str) -> None:
-        image, sam = sample.read(name), models.sam
+    def one(name: str) -> None:
+        image, sam = read(name), models.sam
         models.clip.encode_dense(image)
         embedding = sam.embed(image)
         middle = np.array([[[image.shape[1] / 2, image.shape[0] / 2]]], np.float32)
         sam.upscale(embedding, sam.predict_points(embedding, middle).logits[0])
 
-    return runs.each(FOUNDATION, ask)
-
-
-def _segmentation(
-    method: str, params: Params, models: FoundationModels, options: Stage1Options,
-    device: torch.device,
-) -> Segmentation | None:  # fmt: skip
-    """A method as the step `evaluate` composes it; None for one that is not known here."""
-    if method in ("maskclip", "sclip", "naclip"):
-        return DenseClipSegmentation(models.clip, name=method)
-    if method in _STAGES:
-        return Stage1Segmentation(models.clip, models.sam, options, _STAGES[method], method)
-    if method == "fmbseg":
-        train, vision, clip = params.train, models.vision, models.clip
-        head = AlignmentHead(vision.dim, clip.dim, train.heads, train.mlp_ratio)
-        return AlignedSegmentation(vision, head.to(device), clip)
-    return None
+    return runs.each(evaluate.FOUNDATION, one, names)

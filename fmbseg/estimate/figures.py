@@ -1,8 +1,9 @@
 """What measuring the sample gave."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fmbseg.estimate.evaluation import Scored
 from fmbseg.estimate.meter import Rate
 
 
@@ -25,8 +26,7 @@ class Figures:
         label_bytes: the patches' labels in memory.
         step: seconds of one step of training.
         model_bytes: the trained model and its checkpoint on disk, all in all.
-        methods: seconds of each method, and of `foundation`.
-        unknown_methods: those that are not measured here.
+        scored: the units of the step `evaluate`.
         guessed_labels: the sample gave no labelled patch, so labels were drawn for the training.
     """
 
@@ -44,6 +44,5 @@ class Figures:
     label_bytes: float
     step: Rate
     model_bytes: int
-    methods: Mapping[str, Rate]
-    unknown_methods: tuple[str, ...]
+    scored: Sequence[Scored]
     guessed_labels: bool

@@ -18,8 +18,9 @@ from fmbseg.models.build import (
     resolve_profile,
     weights_status,
 )
-from fmbseg.models.protocols import SamEmbedding, SamModel, SamPrediction
+from fmbseg.models.protocols import ClipModel, SamEmbedding, SamModel, SamPrediction
 from fmbseg.params import Params
+from fmbseg.steps.workspace import Workspace
 from fmbseg.types import Image
 
 DECODER = "SAM decoder prompts"
@@ -33,55 +34,86 @@ fraction of the image's long side; one size for each of SAM's three masks."""
 _STEEPNESS = 1000.0
 
 
-@dataclass(frozen=True)
 class MeteredModels:
-    """What `build_metered` gives.
+    """Builds a workspace's models, metered; nothing is fetched.
 
     Attributes:
-        models: the three.
-        random: those whose weights are not here, by role: same architecture, random weights.
-        clip_bytes: size of CLIP's weights in memory.
+        random: roles of the models whose weights are not here: same architecture, random weights.
     """
 
-    models: FoundationModels
-    random: tuple[str, ...]
-    clip_bytes: int
+    def __init__(self, params: Params, device: torch.device, meter: Meter) -> None:
+        """Look up which weights are here.
+
+        Raises:
+            ValueError: see `resolve_profile`.
+        """
+        section = params.models
+        overrides = section.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+        self._profile = resolve_profile(section.profile, overrides)
+        self._params, self._device, self._meter = params, device, meter
+        status = weights_status(section.profile, overrides)
+        self.random = tuple(one.model for one in status if not one.present)
+        self._clips: dict[tuple[str, bool], ClipModel] = {}
+        self._three: FoundationModels | None = None
+
+    def three(self) -> FoundationModels:
+        """The models of the run, built once.
+
+        Raises:
+            MissingWeightsError: a model is a folder or a hub's repository, whose architecture is
+                not known without its files.
+        """
+        if self._three is None:
+            spec, vision_spec = self._profile.sam, self._profile.vision
+            checkpoint = None if "sam" in self.random else spec.checkpoint
+            sam = build_sam(spec.name, checkpoint, self._device)
+            vision = build_vision(
+                vision_spec.name, False if "vision" in self.random else vision_spec.pretrained,
+                self._device, short_side_px=self._params.train.input_short_side_px,
+            )  # fmt: skip
+            meter_blocks(sam.model.image_encoder, "SAM encoder blocks", self._meter)
+            meter_blocks(vision.model, "vision blocks", self._meter)
+            metered = MeteredSam(sam, self._meter, plausible="sam" in self.random)
+            clip = self.clip(self._params.models.projection)
+            self._three = FoundationModels(clip, metered, vision)
+        return self._three
+
+    def clip(self, projection: str, *, whole_crops: bool = False) -> ClipModel:
+        """CLIP with a projection, built once; see `Workspace.clip`."""
+        wanted = projection, whole_crops
+        if wanted not in self._clips:
+            spec, p = self._profile.clip, self._params
+            clip = build_clip(
+                spec.name, None if "clip" in self.random else spec.pretrained, projection,
+                self._device, template=p.models.template,
+                short_side_px=None if whole_crops else p.pseudo_masks.clip_short_side_px,
+                stride_fraction=p.pseudo_masks.clip_stride_fraction,
+                batch_crops=p.pseudo_masks.clip_batch_crops,
+            )  # fmt: skip
+            meter_blocks(clip.model.visual, "CLIP blocks", self._meter)
+            if isinstance(getattr(clip.model, "transformer", None), nn.Module):
+                meter_blocks(clip.model.transformer, TEXT, self._meter)
+            self._clips[wanted] = clip
+        return self._clips[wanted]
 
 
-def build_metered(params: Params, device: torch.device, meter: Meter) -> MeteredModels:
-    """Build the models that params.yaml names; nothing is fetched.
+@dataclass(frozen=True)
+class MeteredWorkspace(Workspace):
+    """A workspace whose steps meet metered models, which need not have their weights.
 
-    Raises:
-        MissingWeightsError: a model is a folder or a hub's repository, whose architecture is not
-            known without its files.
-        ValueError: see `resolve_profile`.
+    Attributes:
+        metered: builds them.
     """
-    section = params.models
-    overrides = section.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
-    found = resolve_profile(section.profile, overrides)
-    status = weights_status(section.profile, overrides)
-    random = tuple(one.model for one in status if not one.present)
-    clip = build_clip(
-        found.clip.name, None if "clip" in random else found.clip.pretrained,
-        section.projection, device, template=section.template,
-        short_side_px=params.pseudo_masks.clip_short_side_px,
-        stride_fraction=params.pseudo_masks.clip_stride_fraction,
-        batch_crops=params.pseudo_masks.clip_batch_crops,
-    )  # fmt: skip
-    checkpoint = None if "sam" in random else found.sam.checkpoint
-    sam = build_sam(found.sam.name, checkpoint, device)
-    vision = build_vision(
-        found.vision.name, False if "vision" in random else found.vision.pretrained, device,
-        short_side_px=params.train.input_short_side_px,
-    )  # fmt: skip
-    meter_blocks(clip.model.visual, "CLIP blocks", meter)
-    if isinstance(getattr(clip.model, "transformer", None), nn.Module):
-        meter_blocks(clip.model.transformer, TEXT, meter)
-    meter_blocks(sam.model.image_encoder, "SAM encoder blocks", meter)
-    meter_blocks(vision.model, "vision blocks", meter)
-    size = sum(one.numel() * one.element_size() for one in clip.model.parameters())
-    metered = MeteredSam(sam, meter, plausible="sam" in random)
-    return MeteredModels(FoundationModels(clip, metered, vision), random, size)
+
+    metered: MeteredModels
+
+    def models(self) -> FoundationModels:
+        """The three foundation models."""
+        return self.metered.three()
+
+    def clip(self, projection: str, *, whole_crops: bool = False) -> ClipModel:
+        """CLIP with another projection than `models.projection`."""
+        return self.metered.clip(projection, whole_crops=whole_crops)
 
 
 def meter_blocks(encoder: nn.Module, kind: str, meter: Meter) -> None:

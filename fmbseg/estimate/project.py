@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from fmbseg.estimate.figures import Figures
 from fmbseg.estimate.meter import Rate
-from fmbseg.estimate.sample import Sample
+from fmbseg.estimate.sample import Samples
 from fmbseg.params import Params
+from fmbseg.store import human_bytes
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class Row:
     part: bool = False
 
 
-def project(
-    params: Params, sample: Sample, figures: Figures, *, workers: int, clip_bytes: int
-) -> list[Row]:
+def project(params: Params, samples: Samples, figures: Figures, *, workers: int) -> list[Row]:
     """Scale the sample's figures to the data set.
 
     Stage 1 is spread over workers by shards, evaluations by methods; the other steps are one
@@ -43,15 +42,22 @@ def project(
 
     Args:
         params: of the run.
-        sample: says how many images there are.
-        figures: of the sample.
+        samples: say how many images there are.
+        figures: of the samples.
         workers: processes or threads, each as fast as the one measured.
-        clip_bytes: of CLIP's weights; a method with another projection builds CLIP again.
     """
-    count = sample.images
-    fetch = f"; {sample.fetch_bytes / 1e9:.1f} GB to fetch" if sample.fetch_bytes else ""
+    count = samples.train.images
+    archives: dict[str, int] = {}
+    for sample in (samples.train, *samples.scored):
+        archives |= sample.archives
+    fetched = sum(archives.values())
+    words = (
+        f"time depends on the network; archives of {human_bytes(fetched)}"
+        if fetched
+        else ("not measured; nothing is fetched")
+    )
     rows = [
-        Row("download", None, None, sample.disk_bytes, None, f"time depends on the network{fetch}"),
+        Row("download", None, None, samples.train.disk_bytes + fetched, None, words),
         _stage1(params, figures, count, workers),
     ]
     seconds = figures.subsample.seconds * count
@@ -59,7 +65,7 @@ def project(
     words = f"masks of {figures.subsample.units} of {count:,} images; all are in memory at once"
     rows.append(Row("subsample", seconds, seconds, figures.kept_bytes * count, memory, words))
     rows.append(_train(params, figures, count))
-    return rows + _evaluate(params, sample, figures, workers, clip_bytes)
+    return rows + _evaluate(figures, workers)
 
 
 def total(rows: Sequence[Row]) -> Row:
@@ -110,26 +116,23 @@ def _train(params: Params, figures: Figures, count: int) -> Row:
     return Row("train", seconds, seconds, figures.model_bytes, memory, words)
 
 
-def _evaluate(
-    params: Params, sample: Sample, figures: Figures, workers: int, clip_bytes: int
-) -> list[Row]:
-    count = sample.scored_images
-    if not figures.methods:
+def _evaluate(figures: Figures, workers: int) -> list[Row]:
+    if not figures.scored:
         return [Row("evaluate", None, None, 0, None, "no labels, so nothing to score")]
-    times = {m: count * rate.seconds + figures.texts_s for m, rate in figures.methods.items()}
+    parts = [
+        Row(
+            f"  {one.unit}", one.images * one.rate.seconds + figures.texts_s, None, 0,
+            one.rate.peak_bytes, basis(one.rate, one.images), part=True,
+        )
+        for one in figures.scored
+    ]  # fmt: skip
+    times = [row.seconds or 0.0 for row in parts]
     ends = [0.0] * workers
-    for seconds in sorted(times.values(), reverse=True):
+    for seconds in sorted(times, reverse=True):
         ends[ends.index(min(ends))] += seconds
-    parts = []
-    for method, rate in figures.methods.items():
-        own = method in ("maskclip", "sclip", "naclip") and method != params.models.projection
-        note = f"; timed with projection {params.models.projection}" if own else ""
-        memory = rate.peak_bytes + (clip_bytes if own else 0)
-        words = f"{basis(rate, count)}{note}"
-        parts.append(Row(f"  {method}", times[method], None, 0, memory, words, part=True))
     most = max(row.memory_bytes or 0 for row in parts)
-    words = f"{count:,} images a method; one method is one unit of work"
-    return [Row("evaluate", sum(times.values()), max(ends), 0, most, words), *parts]
+    words = "a method on a data set is one unit of work"
+    return [Row("evaluate", sum(times), max(ends), 0, most, words), *parts]
 
 
 def basis(rate: Rate, count: int) -> str:
@@ -139,7 +142,4 @@ def basis(rate: Rate, count: int) -> str:
     )
     if not left:
         return f"{rate.units} of {count:,} images measured whole"
-    return (
-        f"{rate.units} of {count:,} images measured in part ({left}; what was left out counts at "
-        "the mean of all that was computed of its kind)"
-    )
+    return f"{rate.units} of {count:,} images measured in part ({left})"

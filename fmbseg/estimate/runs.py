@@ -16,24 +16,22 @@ class Runs:
 
     Attributes:
         meter: of all work.
-        names: of the sample's images.
         ends: the clock's time after which no further image is begun.
         progress: show bars.
     """
 
     meter: Meter
-    names: Sequence[str]
     ends: float
     progress: bool
 
-    def each(self, label: str, work: Callable[[str], object]) -> Rate:
+    def each(self, label: str, work: Callable[[str], object], names: Sequence[str]) -> Rate:
         """Do something for each image, at least for one.
 
         Of three or more the first is not counted: in it things are set up and files are read
         that later ones find in memory.
         """
         phases: list[Phase] = []
-        for name in tqdm(self.names, desc=f"estimate: {label}", disable=not self.progress):
+        for name in tqdm(names, desc=f"estimate: {label}", disable=not self.progress):
             with self.phase() as phase:
                 work(name)
             phases.append(phase)

@@ -11,19 +11,18 @@ from torch import Tensor
 
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
-from fmbseg.estimate.evaluation import methods
+from fmbseg.estimate.evaluation import score
 from fmbseg.estimate.figures import Figures
 from fmbseg.estimate.memory import peak_bytes, reset_peak
 from fmbseg.estimate.meter import Meter, Phase, Rate
-from fmbseg.estimate.models import MeteredModels
+from fmbseg.estimate.models import MeteredWorkspace
 from fmbseg.estimate.runs import Runs
-from fmbseg.estimate.sample import Sample
+from fmbseg.estimate.sample import Samples
 from fmbseg.params import Params
-from fmbseg.pseudo.automatic import AutomaticOptions
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.pseudo.shard import compute_shard
-from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.pseudo.subsample import subsample
+from fmbseg.steps import pseudo_masks
 from fmbseg.store import CocoMasks, read_coco, write_coco
 from fmbseg.types import IGNORE, PseudoMask
 from fmbseg.vocabulary import encode
@@ -33,9 +32,9 @@ _KEPT = "kept.json"
 
 
 def measure(
-    params: Params,
-    sample: Sample,
-    metered: MeteredModels,
+    workspace: MeteredWorkspace,
+    samples: Samples,
+    count: int,
     meter: Meter,
     scratch: Path,
     *,
@@ -43,28 +42,31 @@ def measure(
     device: torch.device,
     progress: bool = True,
 ) -> Figures:
-    """Run the steps over the sample, as many of its images as the budget lasts, one at least.
+    """Run the steps over the samples, as many images as the budget lasts, one of each at least.
 
     Args:
-        params: of the run.
-        sample: the images.
-        metered: the models, metered by `meter`.
+        workspace: its params.yaml, and models metered by `meter`.
+        samples: the data sets.
+        count: images to measure of each, at most.
         meter: decides what is really computed.
         scratch: an empty folder.
         budget_s: seconds; a part that was begun is ended.
         device: where the models are.
         progress: show bars.
     """
-    models, runs = metered.models, Runs(meter, sample.names, meter.now() + budget_s, progress)
+    params, models = workspace.params, workspace.models()
+    sample, read = samples.train, samples.train.reader()
+    classes, names = sample.column.classes, sample.measured(count)
+    runs = Runs(meter, meter.now() + budget_s, progress)
     reset_peak()
     base = peak_bytes()
     with meter.phase() as reading:
-        texts = encode(models.clip, sample.vocabulary)
-    options = stage1_options(params, models.sam.grid_side)
+        texts = encode(models.clip, classes)
+    options = pseudo_masks.options(workspace)
 
     def shard(names: Sequence[str], out: str) -> None:
         compute_shard(
-            names, sample.read, models.clip, models.sam, texts, sample.vocabulary.names, options,
+            names, read, models.clip, models.sam, texts, classes.names, options,
             scratch / out, scratch / "records", progress=False,
         )  # fmt: skip
 
@@ -74,23 +76,22 @@ def measure(
         shard([name], f"one/{name}")
         seen.append(name)
 
-    stage1, names = runs.each("stage 1", one_image), seen
+    stage1, names = runs.each("stage 1", one_image, names), seen
     shard(names, "shard")
     all_masks, choosing = _choose(params, scratch, meter)
     kept, kept_masks = _objects(scratch / _KEPT)
 
     features: list[Tensor] = []
     encoded = runs.each(
-        "vision features", lambda name: features.append(models.vision.encode(sample.read(name)))
+        "vision features", lambda name: features.append(models.vision.encode(read(name))), names
     )
     labels, labelled = _patch_labels(kept, names, features, meter)
     guessed = all(bool((one == IGNORE).all()) for one in labels)
     if guessed:
-        classes = len(sample.vocabulary)
-        labels = [torch.arange(one.numel()).view(one.shape) % classes for one in labels]
+        labels = [torch.arange(one.numel()).view(one.shape) % len(classes) for one in labels]
     train = scratch / "train"
     step = _train(params, features, labels, texts, train, runs, device)
-    scored, unknown = methods(params, sample, models, options, runs, device, stage1)
+    scored = score(workspace, samples.scored, count, runs, device, stage1)
     return Figures(
         base_bytes=base,
         texts_s=reading.seconds,
@@ -106,19 +107,9 @@ def measure(
         label_bytes=sum(one.nbytes for one in labels) / len(labels),
         step=step,
         model_bytes=_bytes_below(train) // len(list(train.glob("*.resume"))),
-        methods=scored,
-        unknown_methods=unknown,
+        scored=scored,
         guessed_labels=guessed,
     )
-
-
-def stage1_options(params: Params, grid_side: int) -> Stage1Options:
-    """The section of params.yaml as stage 1's options."""
-    p = params.pseudo_masks
-    values = p.model_dump(include={one.name for one in fields(AutomaticOptions)})
-    if values["points_per_side"] == "auto":
-        values["points_per_side"] = grid_side // 2
-    return Stage1Options(p.presence_votes, p.prompt_points, AutomaticOptions(**values))
 
 
 def _choose(params: Params, scratch: Path, meter: Meter) -> tuple[int, Phase]:
