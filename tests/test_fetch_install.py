@@ -25,6 +25,7 @@ from fmbseg.fetch import DownloadError, install
 from fmbseg.steps.columns import open_column
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import ArchiveError, DiskFullError
+from fmbseg.vocabulary import read_classes
 from tests import official_trees as trees
 from tests.http_server import FileServer, file_server
 
@@ -91,9 +92,9 @@ def get(name: str, root: Path, **options: object):
 
 
 def listing(root: Path) -> set[str]:
-    """Every file below a root, what lies on the shelf and locks left out."""
+    """Every file below a root, but for what lies on the shelf, and class files."""
     found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    return {name for name in found if not name.startswith(".archives/")}
+    return {one for one in found if not one.startswith(".archives/") and "classes.txt" not in one}
 
 
 def on_shelf(root: Path) -> set[str]:
@@ -122,6 +123,7 @@ def test_the_command_installs_voc_and_load_reads_it(
     for sample in samples:
         assert sample.target is not None
         assert (sample.target == raw[sample.name]).all()
+    assert read_classes(root / "voc21.classes.txt").names == CATALOGUE["voc20"].classes.names
     assert on_shelf(root) == {f"{file}.json", f"{file}.done.json"}
     assert main(arguments) == 0
     assert len(server.asked[f"/{file}"]) == 1

@@ -10,7 +10,7 @@ from fmbseg.datasets.context_convert import convert_context
 from fmbseg.fetch.job import CONVERTED, Job
 from fmbseg.fetch.remote import DownloadError, alone
 from fmbseg.fetch.unpack import is_unpacked, shelf
-from fmbseg.store import UnreadableImageError
+from fmbseg.store import UnreadableImageError, write_bytes
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Installed:
         name: of the data set.
         root: what `fmbseg.datasets.load` takes.
         images: split to number of images.
+        classes: class file for runs on its images, one name a line, background left out.
         notes: what to know before comparing figures, such as a split of another size than
             published.
     """
@@ -28,6 +29,7 @@ class Installed:
     name: str
     root: Path
     images: dict[str, int]
+    classes: Path
     notes: tuple[str, ...]
 
 
@@ -92,7 +94,7 @@ def install(
         for split, count in found.items()
         if count != published[split]
     ]
-    return Installed(name, root, found, tuple(notes))
+    return Installed(name, root, found, _class_file(entry, root), tuple(notes))
 
 
 def opened(entry: Entry, root: Path, splits: Sequence[str]) -> dict[str, int] | str:
@@ -109,6 +111,14 @@ def opened(entry: Entry, root: Path, splits: Sequence[str]) -> dict[str, int] | 
             return str(error).split(". To fetch it:")[0]
         found[split] = len(samples)
     return found
+
+
+def _class_file(entry: Entry, root: Path) -> Path:
+    """Write the data set's class names as `data.classes` takes them."""
+    table, path = entry.classes, root / f"{entry.name}.classes.txt"
+    names = [one for k, one in enumerate(table.names) if k != table.background_index]
+    write_bytes(path, "".join(f"{one}\n" for one in names).encode())
+    return path
 
 
 def _entry(name: str, splits: Sequence[str]) -> Entry:
