@@ -34,7 +34,7 @@ class Served:
     @contextmanager
     def serving(self) -> Iterator[Started]:
         """`python -m flows.serve`, once both deployments are there and asked after."""
-        with self.copy.started("flows.serve") as serve:
+        with self.copy.started("-m", "flows.serve") as serve:
             began = time.time()
             for name in ("fmbseg/full", "watch/drops"):
                 until(lambda name=name: self._polled(name, since=began), 240, serve)
@@ -43,7 +43,7 @@ class Served:
     def request(self, deployment: str, *arguments: str) -> Finished:
         """`prefect deployment run`, to its end."""
         return self.copy.run(
-            "prefect", "deployment", "run", deployment, *arguments, seconds=600
+            "-m", "prefect", "deployment", "run", deployment, *arguments, seconds=600
         )  # fmt: skip
 
     def full(self, parameters: Mapping[str, Any] | None = None) -> Finished:
@@ -98,7 +98,7 @@ def served_copy(
     url = f"http://127.0.0.1:{port}/api"
     copy = dataclasses.replace(copy, environment={**copy.environment, "PREFECT_API_URL": url})
     with copy.started(
-        "prefect", "server", "start", "--host", "127.0.0.1", "--port", port
+        "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port
     ) as server:  # fmt: skip
         until(lambda: _is_up(url), 180, server)
         yield Served(copy, url)

@@ -42,7 +42,7 @@ def test_a_request_is_run_and_the_second_finds_all_units_cached(
     lines = served.logs(run)
     assert any(line.startswith("pseudo_masks images-0000: 3 images computed, 0 reused, ")
                for line in lines)  # fmt: skip
-    assert any(line.startswith("evaluate maskclip: mIoU 0.") for line in lines)
+    assert any(line.startswith("evaluate maskclip-miniature: mIoU 0.") for line in lines)
     assert not any("image/s" in line or "it/s" in line for line in lines), "no bars among the lines"
 
     began = time.monotonic()
@@ -87,7 +87,7 @@ def test_a_failing_run_says_why_before_any_trace_and_the_request_exits_with_1(se
 
 
 def test_a_second_serve_of_the_same_checkout_is_refused(served: Served):
-    second = served.copy.run("flows.serve", seconds=120)
+    second = served.copy.run("-m", "flows.serve", seconds=120)
     assert second.code == 1
     assert "serves this checkout already" in second.error
 
@@ -96,7 +96,7 @@ def test_without_a_server_serve_says_how_to_start_one(tmp_path: Path):
     from tests.system import checkout
 
     copy = checkout(tmp_path / "copy", tmp_path / "outside", TINY)
-    alone = copy.run("flows.serve", seconds=120)
+    alone = copy.run("-m", "flows.serve", seconds=120)
     assert alone.code == 1
     assert "no Prefect server answers at http://127.0.0.1:9/api" in alone.error
     assert "make server" in alone.error
