@@ -9,6 +9,7 @@ import pytest
 from prefect import flow
 
 from fmbseg.miniature.world import generate
+from fmbseg.steps import units
 from fmbseg.store import file_sha, read_json
 from tests.dvc_checkout import Checkout, checkout, finished, hold_lock, save_images
 
@@ -26,6 +27,8 @@ DAMAGE = {
     "reports/report": "reports/report/index.html",
 }
 """A unit of each step, and a file of it."""
+HOW = ("deleted", "edited", "gone")
+"""What happens to the file; `gone`: with its folder."""
 
 
 @pytest.fixture
@@ -105,36 +108,47 @@ def test_a_push_is_complete_after_the_cache_was_deleted_and_the_flow_ran(
         shutil.rmtree(done.root / folder)
     shutil.rmtree(done.root / ".dvc" / "cache")
     done.dvc("pull")
+    assert units.problem(done.workspace()) is None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_flow_computes_damaged_units_again_and_no_other(done: Checkout, first: int):
+    before, damaged = done.computed(), sorted(DAMAGE)[first::2]
+    for unit, how in zip(damaged, HOW, strict=True):
+        damage(done, DAMAGE[unit], how)
+    assert done.status()
+    states = done.flow()
+    assert sorted(states.values()) == ["Cached"] * 8 + ["Completed"] * 3
+    assert done.computed() == sorted([*before, *damaged])
+    assert done.status() == set()
+
+
+def test_dvc_repro_computes_damaged_units_again_and_no_other(done: Checkout):
     before = done.computed()
-    assert set(done.flow().values()) == {"Cached"}
-    assert done.computed() == before
+    damaged = [unit for unit in DAMAGE if "images-0001" in unit or "stage1" in unit]
+    for unit, how in zip(damaged, ("gone", "edited"), strict=True):
+        damage(done, DAMAGE[unit], how)
+    done.dvc("repro")
+    assert done.computed() == sorted([*before, *damaged])
+    assert done.status() == set()
 
 
-@pytest.mark.parametrize(
-    ("unit", "how"), list(zip(DAMAGE, ["deleted", "edited", "gone"] * 2, strict=True))
-)
-def test_the_flow_computes_a_damaged_unit_again_and_no_other(done: Checkout, unit: str, how: str):
+@pytest.mark.e2e
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("unit", DAMAGE)
+def test_the_flow_computes_any_one_damaged_unit_again_and_no_other(
+    done: Checkout, unit: str, how: str
+):
     before = done.computed()
     damage(done, DAMAGE[unit], how)
-    assert done.status()
     states = done.flow()
     assert sorted(states.values()) == ["Cached"] * 10 + ["Completed"]
     assert done.computed() == sorted([*before, unit])
     assert done.status() == set()
 
 
-def test_dvc_repro_computes_damaged_units_again_and_no_other(done: Checkout):
-    before = done.computed()
-    units = [unit for unit in DAMAGE if "images-0001" in unit or "stage1" in unit]
-    for unit, how in zip(units, ("gone", "edited"), strict=True):
-        damage(done, DAMAGE[unit], how)
-    done.dvc("repro")
-    assert done.computed() == sorted([*before, *units])
-    assert done.status() == set()
-
-
 @pytest.mark.e2e
-@pytest.mark.parametrize("how", ["deleted", "edited", "gone"])
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("unit", DAMAGE)
 def test_dvc_repro_computes_any_one_damaged_unit_again_and_no_other(
     done: Checkout, unit: str, how: str
@@ -160,11 +174,11 @@ def test_diffs_name_what_changed_and_a_checkout_goes_back_without_computing(done
     }
     changed = json.loads(done.dvc("metrics", "diff", "--json"))["reports/report/metrics.json"]
     figure = read_json(done.root / "reports/evaluate/fmbseg-miniature/metrics.json")["miou"]
-    assert set(changed) == {"miou.fmbseg", "pixel_accuracy.fmbseg"}
-    assert changed["miou.fmbseg"]["new"] == figure
+    assert set(changed) == {"miou.fmbseg-miniature", "pixel_accuracy.fmbseg-miniature"}
+    assert changed["miou.fmbseg-miniature"]["new"] == figure
     assert str(round(figure, 5)) in done.dvc("metrics", "show")
     classes = done.dvc("metrics", "diff", "--targets", "reports/report/iou.json")
-    assert "fmbseg.sky" in classes
+    assert "fmbseg-miniature.sky" in classes
     assert "stage1" not in classes, "unchanged figures are left out"
 
     before = done.computed()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
+from fmbseg.steps import units
 from fmbseg.store import read_json
 from tests.dvc_checkout import Checkout, checkout, save_images
 
@@ -54,7 +55,7 @@ def test_labelled_photographs_named_as_deps_are_followed_by_dvc(tmp_path: Path):
     one.flow()
     assert one.status() == set()
     assert "Running stage" not in one.dvc("repro")
-    assert "miou.fmbseg" in one.dvc("metrics", "show")
+    assert "miou.fmbseg-folder" in one.dvc("metrics", "show")
 
     before = one.computed()
     save_images(photos / "labels", [next(iter(generate(22, 1, "train"))).labels.astype("uint8")])
@@ -66,10 +67,6 @@ def test_labelled_photographs_named_as_deps_are_followed_by_dvc(tmp_path: Path):
 
     redraw(photos)
     assert one.status() == {"download"}
-    one.flow()
-    assert one.status() == set()
-    assert one.computed().count("data/pseudo_masks/images-0000") == 2
-    assert one.computed().count("data/pseudo_masks/images-0001") == 1
 
 
 def test_photographs_without_labels_work_both_ways_and_are_looked_at_on_demand(tmp_path: Path):
@@ -97,17 +94,13 @@ def test_photographs_without_labels_work_both_ways_and_are_looked_at_on_demand(t
     clone.dvc("pull")
     assert (clone.root / "reports" / "evaluate").is_dir()
     assert clone.status() == set()
-    assert set(clone.flow().values()) == {"Cached"}
+    assert units.problem(clone.workspace()) is None
 
     redraw(photos)
     assert one.status() == set(), "DVC follows what dvc.yaml names; docs/dvc.md says so"
     one.dvc("repro", "--single-item", "--force", "download")
-    assert one.status() >= {"pseudo_masks", "train"}
-    one.flow()
-    assert one.status() == set()
-    assert set(one.computed()) == set(before)
-    assert one.computed().count("data/pseudo_masks/images-0000") == 2
-    assert one.computed().count("data/pseudo_masks/images-0001") == 1
+    assert one.status() == {"pseudo_masks", "train", "evaluate", "report"}
+    assert one.computed() == sorted([*before, "data/download/folder"])
 
 
 @pytest.mark.e2e

@@ -144,6 +144,7 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
     colours, kept = palette(len(class_names)), _by_image(workspace.subsample / "kept.json")
     segmenter = Segmenter.load(workspace.train, workspace.params.device, models=workspace.models())
     truths, rows = _truths(workspace, class_names), []
+    at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
     spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
     for name in spread:
         image = workspace.read_image(name)
@@ -153,7 +154,7 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
             for file in ("stage11.json", "stage12.json")
         ]
         predicted = segmenter.predict(image, list(class_names)).labels
-        target = truths[truths.names.index(name)].target if truths is not None else None
+        target = truths[at[name]].target if truths is not None and name in at else None
         rows.append(
             GalleryRow(
                 name=name,
