@@ -121,21 +121,27 @@ def write_params(path: Path, overrides: dict[str, Any]) -> None:
     with turn.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         load_params(path, overrides)
-        yaml = YAML()
-        yaml.preserve_quotes = True
-        yaml.width = 4096
-        tree = yaml.load(path)
-        before = file_sha(path)
+        yaml = _yaml()
+        tree, changed = yaml.load(path), False
         for dotted, value in overrides.items():
             *sections, key = dotted.split(".")
             branch = tree
             for section in sections:
                 branch = branch[section]
             if branch.get(key) != value:
-                branch[key] = value
-        temporary = path.parent / f".{path.name}.{os.getpid()}"
-        yaml.dump(tree, temporary)
-        if file_sha(temporary) == before:
-            temporary.unlink()
-        else:
+                branch[key], changed = value, True
+        if changed:
+            temporary = path.parent / f".{path.name}.{os.getpid()}"
+            yaml.dump(tree, temporary)
             os.replace(temporary, path)
+
+
+def _yaml() -> YAML:
+    """Reads and writes YAML so that lines that are not changed stay as they are."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.representer.add_representer(
+        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
