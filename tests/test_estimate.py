@@ -37,12 +37,12 @@ FIGURES = Figures(
 )  # fmt: skip
 
 
-def a_sample(images: int, disk_bytes: int = 0, **archives: int) -> Sample:
+def a_sample(images: int, disk_bytes: int = 0, note: str = "", **archives: int) -> Sample:
     column = Column("voc20", "val", None, Vocabulary(("x",)))  # type: ignore[arg-type]
-    return Sample("t", column, images, disk_bytes, archives)
+    return Sample("t", column, images, disk_bytes, archives, note)
 
 
-SAMPLES = Samples(a_sample(10, 1234, a=100, b=50), (a_sample(5, b=50, c=7),))
+SAMPLES = Samples(a_sample(10, 1234, a=100, b=50), (a_sample(5, note="absent", b=50, c=7),))
 
 
 def test_the_steps_are_scaled_as_the_pipeline_runs_them():
@@ -55,6 +55,7 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     by = {row.step.strip(): row for row in rows}
     assert by["download"].seconds is None
     assert by["download"].disk_bytes == 1234 + 157, "an archive of both is fetched once"
+    assert "57 B to fetch" in by["download"].basis
     stage1 = by["pseudo_masks"]
     assert stage1.seconds == 10 * 3 + 7
     assert stage1.seconds_many == 8 * 3 + 7, "three shards of 4, 4 and 2 images by two workers"
@@ -104,6 +105,8 @@ def test_the_table_has_a_line_a_step_and_one_for_its_basis():
     assert found[2].split() == ["part", "5.0", "s", "-", "-", "-"]
     assert len({len(line) for line in found[:3]}) == 1
     assert found[-2:] == ["train: why", "part: how"]
+    assert lines(rows, 1)[0].split() == ["step", "1", "worker", "disk", "memory"]
+    assert lines(rows, 1)[1].split() == ["train", "60", "s", "5.0", "MB", "2.0", "GB"]
 
 
 @pytest.mark.parametrize(

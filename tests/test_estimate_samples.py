@@ -42,6 +42,11 @@ def test_every_data_set_that_is_scored_has_a_sample(tmp_path: Path):
     found = samples_of(params, None, 2, tmp_path, tmp_path)
     assert [one.column.name for one in found.scored] == ["miniature", *sets[1:]]
     assert [one.images for one in found.scored] == [150, 60, 2_000, 1_449, 1_449]
+    (tmp_path / "public").mkdir()
+    found = samples_of(params, "voc20", 2, tmp_path, tmp_path / "public")
+    assert [one.column.name for one in found.scored] == [
+        "voc20", "miniature_unseen", "ade150", "voc21"
+    ], "its own val split is home, and scored once"  # fmt: skip
     unknown = load_params(REPOSITORY / "params.yaml", {"evaluate.data_sets": ["voc99"]})
     (tmp_path / "again").mkdir()
     with pytest.raises(ParamsError, match=r"evaluate\.data_sets: found 'voc99'"):

@@ -18,6 +18,7 @@ import pytest
 from fmbseg.fetch import DownloadError, Remote, fetch
 from fmbseg.store import DiskFullError
 from tests.http_server import FileServer, file_server
+from tests.small_disk import mounted
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -281,6 +282,34 @@ def test_too_small_a_disk_is_told_before_the_body_is_read(
     with pytest.raises(DiskFullError, match=r"a needs about 1\.0 MB in .* 1\.0 MB are free"):
         get(tmp_path / "a", url)
     assert "a" not in names(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_is_told_and_the_download_goes_on_once_there_is_room(
+    server: FileServer, tmp_path: Path
+):
+    """The server does not say how much is to come, so nothing can be looked at before."""
+    url = server.serve("/a", CONTENT, claimed=-1)
+    with mounted(tmp_path / "disk", 8) as disk:
+        if disk is None:
+            pytest.skip("no disk can be mounted here")
+        code = f"""
+            from fmbseg.fetch import Remote, fetch
+            fetch(Remote(({url!r},), sha256={SHA256!r}), "{disk.inside}/a", progress=False)
+        """
+        command = [*disk.prefix, sys.executable, "-c", textwrap.dedent(code)]
+        disk.leave(600_000)
+        first = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert "a could not be written" in first.stderr
+        assert "the disk is full" in first.stderr
+        assert "run again" in first.stderr
+        have = (disk.outside / "a.part").stat().st_size
+        assert 0 < have < len(CONTENT)
+        assert not (disk.outside / "a").exists()
+        disk.empty()
+        subprocess.run(command, check=True)
+        assert (disk.outside / "a").read_bytes() == CONTENT
+        assert server.asked["/a"][-1]["Range"] == f"bytes={have}-"
 
 
 @pytest.mark.slow

@@ -40,6 +40,21 @@ def test_a_profile_that_ships_with_the_package_fetches_nothing(
     assert capsys.readouterr().out.count("miniature") >= 3
 
 
+def test_the_models_that_params_yaml_names_in_place_of_the_profiles_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    text = (Path(__file__).parents[1] / "params.yaml").read_text()
+    other = text.replace("profile: miniature", "profile: base").replace(
+        "sam: null", "sam: {name: vit_l}"
+    )
+    (tmp_path / "params.yaml").write_text(other)
+    for profile, file in (("base", "sam_vit_l_0b3195.pth"), ("paper", "sam_vit_h_4b8939.pth")):
+        command = ["download", "--weights", profile, "--params", str(tmp_path / "params.yaml")]
+        assert main(command) == 2, "offline"
+        assert file in capsys.readouterr().err
+
+
 def test_sams_file_is_checked_against_its_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from fmbseg.fetch import DownloadError
 

@@ -38,7 +38,7 @@ def download(arguments: argparse.Namespace) -> int:
         print(f"{name}: in place in {found.root}: {counts}; class names in {found.classes}")
         for note in found.notes:
             print(f"  {note}")
-    return _weights(arguments.weights) if arguments.weights else 0
+    return _weights(arguments) if arguments.weights else 0
 
 
 def _root(arguments: argparse.Namespace) -> Path:
@@ -69,9 +69,14 @@ def _list(names: list[str], root: Path) -> None:
             print("  an account is needed: fetch its archives by hand, then use --zips FOLDER")
 
 
-def _weights(profile: str) -> int:
+def _weights(arguments: argparse.Namespace) -> int:
+    """Fetch a profile's models, overridden as in params.yaml where that names the profile."""
     from fmbseg.fetch.weights import fetch_weights
 
-    for status in fetch_weights(profile):
+    profile, overrides = arguments.weights, {}
+    models = load_params(arguments.params).models if arguments.params.is_file() else None
+    if models is not None and models.profile == profile:
+        overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+    for status in fetch_weights(profile, overrides):
         print(f"{status.model:<8}{status.name:<44}{status.where}")
     return 0

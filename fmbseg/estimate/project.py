@@ -47,17 +47,12 @@ def project(params: Params, samples: Samples, figures: Figures, *, workers: int)
         workers: processes or threads, each as fast as the one measured.
     """
     count = samples.train.images
-    archives: dict[str, int] = {}
-    for sample in (samples.train, *samples.scored):
-        archives |= sample.archives
-    fetched = sum(archives.values())
-    words = (
-        f"time depends on the network; archives of {human_bytes(fetched)}"
-        if fetched
-        else ("not measured; nothing is fetched")
-    )
+    everything = (samples.train, *samples.scored)
+    archives = {file: size for one in everything for file, size in one.archives.items()}
+    absent = {file: size for one in everything if one.note for file, size in one.archives.items()}
+    words = f"not measured; {human_bytes(sum(absent.values()))} to fetch"
     rows = [
-        Row("download", None, None, samples.train.disk_bytes + fetched, None, words),
+        Row("download", None, None, samples.train.disk_bytes + sum(archives.values()), None, words),
         _stage1(params, figures, count, workers),
     ]
     seconds = figures.subsample.seconds * count

@@ -100,15 +100,15 @@ def samples_of(params: Params, images: str | None, count: int, root: Path, drawn
     if images == "0":
         raise ParamsError("--images: found 0; wanted at least 1")
     if images is not None and not images.isdigit():
-        train, home = _public(images, "train", count, root, drawn, "--images"), [images]
+        train = _public(images, "train", count, root, drawn, "--images")
         scored_home = [_public(images, "val", count, root, drawn, "--images")]
     elif params.data.images == "miniature":
-        train, home = _miniature(params, images, count, drawn), []
+        train = _miniature(params, images, count, drawn)
         data = params.data
         scored = data.val_images if params.evaluate.split == "val" else data.test_images
         scored_home = [replace(train, images=scored, disk_bytes=0)]
     else:
-        train, home = _folder(params, images), []
+        train = _folder(params, images)
         scored_home = [] if params.data.labels is None else [replace(train, disk_bytes=0)]
     found: list[Sample] = []
     for name in params.evaluate.data_sets:
@@ -116,7 +116,7 @@ def samples_of(params: Params, images: str | None, count: int, root: Path, drawn
             found += scored_home
         elif name in COLUMNS:
             found.append(_view(params, name))
-        elif name not in home:
+        elif name not in [one.column.name for one in found]:
             found.append(_public(name, "val", count, root, drawn, "evaluate.data_sets"))
     return Samples(train, tuple(found))
 

@@ -18,11 +18,13 @@ def human_time(seconds: float) -> str:
 
 def lines(rows: Sequence[Row], workers: int) -> list[str]:
     """A table, then what each row stands on."""
-    cells = [("step", "1 worker", f"{workers} workers", "disk", "memory")]
+    cells: list[tuple[str, ...]] = [("step", "1 worker", f"{workers} workers", "disk", "memory")]
     for row in rows:
         memory = "-" if row.memory_bytes is None else human_bytes(round(row.memory_bytes))
         disk = human_bytes(round(row.disk_bytes)) if row.disk_bytes else "-"
         cells.append((row.step, _time(row.seconds), _time(row.seconds_many), disk, memory))
+    if workers == 1:
+        cells = [(step, one, disk, memory) for step, one, _, disk, memory in cells]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     table = [
         "  ".join(

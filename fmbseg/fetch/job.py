@@ -66,7 +66,7 @@ class Job:
         """
         most = used = 0
         for archive in archives:
-            if is_unpacked(archive, self.root):
+            if is_unpacked(archive, self.root) or is_staged(archive, self.root):
                 continue
             size = archive.about_bytes or 0
             fetched = size if self._own(archive) else self._fetched_bytes(archive)
