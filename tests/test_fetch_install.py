@@ -1,33 +1,21 @@
 """`install` and `fmbseg download`: official trees in archives, served on loopback."""
 
-import hashlib
-import io
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import tarfile
-import textwrap
-import time
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fmbseg.cli import main
 from fmbseg.datasets import load
-from fmbseg.datasets.catalogue import CATALOGUE, Archive
-from fmbseg.fetch import DownloadError, install
+from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.fetch import DownloadError
 from fmbseg.steps.columns import open_column
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import ArchiveError, DiskFullError
 from fmbseg.vocabulary import read_classes
 from tests import official_trees as trees
 from tests.http_server import FileServer, file_server
+from tests.served_archives import catalogue, get, listing, on_shelf, tarred, zipped
 
 
 @pytest.fixture(autouse=True)
@@ -41,65 +29,6 @@ def _online(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FileServer]:
     with file_server() as running:
         yield running
-
-
-def zipped(folder: Path, *tops: str) -> bytes:
-    """These folders and files below `folder`, as a zip."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for top in tops:
-            found = folder / top
-            for path in [found] if found.is_file() else sorted(found.rglob("*")):
-                archive.write(path, path.relative_to(folder))
-    return content.getvalue()
-
-
-def tarred(folder: Path, *tops: str, mode: str = "w") -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode=mode) as archive:  # type: ignore[call-overload]
-        for top in tops:
-            archive.add(folder / top, top)
-    return content.getvalue()
-
-
-def catalogue(
-    monkeypatch: pytest.MonkeyPatch, server: FileServer, name: str,
-    contents: dict[str, bytes | None], *, published: bool = True, **how: object,
-) -> None:  # fmt: skip
-    """Let the catalogue's entry name archives on the server; None stands for a dead address."""
-
-    def redirected(archive: Archive) -> Archive:
-        content = contents.get(archive.file_name)
-        path = f"/{archive.file_name}"
-        server.paths.pop(path, None)
-        url = server.url(path) if content is None else server.serve(path, content, **how)
-        plain = replace(archive, url=url, size_bytes=None, md5=None, sha256=None, about_bytes=None)
-        if content is None:
-            return plain
-        plain = replace(plain, about_bytes=len(content))
-        if not published:
-            return plain
-        md5, sha256 = hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()
-        return replace(plain, size_bytes=len(content), md5=md5, sha256=sha256)
-
-    entry = CATALOGUE[name]
-    archives = tuple(redirected(archive) for archive in entry.archives)
-    monkeypatch.setitem(CATALOGUE, name, replace(entry, archives=archives))
-
-
-def get(name: str, root: Path, **options: object):
-    return install(name, root, progress=False, **options)  # type: ignore[arg-type]
-
-
-def listing(root: Path) -> set[str]:
-    """Every file below a root, but for what lies on the shelf, and class files."""
-    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    return {one for one in found if not one.startswith(".archives/") and "classes.txt" not in one}
-
-
-def on_shelf(root: Path) -> set[str]:
-    names = {path.name for path in (root / ".archives").iterdir()}
-    return {name for name in names if not name.endswith("lock")}
 
 
 def test_the_command_installs_voc_and_load_reads_it(
@@ -231,169 +160,6 @@ def test_a_users_zip_is_checked_like_a_fetched_one(
     (tmp_path / "own" / file).write_bytes(content)
     assert get("voc21", tmp_path / "root", zips=tmp_path / "own").images == {"val": 4}
     assert not server.asked
-
-
-def traversal_zip() -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("ADEChallengeData2016/a.txt", "good")
-        archive.writestr("../../outside.txt", "bad")
-    return content.getvalue()
-
-
-def linked_tar() -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        link = tarfile.TarInfo("ADEChallengeData2016/images")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-        archive.addfile(link)
-        archive.addfile(tarfile.TarInfo("ADEChallengeData2016/images/a.jpg"))
-    return content.getvalue()
-
-
-def cut_zip() -> bytes:
-    content = traversal_zip()
-    return content[: len(content) // 2]
-
-
-@pytest.mark.parametrize("make", [traversal_zip, linked_tar, cut_zip])
-@pytest.mark.parametrize("own", [False, True])
-def test_an_archive_with_ways_out_or_half_of_one_is_refused_whole(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    make: Callable[[], bytes], own: bool,
-):  # fmt: skip
-    file, content = "ADEChallengeData2016.zip", make()
-    catalogue(monkeypatch, server, "ade150", {file: content}, published=False)
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / file).write_bytes(content)
-    with pytest.raises((DownloadError, ArchiveError), match=r"ADEChallengeData2016\.zip"):
-        get("ade150", tmp_path / "a/b/root", zips=tmp_path / "own" if own else None)
-    root = tmp_path / "a/b/root"
-    assert listing(root) == set()
-    assert on_shelf(root) == (set() if own else {f"{file}.bad"})
-    assert not list(tmp_path.rglob("outside.txt"))
-    assert (tmp_path / "own" / file).read_bytes() == content
-
-
-def test_after_a_bad_archive_a_good_one_is_taken(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    trees.ade(tmp_path / "made")
-    file = "ADEChallengeData2016.zip"
-    catalogue(monkeypatch, server, "ade150", {file: b"<p>no archive"}, published=False)
-    with pytest.raises(DownloadError, match="kept as"):
-        get("ade150", tmp_path / "root")
-    server.serve(f"/{file}", zipped(tmp_path / "made", "ADEChallengeData2016"))
-    assert get("ade150", tmp_path / "root").images == {"val": 4}
-
-
-def test_a_disk_too_small_is_told_before_anything_is_fetched(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    trees.ade(tmp_path / "made")
-    content = zipped(tmp_path / "made", "ADEChallengeData2016")
-    catalogue(monkeypatch, server, "ade150", {"ADEChallengeData2016.zip": content})
-    monkeypatch.setattr("fmbseg.store.space.free_bytes", lambda folder: 2 * len(content) - 1)
-    with pytest.raises(DiskFullError, match=r"ADEChallengeData2016\.zip needs about"):
-        get("ade150", tmp_path / "root")
-    assert not server.asked
-
-
-def test_a_tree_that_lost_files_is_made_whole_again(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    trees.ade(tmp_path / "made")
-    content = zipped(tmp_path / "made", "ADEChallengeData2016")
-    catalogue(monkeypatch, server, "ade150", {"ADEChallengeData2016.zip": content})
-    root = tmp_path / "root"
-    get("ade150", root, keep_archives=True)
-    for kind, ending in (("images", "jpg"), ("annotations", "png")):
-        (root / f"ADEChallengeData2016/{kind}/validation/ADE_val_00000002.{ending}").unlink()
-    assert len(load("ade150", root, "val")) == 3, "a cut copy opens, so that counts must be known"
-    assert get("ade150", root).images == {"val": 4}
-    assert len(server.asked["/ADEChallengeData2016.zip"]) == 1
-
-
-def test_moving_that_was_cut_goes_on(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    trees.ade(tmp_path / "made")
-    content = zipped(tmp_path / "made", "ADEChallengeData2016")
-    catalogue(monkeypatch, server, "ade150", {"ADEChallengeData2016.zip": content})
-    root, move, calls = tmp_path / "root", shutil.move, []
-    (root / "ADEChallengeData2016/images/validation").mkdir(parents=True)
-
-    def cut(source: Path, target: Path) -> None:
-        calls.append(target)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        move(source, target)
-
-    monkeypatch.setattr("fmbseg.fetch.unpack.shutil.move", cut)
-    with pytest.raises(KeyboardInterrupt):
-        get("ade150", root)
-    monkeypatch.setattr("fmbseg.fetch.unpack.shutil.move", move)
-    assert 0 < len(listing(root)) < len(listing(tmp_path / "made"))
-    assert get("ade150", root).images == {"val": 4}
-    assert listing(root) == listing(tmp_path / "made")
-    assert len(server.asked["/ADEChallengeData2016.zip"]) == 1
-    assert on_shelf(root) == {"ADEChallengeData2016.zip.json", "ADEChallengeData2016.zip.done.json"}
-
-
-def test_the_users_own_file_in_the_way_is_not_overwritten_by_a_folder(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    trees.ade(tmp_path / "made")
-    content = zipped(tmp_path / "made", "ADEChallengeData2016")
-    catalogue(monkeypatch, server, "ade150", {"ADEChallengeData2016.zip": content})
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "ADEChallengeData2016").write_text("mine")
-    with pytest.raises(DownloadError, match="found a file; the archive has the other there"):
-        get("ade150", root)
-    assert (root / "ADEChallengeData2016").read_text() == "mine"
-    (root / "ADEChallengeData2016").unlink()
-    assert get("ade150", root).images == {"val": 4}
-
-
-@pytest.mark.slow
-def test_killed_while_unpacking_nothing_is_half_installed_and_the_next_run_completes(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    raw = trees.ade(tmp_path / "made")
-    top = tmp_path / "made/ADEChallengeData2016"
-    for index in range(3_000):
-        (top / "more").mkdir(exist_ok=True)
-        (top / f"more/{index}.txt").touch()
-    file = "ADEChallengeData2016.zip"
-    catalogue(monkeypatch, server, "ade150", {file: zipped(tmp_path / "made", top.name)})
-    root = tmp_path / "root"
-    code = f"""
-        from dataclasses import replace
-        from fmbseg.datasets.catalogue import CATALOGUE
-        from fmbseg.fetch import install
-        entry = CATALOGUE["ade150"]
-        there = replace(entry.archives[0], url={server.url(f"/{file}")!r})
-        CATALOGUE["ade150"] = replace(entry, archives=(there,))
-        install("ade150", {str(root)!r}, progress=False)
-    """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if list(root.glob(f".archives/.{file}.tree.unpacking-*/{top.name}/more")):
-            break
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert len(list(root.glob(".archives/.*.unpacking-*"))) == 1
-    assert listing(root) == set()
-    assert get("ade150", root).images == {"val": 4}
-    assert listing(root) == listing(tmp_path / "made")
-    assert len(server.asked[f"/{file}"]) == 1
-    assert on_shelf(root) == {f"{file}.json", f"{file}.done.json"}
-    for sample in load("ade150", root, "val"):
-        wanted = np.where(raw[sample.name] == 0, 255, raw[sample.name].astype(int) - 1)
-        assert (sample.target == wanted).all()
 
 
 def test_a_mirror_the_user_names_is_tried_first(
