@@ -12,10 +12,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run server serve test check e2e mlflow clean lock readme
+.PHONY: help run server serve test check e2e bench-orchestration mlflow clean lock readme
 
 help:  ## show this list
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 $(READY): requirements.lock pyproject.toml
 	@echo "==> environment: $(VENV), packages from requirements.lock (a few minutes, once)"
@@ -50,6 +50,9 @@ check: $(READY)  ## style, types, imports
 
 e2e: $(READY)  ## the whole system, slowly
 	@$(BIN)/python -m pytest -m e2e
+
+bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle machine; SIZE=small|default PAIRS=3
+	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))
 
 mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
