@@ -108,7 +108,10 @@ class Checkout:
 
 
 def checkout(root: Path) -> Checkout:
-    """The files Git knows, committed, with a small params.yaml; nothing was run yet."""
+    """The files Git knows, committed, with a small params.yaml; nothing was run yet.
+
+    A dvc.lock that runs in the checkout itself left is not among them.
+    """
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a Git checkout")
     names = subprocess.run(
@@ -116,7 +119,7 @@ def checkout(root: Path) -> Checkout:
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout.split("\0")  # fmt: skip
     for name in filter(None, names):
-        if (REPOSITORY / name).is_file():
+        if name != "dvc.lock" and (REPOSITORY / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REPOSITORY / name, root / name)
     made = Checkout(root)
