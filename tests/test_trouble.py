@@ -168,6 +168,14 @@ def test_a_damaged_params_yaml_is_named_in_one_line(
         assert "params.yaml" in error
 
 
+def test_weights_that_are_not_there_are_named_without_a_trace(copied: Path):
+    system.set_params(copied, {"models": {"profile": "paper"}})
+    ended = run_step(copied, "pseudo_masks")
+    assert ended.code == 1
+    assert "weights" in ended.error
+    assert "Traceback" not in ended.error
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(finished: Path, tmp_path: Path):
     with mounted(tmp_path / "disk", megabytes=16) as disk:
         if disk is None:

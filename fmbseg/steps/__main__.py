@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-from fmbseg.params import ParamsError
 from fmbseg.steps.units import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 
@@ -19,7 +18,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         done = run_step(Workspace.open(arguments.workspace), arguments.step)
-    except (ParamsError, ValueError, OSError) as error:
+    except Exception as error:
+        if not (isinstance(error, ValueError | OSError) or _is_ours(error)):
+            raise
         print(f"{arguments.step}: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, _Stopped) as stop:
@@ -28,6 +29,11 @@ def main() -> int:
     for unit, computed in done.items():
         print(f"{arguments.step} {unit}: {'computed' if computed else 'up to date'}")
     return 0
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether its text says what to do; an error of a library below wants its trace."""
+    return type(error).__module__.startswith("fmbseg.")
 
 
 class _Stopped(BaseException):
