@@ -53,8 +53,8 @@ class Parameters(BaseModel):
     loss: Loss | None = _field("train.loss", "Of the alignment; the paper's is prototype_supcon.")
     epochs: int | None = _field("train.epochs", "Passes over the images.", ge=1, le=10_000)
     learning_rate: float | None = _field("train.learning_rate", "Its peak.", gt=0.0, le=10.0)
-    init_from: Literal["champion"] | None = _field(
-        "train.init_from", "Start training from the champion's weights."
+    init_from: str | None = _field(
+        "train.init_from", "Start from these weights: `champion`, or the folder of a trained model."
     )
     methods: list[Method] | None = _field("evaluate.methods", "What is scored.", min_length=1)
     runner: Literal["threads", "dask"] | None = _field(

@@ -76,6 +76,7 @@ class PseudoMasksParams(Section):
     clip_batch_crops: Positive
     presence_votes: Annotated[int, Field(ge=0)]
     prompt_points: Positive
+    points_together: bool
     points_per_side: Literal["auto"] | Annotated[int, Field(ge=1, le=128)]
     min_predicted_iou: Fraction
     min_stability: Fraction
@@ -108,7 +109,8 @@ class TrainParams(Section):
     chunk_patches: Positive
     save_every_epochs: Positive
     feature_cache_gb: Annotated[float, Field(ge=0.0)]
-    init_from: Literal["champion"] | None
+    init_from: str | None
+    labels: Literal["pseudo", "truth"]
 
 
 class EvaluateParams(Section):

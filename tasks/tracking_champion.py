@@ -85,6 +85,8 @@ def crown(
         f"'{redact(tracking.uri)}').set_registered_model_alias('{name}', '{CHAMPION}', "
         f"{version.version})"
     )
+    if workspace.params.train.labels == "truth":
+        return False, f"version {version.version} was trained on labels (train.labels: truth)"
     reign = champion(client, name)
     if figure is None:
         return False, (

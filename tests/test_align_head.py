@@ -24,6 +24,24 @@ def test_wanted_patches_come_out_as_in_the_full_pass() -> None:
         assert torch.allclose(some[image], full[image, wanted[image]], atol=1e-6)
 
 
+def test_the_short_way_for_few_patches_gives_the_same_output_and_gradients() -> None:
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(2, 15, 12, generator=generator).double()
+    wanted = torch.tensor([[3, 14, 0], [7, 7, 1]])
+    towards = torch.randn(2, 3, 7, generator=generator).double()
+    gradients = []
+    for all_patches in (False, True):
+        model = head().double()
+        for bias in (p for p in model.parameters() if p.ndim == 1):
+            torch.nn.init.normal_(bias, generator=torch.Generator().manual_seed(len(bias)))
+        assert 3 * model.heads < model.vision_dim <= 15 * model.heads
+        found = model(features)[[[0], [1]], wanted] if all_patches else model(features, wanted)
+        (found * towards).sum().backward()
+        gradients.append([found, *(p.grad for p in model.parameters())])
+    for short, long in zip(*gradients, strict=True):
+        torch.testing.assert_close(short, long, rtol=0, atol=1e-12)
+
+
 def test_patches_of_one_image_see_each_other_and_no_other_image() -> None:
     model, features = head(), torch.randn(2, 15, 12)
     before = model(features)

@@ -25,7 +25,8 @@ OTHERS: dict[str, Any] = {
     "evaluate.data_sets": ["home", "miniature_things"],
     "evaluate.methods": ["maskclip", "stage1", "naclip"], "subsample.keep_fraction": 0.5,
     "train.init_from": "champion", "runner.kind": "dask", "runner.dask_address": "tcp://host:1",
-    "tracking.primary_method": "stage1",
+    "tracking.primary_method": "stage1", "pseudo_masks.points_together": False,
+    "train.labels": "truth",
 }  # fmt: skip
 """Another value of a parameter that is no number, nor any text."""
 PLACES = {"data.images", "data.classes", "data.labels", "data.benchmarks"}

@@ -58,7 +58,7 @@ def test_fewer_patches_than_points_gives_all_patches_and_ties_go_in_reading_orde
     np.testing.assert_allclose(points, [[2, 4], [6, 4]])
 
 
-def prompted(image, present, sam=None, names=NAMES, texts=None):
+def prompted(image, present, sam=None, names=NAMES, texts=None, together=True):
     clip = ColourClip()
     sam = sam or ColourSam()
     return prompted_masks(
@@ -71,6 +71,7 @@ def prompted(image, present, sam=None, names=NAMES, texts=None):
         image_name="a.png",
         count=5,
         stability_offset=1.0,
+        together=together,
     )
 
 
@@ -99,6 +100,27 @@ def test_the_mask_with_the_highest_predicted_quality_is_kept():
     (mask,) = prompted(image, [0], Chooser())
     assert mask.mask.predicted_iou == pytest.approx(0.3)
     assert mask.mask.area_px == image.shape[0] * image.shape[1]  # the loosest of the three
+
+
+def test_points_asked_one_by_one_leave_the_best_of_all_their_masks():
+    asked = []
+
+    class Chooser(ColourSam):
+        def predict_points(self, embedding, points_xy_px):
+            asked.append(points_xy_px.shape)
+            found = super().predict_points(embedding, points_xy_px)
+            quality = torch.zeros(len(points_xy_px), found.logits.shape[1])
+            quality[3, 1] = 0.9  # red's fourth point
+            quality[5, 2] = 0.8  # green's first
+            return SamPrediction(found.logits, quality)
+
+    image = painted("red", "green")
+    red, green = prompted(image, [0, 1], Chooser(), together=False)
+    assert asked == [(10, 1, 2)]
+    assert red.mask.predicted_iou == pytest.approx(0.9)
+    assert green.mask.predicted_iou == pytest.approx(0.8)
+    assert green.mask.area_px == image.shape[0] * image.shape[1]  # the loosest of the three
+    assert len(red.mask.points_xy_px) == 5, "all points of the class are on record"
 
 
 def test_an_empty_mask_is_left_out_and_the_others_keep_their_class():

@@ -154,3 +154,14 @@ def test_as_many_names_as_a_label_map_holds_are_the_limit() -> None:
     many = dataclasses.replace(OPTIONS, prompt_points=1)
     with pytest.raises(ValueError, match="at most 255"):
         Stage1Segmentation(ColourClip(), ColourSam(), many).segment(image(), names)
+
+
+def test_a_stage_that_is_not_wanted_is_not_computed(monkeypatch) -> None:
+    from fmbseg.pseudo import stage1
+
+    def refuse(*_, **__):
+        raise AssertionError("stage 1.2 was computed")
+
+    monkeypatch.setattr(stage1, "automatic_masks", refuse)
+    method = Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS, ("1.1",))
+    assert method.segment(image(), NAMES).labels.max() < len(NAMES)

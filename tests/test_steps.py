@@ -3,17 +3,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
+from fmbseg.align.head import AlignmentHead
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, pseudo_masks, train
 from fmbseg.steps.code import CODE, code_shas
 from fmbseg.steps.units import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_json
+from fmbseg.store import file_sha, read_json
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
@@ -180,3 +182,38 @@ def test_dvc_stages_name_the_code_that_the_units_keys_are_made_of():
             if file.suffix in (".py", ".j2", ".json")
         }
         assert files == set(code_shas(step)), step
+
+
+def change(root: Path, **train_params: object) -> Workspace:
+    path = root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["train"] |= train_params
+    path.write_text(yaml.safe_dump(params))
+    return Workspace.open(root)
+
+
+def test_a_ceiling_trains_on_the_labels_and_says_so(finished: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    workspace = change(copy, labels="truth")
+    assert run_all(workspace)[0] == "train"
+    assert read_json(workspace.train / "segmenter.json")["labels"] == "truth"
+    weights = [root / "models" / "train" / "alignment.safetensors" for root in (copy, finished)]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+    label = next((workspace.download / "train" / "labels").iterdir())
+    before = train.key(workspace).digest
+    Image.fromarray(np.zeros((128, 128), np.uint8)).save(label)
+    run_step(workspace, "download")
+    assert train.key(workspace).digest == before, "an edited unit is drawn anew"
+
+
+def test_training_goes_on_from_the_folder_of_a_trained_model(finished: Path, tmp_path: Path):
+    copy, base = tmp_path / "copy", finished / "models" / "train"
+    shutil.copytree(finished, copy)
+    workspace = change(copy, init_from=str(base), learning_rate=1e-9)
+    assert run_step(workspace, "train") == {"": True}
+    old, new = (AlignmentHead.load(one).state_dict() for one in (base, workspace.train))
+    assert all(torch.allclose(old[name], new[name], atol=1e-5) for name in old)
+    described = read_json(workspace.train / "segmenter.json")
+    assert described["init_from"] == file_sha(base / "alignment.safetensors")
+    assert run_step(workspace, "train") == {"": False}

@@ -84,11 +84,9 @@ class AlignmentHead(nn.Module):
         if wanted is not None:
             index = wanted.unsqueeze(-1).expand(-1, -1, self.vision_dim)
             features, asking = features.gather(1, index), normed.gather(1, index)
-        key, value = self.key_value(normed).chunk(2, dim=-1)
-        mixed = functional.scaled_dot_product_attention(
-            self._split(self.query(asking)), self._split(key), self._split(value)
-        )
-        stream = features + self.attended(mixed.transpose(1, 2).flatten(2))
+        few = asking.shape[1] * self.heads < self.vision_dim
+        mixed = (self._attend_few if few else self._attend)(asking, normed)
+        stream = features + self.attended(mixed)
         stream = stream + self.contract(functional.gelu(self.expand(self._norm(stream))))
         aligned: Tensor = functional.normalize(self.to_text(self._norm(stream)), dim=-1)
         return aligned
@@ -121,6 +119,31 @@ class AlignmentHead(nn.Module):
         head = cls(**store.read_json(folder / CONFIG))
         head.load_state_dict(store.load_safetensors(folder / WEIGHTS))
         return head.to(device).eval()
+
+    def _attend(self, asking: Tensor, seen: Tensor) -> Tensor:
+        """Self-attention of some patches over all: [image wanted dim], [image patch dim]."""
+        key, value = self.key_value(seen).chunk(2, dim=-1)
+        mixed = functional.scaled_dot_product_attention(
+            self._split(self.query(asking)), self._split(key), self._split(value)
+        )
+        joined: Tensor = mixed.transpose(1, 2).flatten(2)
+        return joined
+
+    def _attend_few(self, asking: Tensor, seen: Tensor) -> Tensor:
+        """The same where few patches ask: no patch is projected to a key or a value.
+
+        q.(W_k x) is (q W_k).x, and the mean of W_v x is W_v of the mean of x. The keys' bias moves
+        all scores of a query alike and falls out; the values' bias is added once, since weights
+        sum to 1. Products: 2 wanted heads patch dim, in place of 2 patch dim dim.
+        """
+        key, value = self.key_value.weight.unflatten(0, (2, self.heads, -1))
+        query = self._split(self.query(asking)) * (self.vision_dim // self.heads) ** -0.5
+        asked = (query @ key).flatten(1, 2)
+        weights = (asked @ seen.transpose(1, 2)).softmax(-1)
+        means = (weights @ seen).unflatten(1, (self.heads, -1))
+        mixed = (means @ value.transpose(1, 2)).transpose(1, 2).flatten(2)
+        moved: Tensor = mixed + self.key_value.bias[self.vision_dim :]
+        return moved
 
     def _norm(self, features: Tensor) -> Tensor:
         return functional.layer_norm(features, (self.vision_dim,))

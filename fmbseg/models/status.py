@@ -74,8 +74,8 @@ def _own_folder(name: str, folder_of: Callable[[str], Path | None]) -> Path | No
 
 def _fingerprint(name: str, weights: str | None, folder: Path | None) -> str:
     """Content of what lies in the user's hands, the name of what is published."""
-    if folder is not None:
-        return f"sha256:{content_sha256(folder)}"
     if weights is not None and Path(weights).is_file():
         return f"{name} sha256:{content_sha256(Path(weights))}"
+    if folder is not None:
+        return f"sha256:{content_sha256(folder)}"
     return name if weights is None else f"{name} {weights}"

@@ -63,6 +63,7 @@ def prompted_masks(
     image_name: str,
     count: int,
     stability_offset: float,
+    together: bool = True,
 ) -> list[PseudoMask]:
     """Ask SAM for one mask of every present class.
 
@@ -79,6 +80,7 @@ def prompted_masks(
         image_name: goes into the masks.
         count: points a class.
         stability_offset: in logits; stability is recorded only.
+        together: else each point is a prompt of its own, and the best of all their masks is kept.
 
     Returns:
         At most one mask a present class, in the order of `present`. Its CLIP similarity is the
@@ -93,14 +95,17 @@ def prompted_masks(
         points = np.stack(
             [top_points(dense.patches, texts[c], count, embedding.image_hw) for c in classes]
         )
-        prediction = sam.predict_points(embedding, points)
-        every = torch.arange(len(classes), device=prediction.predicted_iou.device)
-        best = prediction.predicted_iou.argmax(dim=1)
+        asked = points if together else points.reshape(-1, 1, 2)
+        prediction = sam.predict_points(embedding, asked)
+        logits = prediction.logits.unflatten(0, (len(classes), -1)).flatten(1, 2)
+        quality = prediction.predicted_iou.unflatten(0, (len(classes), -1)).flatten(1, 2)
+        every = torch.arange(len(classes), device=quality.device)
+        best = quality.argmax(dim=1)
         masks = rasterise(
             sam,
             embedding,
-            prediction.logits[every, best],
-            prediction.predicted_iou[every, best],
+            logits[every, best],
+            quality[every, best],
             [tuple((float(x), float(y)) for x, y in prompt) for prompt in points],
             stability_offset=stability_offset,
         )

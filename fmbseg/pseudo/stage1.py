@@ -12,7 +12,9 @@ from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
 from fmbseg.pseudo.labelling import label_masks
 from fmbseg.pseudo.presence import count_votes, given_classes, qualifying
 from fmbseg.pseudo.prompts import prompted_masks
-from fmbseg.types import Image, PseudoMask
+from fmbseg.types import Image, PseudoMask, Stage
+
+STAGES: tuple[Stage, ...] = ("1.1", "1.2")
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class Stage1Options:
         presence_votes: a class is present when more crops than this vote for it.
         prompt_points: points a class in stage 1.1.
         automatic: stage 1.2's mask generation.
+        points_together: a class's points are one prompt; else each is a prompt of its own.
     """
 
     presence_votes: int
     prompt_points: int
     automatic: AutomaticOptions
+    points_together: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def pseudo_masks_of_image(
     class_names: Sequence[str],
     options: Stage1Options,
     present: Sequence[int] | None = None,
+    stages: Sequence[Stage] = STAGES,
 ) -> ImagePseudoMasks:
-    """Run stages 1.1 and 1.2 on one image; each encoder runs once.
+    """Run stage 1 on one image; each encoder runs once.
 
     Args:
         image: RGB.
@@ -69,9 +74,10 @@ def pseudo_masks_of_image(
         class_names: one a class.
         options: thresholds and counts.
         present: indices of the classes known to be in the image; None lets CLIP's crops vote.
+        stages: whose masks are wanted; the other's are not computed.
 
     Returns:
-        The masks of both stages, the present classes and the votes.
+        The masks, the present classes and the votes.
 
     Raises:
         ValueError: as many texts as class names were wanted, or `present` holds no class or one
@@ -89,17 +95,15 @@ def pseudo_masks_of_image(
     else:
         found = given_classes(present, len(class_names))
     embedding = sam.embed(image)
-    masks_11 = prompted_masks(
-        sam,
-        embedding,
-        dense,
-        texts,
-        found,
-        class_names=class_names,
-        image_name=name,
-        count=options.prompt_points,
-        stability_offset=options.automatic.stability_offset,
-    )
-    automatic = automatic_masks(sam, image, options.automatic, embedding)
-    masks_12 = label_masks(automatic, dense, texts, found, class_names, name)
+    masks_11: list[PseudoMask] = []
+    masks_12: list[PseudoMask] = []
+    if "1.1" in stages:
+        masks_11 = prompted_masks(
+            sam, embedding, dense, texts, found, class_names=class_names, image_name=name,
+            count=options.prompt_points, together=options.points_together,
+            stability_offset=options.automatic.stability_offset,
+        )  # fmt: skip
+    if "1.2" in stages:
+        automatic = automatic_masks(sam, image, options.automatic, embedding)
+        masks_12 = label_masks(automatic, dense, texts, found, class_names, name)
     return ImagePseudoMasks(masks_11, masks_12, found, votes.tolist())

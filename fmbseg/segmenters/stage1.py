@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
-from fmbseg.pseudo.stage1 import Stage1Options, pseudo_masks_of_image
+from fmbseg.pseudo.stage1 import STAGES, Stage1Options, pseudo_masks_of_image
 from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
-from fmbseg.types import IGNORE, Image, LabelMap, PseudoMask, Stage
+from fmbseg.types import IGNORE, Image, LabelMap, Stage
 
 
 class Stage1Segmentation:
@@ -32,7 +32,7 @@ class Stage1Segmentation:
         clip: ClipModel,
         sam: SamModel,
         options: Stage1Options,
-        stages: Sequence[Stage] = ("1.1", "1.2"),
+        stages: Sequence[Stage] = STAGES,
         name: str = "stage1",
         *,
         needs_image_labels: bool = False,
@@ -42,7 +42,7 @@ class Stage1Segmentation:
         Raises:
             ValueError: `stages` is empty or names something else.
         """
-        if not stages or not set(stages) <= {"1.1", "1.2"}:
+        if not stages or not set(stages) <= set(STAGES):
             raise ValueError(f'stages: found {list(stages)}; wanted "1.1", "1.2" or both')
         self.name, self.needs_image_labels = name, needs_image_labels
         self._clip, self._sam, self._options = clip, sam, options
@@ -91,13 +91,9 @@ class Stage1Segmentation:
         dense = self._clip.encode_dense(image)
         found = pseudo_masks_of_image(
             image, "image", _AlreadyEncoded(self._clip, dense), self._sam, texts, class_names,
-            self._options, present,
+            self._options, present, self._stages,
         )  # fmt: skip
-        masks: list[PseudoMask] = []
-        if "1.1" in self._stages:
-            masks += found.masks_11
-        if "1.2" in self._stages:
-            masks += found.masks_12
+        masks = found.masks_11 + found.masks_12
         painted = label_map_of(masks, image_hw).astype(np.int32)
         chosen = np.asarray(sorted(found.present), np.int32)
         grid = torch.einsum("rcd,kd->krc", dense.patches, texts[chosen.tolist()])

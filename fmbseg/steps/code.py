@@ -22,7 +22,11 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py"),
     "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
-    "train": ("steps/train.py", "align", "models", "vocabulary.py", "pseudo/patch_labels.py"),
+    "train": (
+        "steps/train.py", "steps/truth.py", "align", "models", "vocabulary.py",
+        "pseudo/patch_labels.py", "datasets/base.py", "datasets/folder.py",
+        "datasets/label_files.py",
+    ),
     "evaluate": (
         "steps/evaluate.py", "steps/columns.py", "steps/foundation.py", "evaluate/metrics.py",
         "evaluate/sliding.py", "evaluate/segmentation.py", "evaluate/protocol.py",
@@ -30,7 +34,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "evaluate/pictures.py", "segmenters", "segmenter.py", "align/head.py", "pseudo", "models",
         "vocabulary.py", "datasets",
     ),
-    "report": ("steps/report.py", "steps/figures.py", "evaluate"),
+    "report": ("steps/report.py", "steps/truth.py", "steps/figures.py", "evaluate"),
 }  # fmt: skip
 """Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""
 

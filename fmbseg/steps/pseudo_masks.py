@@ -74,7 +74,10 @@ def options(workspace: Workspace) -> Stage1Options:
         max_area_fraction=p.max_area_fraction,
     )
     return Stage1Options(
-        presence_votes=p.presence_votes, prompt_points=p.prompt_points, automatic=automatic
+        presence_votes=p.presence_votes,
+        prompt_points=p.prompt_points,
+        automatic=automatic,
+        points_together=p.points_together,
     )
 
 

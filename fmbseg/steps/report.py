@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fmbseg.datasets import Dataset, load
 from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.content import (
     GalleryRow,
@@ -21,6 +20,7 @@ from fmbseg.evaluate.pictures import masks_picture, overlay
 from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import figures, pseudo_masks
+from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_json
 from fmbseg.types import PseudoMask
@@ -143,7 +143,7 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
         return ()
     colours, kept = palette(len(class_names)), _by_image(workspace.subsample / "kept.json")
     segmenter = Segmenter.load(workspace.train, workspace.params.device, models=workspace.models())
-    truths, rows = _truths(workspace, class_names), []
+    truths, rows = training_truth(workspace), []
     at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
     spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
     for name in spread:
@@ -167,19 +167,6 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
             )
         )
     return tuple(rows)
-
-
-def _truths(workspace: Workspace, class_names: tuple[str, ...]) -> Dataset | None:
-    if workspace.data_set == "miniature":
-        root = workspace.download / "train"
-        return load("folder", root, "train", class_names=class_names)
-    data = workspace.params.data
-    if data.labels is None:
-        return None
-    return load(
-        "folder", data.images, "", class_names=class_names, labels=data.labels,
-        ignore_label=data.ignore_label,
-    )  # fmt: skip
 
 
 def _by_image(path: Path) -> dict[str, list[PseudoMask]]:

@@ -2,11 +2,13 @@
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,7 +18,8 @@ from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
 from fmbseg.models.device import resolve_device
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
-from fmbseg.steps import pseudo_masks
+from fmbseg.steps import columns, pseudo_masks
+from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     MANIFEST,
@@ -33,11 +36,13 @@ from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import encode, read_classes
 
 _log = logging.getLogger(__name__)
+CHAMPION = "champion"
+"""The value of `train.init_from` that means the registry's champion."""
 _NO_CHAMPION = "none"
 
 
 class NothingToTrainOnError(ValueError):
-    """No image has a kept pseudo mask."""
+    """No image has a kept pseudo mask, or none has labels where those are asked for."""
 
 
 def champion_folder(workspace: Workspace) -> Path:
@@ -45,11 +50,19 @@ def champion_folder(workspace: Workspace) -> Path:
     return workspace.root / "models" / "champion"
 
 
+def initial_folder(workspace: Workspace) -> Path | None:
+    """The trained folder whose weights training starts from; None for fresh weights."""
+    named = workspace.params.train.init_from
+    if named is None:
+        return None
+    return champion_folder(workspace) if named == CHAMPION else Path(named)
+
+
 def key(workspace: Workspace) -> UnitKey:
     """Content key of the trained module.
 
-    With `train.init_from: champion` the champion's weights belong to it. But a model that is up
-    to date otherwise keeps the key that names the champion it was started from: a champion that
+    With `train.init_from` the weights that it starts from belong to it. But a model that is up to
+    date otherwise keeps the key that names the champion it was started from: a champion that
     moves outdates nothing.
     """
     bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
@@ -57,16 +70,22 @@ def key(workspace: Workspace) -> UnitKey:
     inputs = {name: sha for name, sha in images.items() if name not in bad}
     inputs["kept"] = file_sha(workspace.subsample / "kept.json")
     inputs["classes"] = file_sha(workspace.classes_path())
-    params = {**workspace.params.train.model_dump(), **workspace.models_params("clip", "vision")}
+    if workspace.params.train.labels == "truth":
+        inputs |= columns.inputs(workspace, workspace.data_set)
+    params = {
+        **workspace.params.train.model_dump(), **workspace.models_params("clip", "vision"),
+        "ignore_label": workspace.params.data.ignore_label,
+    }  # fmt: skip
     plain = workspace.key("train", inputs, {**params, "seed": workspace.params.seed})
-    if workspace.params.train.init_from is None:
+    folder = initial_folder(workspace)
+    if folder is None:
         return plain
     started_from = _champion_of_trained(workspace.train)
-    if started_from is not None:
+    if started_from is not None and workspace.params.train.init_from == CHAMPION:
         trained = replace(plain, inputs={**inputs, "init_from": started_from})
         if unit_is_valid(workspace.train, trained):
             return trained
-    weights = champion_folder(workspace) / WEIGHTS
+    weights = folder / WEIGHTS
     sha = file_sha(weights) if weights.is_file() else _NO_CHAMPION
     return replace(plain, inputs={**inputs, "init_from": sha})
 
@@ -81,7 +100,8 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         on_points: is told the history while it grows; see `train_alignment`.
 
     Raises:
-        NothingToTrainOnError: stage 1 found no mask at all.
+        NothingToTrainOnError: stage 1 found no mask at all, or no image has labels where
+            `train.labels` is `truth`.
         StoreError: the champion was replaced between the start and the reading of its weights.
     """
     train_key = key(workspace)
@@ -90,20 +110,11 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
     def compute(out: Path) -> None:
         p, models = workspace.params.train, workspace.models()
         vocabulary = read_classes(workspace.classes_path())
-        kept = read_coco(workspace.subsample / "kept.json")
-        by_image: dict[str, list[PseudoMask]] = {}
-        for mask in kept.masks:
-            by_image.setdefault(mask.image, []).append(mask)
-        names = sorted(by_image)
-        if not names:
-            raise NothingToTrainOnError(
-                "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
-                "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
-            )
-        features = _Features(workspace, names)
+        maps = _truth(workspace) if p.labels == "truth" else _kept(workspace)
+        features = _Features(workspace, maps.names)
         labels = [
-            patch_labels(label_map_of(by_image[name], kept.image_sizes_hw[name]), features.grid(i))
-            for i, name in enumerate(tqdm(names, desc="train: patch features and labels"))
+            patch_labels(maps[i], features.grid(i))
+            for i in tqdm(range(len(maps.names)), desc="train: patch features and labels")
         ]
         settings = AlignmentSettings(
             patches_per_image=p.patches_per_image,
@@ -121,10 +132,10 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         width = int(wanted["vision_dim"])
         weights = (4 + 2 * p.mlp_ratio) * width**2 + width * int(wanted["text_dim"])
         require_space(out, int(16 * weights), "train: weights, momenta and their checkpoints")
-        init_sha = train_key.inputs.get("init_from")
+        init_sha, folder = train_key.inputs.get("init_from"), initial_folder(workspace)
         initial = None
-        if init_sha is not None:
-            initial = _initial(champion_folder(workspace), init_sha, wanted)
+        if init_sha is not None and folder is not None:
+            initial = _initial(folder, init_sha, wanted)
         train_alignment(
             features, labels, texts, settings, out, scratch, device=device,
             initial=initial, on_points=on_points,
@@ -133,7 +144,7 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         write_json(
             out / "segmenter.json",
             {"models": section, "input_short_side_px": p.input_short_side_px,
-             "trained_classes": list(vocabulary.names),
+             "trained_classes": list(vocabulary.names), "labels": p.labels,
              "init_from": None if initial is None else init_sha},
         )  # fmt: skip
 
@@ -150,12 +161,12 @@ def _champion_of_trained(folder: Path) -> str | None:
 
 
 def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> AlignmentHead | None:
-    """The champion's head; None, with a warning, when there is none that fits."""
+    """The folder's head; None, with a warning, when there is none that fits."""
     if sha == _NO_CHAMPION:
-        _log.warning("train.init_from: no champion in %s; starting from fresh weights", folder)
+        _log.warning("train.init_from: no weights in %s; starting from fresh ones", folder)
         return None
     if not (folder / WEIGHTS).is_file() or file_sha(folder / WEIGHTS) != sha:
-        raise StoreError(f"{folder}: the champion was replaced meanwhile; run the step again")
+        raise StoreError(f"{folder}: the weights were replaced meanwhile; run the step again")
     try:
         head = AlignmentHead.load(folder)
     except (OSError, StoreError, ValueError, TypeError, RuntimeError) as error:
@@ -163,11 +174,56 @@ def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> AlignmentHead
         return None
     if head.config() != dict(wanted):
         _log.warning(
-            "train.init_from: the champion in %s does not fit (%s, wanted %s); starting from "
+            "train.init_from: the weights in %s do not fit (%s, wanted %s); starting from "
             "fresh weights", folder, json.dumps(head.config()), json.dumps(dict(wanted)),
         )  # fmt: skip
         return None
     return head
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """The images to train on, and the map of labels of each, made when it is asked for."""
+
+    names: list[str]
+    map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width"]:
+        return self.map_of(index)
+
+
+def _kept(workspace: Workspace) -> _Maps:
+    """The kept pseudo masks."""
+    kept = read_coco(workspace.subsample / "kept.json")
+    by_image: dict[str, list[PseudoMask]] = {}
+    for mask in kept.masks:
+        by_image.setdefault(mask.image, []).append(mask)
+    names = sorted(by_image)
+    if not names:
+        raise NothingToTrainOnError(
+            "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
+            "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
+        )
+    return _Maps(names, lambda i: label_map_of(by_image[names[i]], kept.image_sizes_hw[names[i]]))
+
+
+def _truth(workspace: Workspace) -> _Maps:
+    """The images' own labels: what the method does without."""
+    truth = training_truth(workspace)
+    bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
+    at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
+    names = sorted(set(workspace.listing().images) & set(at) - bad)
+    if truth is None or not names:
+        raise NothingToTrainOnError(
+            "train.labels is truth, but no training image has labels; name them in data.labels, "
+            "or set train.labels to pseudo"
+        )
+
+    def target(index: int) -> UInt8[np.ndarray, "height width"]:
+        found = truth[at[names[index]]].target
+        return np.zeros((0, 0), np.uint8) if found is None else found
+
+    return _Maps(names, target)
 
 
 class _Features:
