@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run server serve test check e2e bench-orchestration mlflow clean lock readme
+.PHONY: help run server serve test check e2e table ablations bench-orchestration mlflow clean lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -50,6 +50,12 @@ check: $(READY)  ## style, types, imports
 
 e2e: $(READY)  ## the whole system, slowly
 	@$(BIN)/python -m pytest -m e2e
+
+table: $(READY)  ## every method on five views of the miniature, three seeds; writes docs/miniature.md
+	@$(BIN)/python -m studies.table
+
+ablations: $(READY)  ## one setting after the other on the validation split; writes docs/ablations.md
+	@$(BIN)/python -m studies.ablations
 
 bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle machine; SIZE=small|default PAIRS=3
 	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))

@@ -1,0 +1,1 @@
+"""Questions put to the miniature: many workspaces, one answer. `make table`, `make ablations`."""

@@ -1,0 +1,160 @@
+"""A cell of a study: one workspace, cached and logged like any other.
+
+The units of a cell run in a process of their own, in the flow's order, without a Prefect server:
+a study is dozens of short runs.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from flows.parameters import write_params
+from fmbseg.steps import evaluate, units
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import MANIFEST, file_sha, read_json
+from tasks.tracking import track
+
+PARAMS = Path("params.yaml")
+AT_ONCE = 2
+"""Cells that are computed at the same time; each maps its shards over one thread."""
+
+
+class CellError(RuntimeError):
+    """A cell failed; says where its log is."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A workspace and how it differs from the checkout's params.yaml.
+
+    Attributes:
+        root: its folder.
+        overrides: dotted key to value.
+        base: a cell to finish first; what is equal there is not computed again here.
+        prepare: makes what the parameters name, once `base` is done.
+    """
+
+    root: Path
+    overrides: Mapping[str, Any]
+    base: "Cell | None" = None
+    prepare: Callable[[], None] | None = field(default=None, compare=False)
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace itself."""
+        return Workspace.open(self.root)
+
+    def metrics(self, method: str, data_set: str) -> dict[str, Any]:
+        """A metric file."""
+        unit = evaluate.unit_name(method, data_set)
+        folder = evaluate.folder(self.workspace, unit)
+        return dict(read_json(folder / "metrics.json"))
+
+    def run(self) -> float:
+        """Bring it up to date; how many seconds that took, 0 when it was.
+
+        Raises:
+            CellError: a step failed.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not (self.root / PARAMS).is_file():
+            shutil.copyfile(PARAMS, self.root / PARAMS)
+        write_params(self.root / PARAMS, dict(self.overrides))
+        if self.prepare is not None:
+            self.prepare()
+        if self._up_to_date():
+            return 0.0
+        if self.base is not None:
+            share(self.base.root, self.root)
+        began = time.perf_counter()
+        log = self.root / ".scratch" / "cell.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as printed:
+            ended = subprocess.run(
+                [sys.executable, "-m", "studies.cells", str(self.root)],
+                stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, check=False,
+            )  # fmt: skip
+        if ended.returncode != 0:
+            last = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise CellError(f"{self.root}: {' | '.join(last)}; the whole log: {log}")
+        return time.perf_counter() - began
+
+    def _up_to_date(self) -> bool:
+        report = self.root / "reports" / "report" / MANIFEST
+        return report.is_file() and units.problem(self.workspace) is None
+
+
+def share(base: Path, root: Path) -> None:
+    """Link one workspace's images and pseudo masks into another.
+
+    Units replace whole folders and keys hold no paths: what fits is found valid there, what does
+    not fit is made anew, and the base's own files are never written to.
+    """
+    for group in ("data/download", "data/pseudo_masks"):
+        for unit in sorted((base / group).glob(f"[!.]*/{MANIFEST}")):
+            target = root / group / unit.parent.name
+            if (target / MANIFEST).is_file() and file_sha(target / MANIFEST) == file_sha(unit):
+                continue
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(unit.parent, target, copy_function=os.link)
+
+
+def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
+    """Bring all up to date, bases first, `AT_ONCE` at the same time.
+
+    Returns:
+        Root to the seconds it took.
+
+    Raises:
+        CellError: the first that failed, once the others under way have ended.
+    """
+    futures: dict[Path, Future[float]] = {}
+    started = time.perf_counter()
+
+    def one(cell: Cell) -> float:
+        if cell.base is not None:
+            futures[cell.base.root].result()
+        return cell.run()
+
+    ordered = sorted(cells, key=_depth)
+    with ThreadPoolExecutor(AT_ONCE) as threads, tqdm(total=len(cells), desc=title) as bar:
+        for cell in ordered:
+            futures[cell.root] = threads.submit(one, cell)
+        for cell in ordered:
+            try:
+                futures[cell.root].result()
+            except BaseException:
+                threads.shutdown(wait=True, cancel_futures=True)
+                raise
+            bar.update()
+    seconds = {root: future.result() for root, future in futures.items()}
+    fresh = sum(value > 0 for value in seconds.values())
+    print(
+        f"{title}: {fresh} of {len(cells)} cells computed in {time.perf_counter() - started:.0f} s"
+    )
+    return seconds
+
+
+def compute(root: Path) -> None:
+    """All steps of one workspace, then its MLflow run."""
+    workspace = Workspace.open(root)
+    for step in units.STEPS:
+        units.run_step(workspace, step)
+    track.fn(str(root))
+
+
+def _depth(cell: Cell) -> int:
+    return 0 if cell.base is None else 1 + _depth(cell.base)
+
+
+if __name__ == "__main__":
+    compute(Path(sys.argv[1]))
