@@ -20,6 +20,7 @@ from fmbseg.store import file_sha, write_bytes
 
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _BAD_LOCK = ("dvc.lock' is invalid", "dvc.lock' validation failed")
+_BAD_CLAIMS = ("Unable to read RWLock-file", "RWLock-file '.dvc/tmp/rwlock' format error")
 _NO_GIT = "is not a git repository"
 
 
@@ -124,14 +125,15 @@ def _lock_kept_on_error(path: Path) -> Iterator[None]:
 def _commit(repository: Path) -> bool:
     """`dvc commit`; False where there is no Git.
 
-    A dvc.lock that a killed command left half-written is written anew: all of it follows from
-    the outputs.
+    What a killed command left half-written is begun anew: all of dvc.lock follows from the
+    outputs, and a list of claims that DVC cannot read holds none that anybody could obey.
     """
     done = _dvc_commit(repository)
-    if done.returncode != 0 and any(words in done.stdout + done.stderr for words in _BAD_LOCK):
-        get_run_logger().warning("dvc.lock could not be read; it is written anew")
-        (repository / "dvc.lock").unlink(missing_ok=True)
-        done = _dvc_commit(repository)
+    for words, left in ((_BAD_CLAIMS, ".dvc/tmp/rwlock"), (_BAD_LOCK, "dvc.lock")):
+        if done.returncode != 0 and any(one in done.stdout + done.stderr for one in words):
+            get_run_logger().warning("%s could not be read; it is written anew", left)
+            (repository / left).unlink(missing_ok=True)
+            done = _dvc_commit(repository)
     if done.returncode == 0:
         get_run_logger().info("all units are up to date and committed to DVC")
         return True

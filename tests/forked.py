@@ -4,6 +4,7 @@ A server process imports the library once and forks a child for every call. A ch
 suffer something at its n-th change to the workspace's files.
 """
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -40,6 +41,13 @@ def interrupted(root: Path, path: Path, written: bool) -> None:
 def terminated(root: Path, path: Path, written: bool) -> None:
     """SIGTERM."""
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def crowded(root: Path, path: Path, written: bool) -> None:
+    """Somebody else's file, beside the workspace, takes all the room there is left."""
+    with contextlib.suppress(OSError), (root.parent / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def robbed(root: Path, path: Path, written: bool) -> None:

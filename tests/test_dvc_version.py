@@ -57,6 +57,19 @@ def writes(one: Checkout) -> bool:
     return path.is_file() and '"write": {"' in path.read_text()
 
 
+def killed_amid(one: Checkout) -> bool:
+    """Kill this process's DVC command if it still writes an output once it stands still."""
+    for child in psutil.Process().children():
+        if "dvc" in child.cmdline():
+            child.suspend()
+            wait_for(lambda child=child: child.status() == psutil.STATUS_STOPPED)
+            if writes(one):
+                child.kill()
+                return True
+            child.resume()
+    return False
+
+
 def test_it_writes_dvc_lock_from_nothing_and_records_the_run(done: Checkout):
     lock = done.root / "dvc.lock"
     before = lock.read_text()
@@ -137,6 +150,12 @@ def test_an_output_that_a_live_command_writes_is_busy_and_one_of_a_dead_command_
     assert commit(done) == file_sha(done.root / "dvc.lock")
 
 
+@pytest.mark.parametrize("left", ["", '{"write": {"/some', "[]"])
+def test_a_list_of_claims_that_a_kill_cut_is_begun_anew(done: Checkout, left: str):
+    (done.root / ".dvc" / "tmp" / "rwlock").write_text(left)
+    assert commit(done) == file_sha(done.root / "dvc.lock")
+
+
 @pytest.mark.parametrize("kept", [0, 5000])
 def test_a_dvc_lock_that_a_kill_cut_is_written_anew(done: Checkout, kept: int):
     lock = done.root / "dvc.lock"
@@ -167,15 +186,7 @@ def test_without_git_or_dvc_the_run_ends_well_and_nothing_is_committed(
 
 def test_a_commit_that_is_killed_needs_no_repair(done: Checkout):
     lock = sha_of((done.root / "dvc.lock").read_text())
-    mine = psutil.Process()
-
-    def kill_once() -> None:
-        wait_for(lambda: writes(done))
-        for child in mine.children():
-            if "dvc" in child.cmdline():
-                child.kill()
-
-    killer = threading.Thread(target=kill_once)
+    killer = threading.Thread(target=wait_for, args=[lambda: writes(done) and killed_amid(done)])
     killer.start()
     with pytest.raises(DvcError, match=r"exit code -9"):
         commit(done)

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fmbseg.store.journal import Journal
 from tests import system
-from tests.forked import run_step
+from tests.forked import Ended, crowded, run_step
 from tests.killed import Left, assert_nothing_was_lost
 from tests.small_disk import Disk, mounted
 from tests.system import STEPS, UNITS, Checkout
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-ROOM = {"pseudo_masks": 48_000, "train": 4_000_000}
-"""Free bytes when a step begins; stage 1 and the training get some of their work done."""
 LEAVES = (0, 100_000, 400_000, 1_000_000, 4_500_000)
 """Free bytes when one run after the other begins."""
 
@@ -32,7 +31,14 @@ def says_that_the_disk_is_full(line: str) -> bool:
     return "no space left on device" in line or "disk is full" in line or "are free" in line
 
 
-def test_each_step_on_a_full_disk_says_so_and_ends_well_once_there_is_room(
+def refused(ended: Ended) -> bool:
+    """Whether a step ended with one line that says the disk is full."""
+    assert "Traceback" not in ended.error
+    assert says_that_the_disk_is_full(ended.error.splitlines()[-1]), ended.error[-2000:]
+    return ended.code == 1
+
+
+def test_each_step_on_a_disk_that_is_full_or_fills_up_says_so_and_ends_well_once_there_is_room(
     disk: Disk, tmp_path: Path
 ):
     run, calm = disk.outside / "run", tmp_path / "calm"
@@ -40,21 +46,28 @@ def test_each_step_on_a_full_disk_says_so_and_ends_well_once_there_is_room(
         root.mkdir()
         system.set_params(root, system.QUICK)
     for step, unit in zip(STEPS, UNITS, strict=True):
-        assert run_step(calm, step).code == 0
-        disk.leave(ROOM.get(step, 0))
-        ended = run_step(run, step)
-        assert ended.code == 1
-        assert says_that_the_disk_is_full(ended.error.splitlines()[-1]), ended.error[-2000:]
-        assert "Traceback" not in ended.error
+        undisturbed = run_step(calm, step)
+        assert undisturbed.code == 0
+        disk.leave(0)
+        assert refused(run_step(run, step))
+        disk.empty()
+        assert not any(name.startswith(unit) for name in Left.by(run).units)
+        assert refused(run_step(run, step, undisturbed.changes // 2, crowded))
         disk.empty()
         left = Left.by(run)
-        assert not any(name.startswith(unit) for name in left.units), "it looks finished"
+        finished = [name for name in left.units if name.startswith(unit)]
+        assert len(finished) < len(computed_by(calm, step)), "it looks finished"
         assert (left.images != {}) == (step == "pseudo_masks")
         assert (left.step is not None) == (step == "train")
         ended = run_step(run, step)
         assert ended.code == 0, ended.error
         assert_nothing_was_lost(run, left)
         system.assert_same_outputs(run, calm)
+
+
+def computed_by(root: Path, step: str) -> list[str]:
+    lines = Journal(root / ".scratch" / "journal.jsonl").lines()
+    return [line["unit"] for line in lines if line["step"] == step]
 
 
 def run_with_little_room(disk: Disk, copy: Checkout, workspace: Path, *arguments: str) -> int:
