@@ -57,7 +57,7 @@ def _runner(params: RunnerParams) -> TaskRunner[Any]:
     # and its unit starts again on another.
     cluster = {
         "n_workers": params.workers, "threads_per_worker": 1, "host": "127.0.0.1",
-        "memory_limit": 0, "dashboard_address": None,
+        "memory_limit": 0, "dashboard_address": "127.0.0.1:0",
     }  # fmt: skip
     where: dict[str, Any] = {"address": address} if address else {"cluster_kwargs": cluster}
     chosen: TaskRunner[Any] = DaskTaskRunner(**where)

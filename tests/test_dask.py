@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import os
 import signal
@@ -14,6 +15,7 @@ from fmbseg.steps.units import run_step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.journal import Journal
 from tests.conftest import REPOSITORY, SMALL
+from tests.killed import finished_images
 from tests.served import until
 from tests.system import (
     Checkout,
@@ -86,8 +88,8 @@ def threads(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def test_a_killed_worker_costs_one_image_and_no_byte(threads: Checkout, tmp_path: Path):
     copy = checkout(tmp_path / "copy", tmp_path / "outside", DASK)
     with copy.started("-m", "flows.run") as run:
-        until(lambda: both_work(copy.root), 300, run)
-        os.kill(worker_of(run.mark), signal.SIGKILL)
+        worker = until(lambda: worker_amid_a_shard(copy.root, run.mark), 300, run)
+        os.kill(worker, signal.SIGKILL)
         assert run.wait(600).code == 0, run.logs[1].read_text()[-3000:]
     assert_same_outputs(copy.root, threads.root)
     stage_1 = [line for line in journal(copy) if line["step"] == "pseudo_masks"]
@@ -122,19 +124,24 @@ def cluster(copy: Checkout, file: Path) -> Iterator[tuple[str, set[int]]]:
         yield address, {one.process.pid for one in workers}
 
 
-def both_work(root: Path) -> bool:
-    """Whether both workers have finished an image of their shard, and have more to do."""
-    shards = (root / ".scratch" / "pseudo_masks").glob("*/images-*")
-    kept = [len(list(shard.glob("*.json"))) for shard in shards]
-    return len(kept) >= 2 and min(kept) >= 1
+def worker_amid_a_shard(root: Path, mark: str) -> int | None:
+    """Id of a process that holds a shard of which an image is finished; None while there is none.
 
-
-def worker_of(mark: str) -> int:
-    """Id of one Dask worker of a run."""
+    Args:
+        root: the copy.
+        mark: of the run's processes.
+    """
+    locks = {
+        (root / "data" / "pseudo_masks" / f"{shard}.lock").resolve()
+        for shard, images in finished_images(root).items()
+        if images
+    }
     for pid in processes_with(mark):
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    raise AssertionError("no worker")
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                if file.readlink() in locks:
+                    return pid
+    return None
 
 
 def journal(copy: Checkout) -> list[dict[str, Any]]:
