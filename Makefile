@@ -40,7 +40,7 @@ serve: $(READY)  ## run on request and watch data/drops, with a server up: prefe
 	@$(BIN)/python -m flows.serve
 
 test: $(READY)  ## all tests but the long end-to-end ones
-	@$(BIN)/python -m pytest -m "not e2e and not gpu"
+	@$(BIN)/python -m pytest -m "not e2e and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## style, types, imports
 	@$(BIN)/ruff check .

@@ -30,6 +30,12 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that processes which share the files end at one time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def small_workspace(tmp_path: Path) -> Path:
     """A workspace whose params.yaml is the repository's, made small enough for seconds."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import functools
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.types import Image
 from tests import system
 from tests.conftest import REPOSITORY, SMALL
+from tests.once import made_once
 
 _UNCACHED = ("version", "track", "summarise", "register")
 """Tasks that make no unit."""
@@ -130,14 +130,16 @@ def checkout(root: Path) -> Checkout:
     return made
 
 
-@functools.cache
-def finished(base: Path) -> Checkout:
+def finished(factory: pytest.TempPathFactory) -> Checkout:
     """A checkout after `dvc repro` from nothing, dvc.lock committed; copy it to change it."""
-    made = checkout(base / "dvc" / "code")
-    made.dvc("repro")
-    made.git("add", "dvc.lock")
-    made.git("commit", "--quiet", "--message=run")
-    return made
+
+    def make(folder: Path) -> None:
+        made = checkout(folder / "code")
+        made.dvc("repro")
+        made.git("add", "dvc.lock")
+        made.git("commit", "--quiet", "--message=run")
+
+    return Checkout(made_once(factory, "dvc", make) / "code")
 
 
 @contextlib.contextmanager

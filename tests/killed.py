@@ -1,14 +1,66 @@
 """What a killed run left behind, and that nothing of it was lost when the next one is done."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from safetensors import safe_open
 
-from fmbseg.store import read_json
+from fmbseg.store import read_json, write_json
 from fmbseg.store.journal import Journal
 from tests import system
+from tests.forked import run_step
+from tests.once import made_once
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A small run, step by step, that nothing happened to; not to be changed.
+
+    Attributes:
+        folder: holds all of it.
+    """
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        """Its workspace."""
+        return self.folder / "run"
+
+    def before(self, step: str) -> Path:
+        """A copy of the workspace as it was before the step."""
+        return self.folder / f"before {step}"
+
+    def changes(self, step: str) -> int:
+        """How many changes the step made to files."""
+        return int(read_json(self.folder / "changes.json")[step])
+
+    def assert_same_until(self, step: str, root: Path) -> None:
+        """A workspace's outputs are this run's, up to those of the step and with no later ones."""
+        done = tuple(f"{unit}/" for unit in system.UNITS[: system.STEPS.index(step) + 1])
+        wanted = {k: v for k, v in system.outputs(self.root).items() if k.startswith(done)}
+        assert system.outputs(root) == wanted, step
+
+
+def undisturbed_run(factory: pytest.TempPathFactory) -> Undisturbed:
+    """The session's."""
+
+    def make(folder: Path) -> None:
+        root, changes = folder / "run", {}
+        root.mkdir()
+        system.set_params(root, system.QUICK)
+        for step in system.STEPS:
+            shutil.copytree(root, folder / f"before {step}")
+            ended = run_step(root, step)
+            assert ended.code == 0, ended.error
+            changes[step] = ended.changes
+        assert len(system.computed_units(root)) == 11
+        write_json(folder / "changes.json", changes)
+
+    return Undisturbed(made_once(factory, "undisturbed", make))
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,15 @@ def test_labelled_photographs_named_as_deps_are_followed_by_dvc(tmp_path: Path):
     assert one.status() == {"download"}
 
 
+def test_photographs_without_labels_leave_dvc_clean(tmp_path: Path):
+    one = on(photographs(tmp_path / "photos", labelled=False), tmp_path / "code")
+    one.flow()
+    assert one.status() == set()
+    assert read_json(one.root / "reports/report/metrics.json") == {}
+    assert not [unit for unit in one.computed() if unit.startswith("reports/evaluate")]
+
+
+@pytest.mark.e2e
 def test_photographs_without_labels_work_both_ways_and_are_looked_at_on_demand(tmp_path: Path):
     photos = photographs(tmp_path / "photos", labelled=False)
     one = on(photos, tmp_path / "code")

@@ -85,7 +85,7 @@ def named_by(dotted: str) -> set[str]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A finished run; not to be changed."""
-    return finished(tmp_path_factory.getbasetemp())
+    return finished(tmp_path_factory)
 
 
 def test_stages_name_each_parameter_that_their_units_keys_hold_and_no_other(done: Checkout):

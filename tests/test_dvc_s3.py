@@ -57,7 +57,7 @@ def wait_for(address: str) -> None:
 def test_outputs_pushed_to_s3_are_pulled_whole_and_nothing_is_computed(
     bucket: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ):
-    done = finished(tmp_path_factory.getbasetemp()).copy(tmp_path / "code")
+    done = finished(tmp_path_factory).copy(tmp_path / "code")
     done.dvc("remote", "add", "--default", "store", "s3://fmbseg/outputs")
     done.dvc("remote", "modify", "store", "endpointurl", bucket)
     done.git("commit", "--quiet", "--all", "--message=store")

@@ -33,7 +33,7 @@ def no_server(dvc_site: None) -> Iterator[None]:
 @pytest.fixture
 def done(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Checkout:
     """A finished run, to change."""
-    return finished(tmp_path_factory.getbasetemp()).copy(tmp_path / "code")
+    return finished(tmp_path_factory).copy(tmp_path / "code")
 
 
 def params_sha(one: Checkout) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.store.journal import Journal
 from tests import system
 from tests.forked import Ended, crowded, run_step
-from tests.killed import Left, assert_nothing_was_lost
+from tests.killed import Left, Undisturbed, assert_nothing_was_lost, undisturbed_run
 from tests.small_disk import Disk, mounted
 from tests.system import STEPS, UNITS, Checkout
 
@@ -26,6 +25,11 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         yield found
 
 
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return undisturbed_run(tmp_path_factory)
+
+
 def says_that_the_disk_is_full(line: str) -> bool:
     line = line.lower()
     return "no space left on device" in line or "disk is full" in line or "are free" in line
@@ -39,35 +43,31 @@ def refused(ended: Ended) -> bool:
 
 
 def test_each_step_on_a_disk_that_is_full_or_fills_up_says_so_and_ends_well_once_there_is_room(
-    disk: Disk, tmp_path: Path
+    disk: Disk, undisturbed: Undisturbed
 ):
-    run, calm = disk.outside / "run", tmp_path / "calm"
-    for root in (run, calm):
-        root.mkdir()
-        system.set_params(root, system.QUICK)
+    run = disk.outside / "run"
+    run.mkdir()
+    system.set_params(run, system.QUICK)
     for step, unit in zip(STEPS, UNITS, strict=True):
-        undisturbed = run_step(calm, step)
-        assert undisturbed.code == 0
         disk.leave(0)
         assert refused(run_step(run, step))
         disk.empty()
-        assert not any(name.startswith(unit) for name in Left.by(run).units)
-        assert refused(run_step(run, step, undisturbed.changes // 2, crowded))
+        assert not finished_below(unit, run), "it looks finished"
+        assert refused(run_step(run, step, undisturbed.changes(step) // 2, crowded))
         disk.empty()
         left = Left.by(run)
-        finished = [name for name in left.units if name.startswith(unit)]
-        assert len(finished) < len(computed_by(calm, step)), "it looks finished"
+        assert len(finished_below(unit, run)) < len(finished_below(unit, undisturbed.root))
         assert (left.images != {}) == (step == "pseudo_masks")
         assert (left.step is not None) == (step == "train")
         ended = run_step(run, step)
         assert ended.code == 0, ended.error
         assert_nothing_was_lost(run, left)
-        system.assert_same_outputs(run, calm)
+        undisturbed.assert_same_until(step, run)
 
 
-def computed_by(root: Path, step: str) -> list[str]:
-    lines = Journal(root / ".scratch" / "journal.jsonl").lines()
-    return [line["unit"] for line in lines if line["step"] == step]
+def finished_below(unit: str, root: Path) -> list[str]:
+    """The finished units of a step."""
+    return [name for name in Left.by(root).units if name.startswith(unit)]
 
 
 def run_with_little_room(disk: Disk, copy: Checkout, workspace: Path, *arguments: str) -> int:
@@ -86,20 +86,10 @@ def run_with_little_room(disk: Disk, copy: Checkout, workspace: Path, *arguments
     return cut
 
 
-@pytest.fixture
-def calm(tmp_path: Path) -> Path:
-    root = tmp_path / "calm"
-    root.mkdir()
-    system.set_params(root, system.QUICK)
-    for step in STEPS:
-        assert run_step(root, step).code == 0
-    return root
-
-
 @pytest.mark.e2e
 @pytest.mark.timeout(1800)
 def test_a_flow_whose_workspace_is_on_a_full_disk_goes_on_once_there_is_room(
-    disk: Disk, calm: Path, tmp_path: Path
+    disk: Disk, undisturbed: Undisturbed, tmp_path: Path
 ):
     copy = system.checkout(tmp_path / "checkout", tmp_path / "outside", {})
     copy = dataclasses.replace(copy, prefix=disk.prefix)
@@ -109,13 +99,13 @@ def test_a_flow_whose_workspace_is_on_a_full_disk_goes_on_once_there_is_room(
     arguments = ("--workspace", str(disk.inside / "run"))
     assert run_with_little_room(disk, copy, workspace, *arguments) >= 3
     copy.flow(*arguments)
-    system.assert_same_outputs(workspace, calm)
+    system.assert_same_outputs(workspace, undisturbed.root)
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(1800)
 def test_a_checkout_on_a_full_disk_goes_on_once_there_is_room(
-    disk: Disk, calm: Path, tmp_path: Path
+    disk: Disk, undisturbed: Undisturbed, tmp_path: Path
 ):
     """Here the databases of Prefect and MLflow, and DVC's cache, want room as well."""
     root = disk.outside / "checkout"
@@ -125,5 +115,5 @@ def test_a_checkout_on_a_full_disk_goes_on_once_there_is_room(
     copy = Checkout(inside, variables, tmp_path, disk.prefix)
     assert run_with_little_room(disk, copy, root) >= 3
     copy.flow()
-    system.assert_same_outputs(root, calm)
+    system.assert_same_outputs(root, undisturbed.root)
     assert "up to date" in copy.run("-m", "dvc", "status").out

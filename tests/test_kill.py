@@ -9,48 +9,28 @@ import random
 import shutil
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import system
 from tests.forked import Event, interrupted, killed, run_step, terminated
-from tests.killed import Left, assert_nothing_was_lost, finished_images
+from tests.killed import (
+    Left,
+    Undisturbed,
+    assert_nothing_was_lost,
+    finished_images,
+    undisturbed_run,
+)
 from tests.system import STEPS
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 KILLS = {"download": 3, "pseudo_masks": 5, "subsample": 2, "train": 4, "evaluate": 4, "report": 2}
 
 
-@dataclass(frozen=True)
-class Undisturbed:
-    """A run that nothing happened to.
-
-    Attributes:
-        root: its workspace.
-        before: step to a copy of the workspace as it was before the step.
-        changes: step to how many changes it made to files.
-    """
-
-    root: Path
-    before: dict[str, Path]
-    changes: dict[str, int]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    root, before, changes = folder / "run", {}, {}
-    root.mkdir()
-    system.set_params(root, system.QUICK)
-    for step in STEPS:
-        before[step] = folder / f"before {step}"
-        shutil.copytree(root, before[step])
-        ended = run_step(root, step)
-        assert ended.code == 0, ended.error
-        changes[step] = ended.changes
-    return Undisturbed(root, before, changes)
+    return undisturbed_run(tmp_path_factory)
 
 
 def moments(step: str, changes: int) -> list[int]:
@@ -61,22 +41,20 @@ def moments(step: str, changes: int) -> list[int]:
 
 
 def kill_and_run_again(undisturbed: Undisturbed, root: Path, step: str, at: int) -> None:
-    shutil.copytree(undisturbed.before[step], root)
+    shutil.copytree(undisturbed.before(step), root)
     assert run_step(root, step, at, killed).code == -signal.SIGKILL
     left = Left.by(root)
     ended = run_step(root, step)
     assert ended.code == 0, ended.error
     assert_nothing_was_lost(root, left)
-    done = tuple(system.UNITS[: STEPS.index(step) + 1])
-    wanted = {k: v for k, v in system.outputs(undisturbed.root).items() if k.startswith(done)}
-    assert system.outputs(root) == wanted, f"{step} killed at change {at}"
+    undisturbed.assert_same_until(step, root)
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_killed_while_it_changes_a_file_goes_on_to_the_same_bytes(
     undisturbed: Undisturbed, tmp_path: Path, step: str
 ):
-    for at in moments(step, undisturbed.changes[step]):
+    for at in moments(step, undisturbed.changes(step)):
         kill_and_run_again(undisturbed, tmp_path / f"at {at}", step, at)
 
 
@@ -86,7 +64,7 @@ def test_a_step_killed_while_it_changes_a_file_goes_on_to_the_same_bytes(
 def test_a_step_killed_at_each_of_its_changes_goes_on_to_the_same_bytes(
     undisturbed: Undisturbed, tmp_path: Path, step: str
 ):
-    for at in range(1, undisturbed.changes[step] + 1):
+    for at in range(1, undisturbed.changes(step) + 1):
         kill_and_run_again(undisturbed, tmp_path / "run", step, at)
         shutil.rmtree(tmp_path / "run")
 
@@ -118,9 +96,9 @@ def test_a_flow_killed_in_the_middle_of_stage_1_goes_on_where_it_was(
 def test_a_step_that_is_asked_to_stop_says_so_and_leaves_nothing_half_written(
     undisturbed: Undisturbed, tmp_path: Path, step: str, event: Event, number: signal.Signals
 ):
-    shutil.copytree(undisturbed.before[step], tmp_path / "run")
+    shutil.copytree(undisturbed.before(step), tmp_path / "run")
     before = system.outputs(tmp_path / "run")
-    ended = run_step(tmp_path / "run", step, undisturbed.changes[step] // 2, event)
+    ended = run_step(tmp_path / "run", step, undisturbed.changes(step) // 2, event)
     assert ended.code == 128 + number
     assert ended.error.endswith(f"{step}: stopped; the same command goes on\n")
     assert "Traceback" not in ended.error

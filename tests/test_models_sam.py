@@ -195,11 +195,14 @@ class EncodedOnce(torch.nn.Module):
 
 
 @pytest.mark.slow
-def test_vit_b_gives_sam_predictors_masks_and_scores_on_a_non_square_image(tmp_path):
+@pytest.mark.parametrize("blocks", [1, pytest.param(12, marks=pytest.mark.e2e)])
+def test_vit_b_gives_sam_predictors_masks_and_scores_on_a_non_square_image(tmp_path, blocks):
     torch.manual_seed(0)
     random = build_sam("vit_b")
     torch.save(random.model.state_dict(), tmp_path / "vit_b.pth")
     sam = build_sam("vit_b", tmp_path / "vit_b.pth")
+    assert len(sam.model.image_encoder.blocks) == 12
+    sam.model.image_encoder.blocks = sam.model.image_encoder.blocks[:blocks]
     sam.model.image_encoder = EncodedOnce(sam.model.image_encoder)
     image = random_image(120, 200)
     embedding = sam.embed(image)

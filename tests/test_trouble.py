@@ -16,6 +16,7 @@ from fmbseg.store import UnitKey, run_unit, unit_is_valid
 from fmbseg.store.journal import Journal
 from tests import system
 from tests.forked import robbed, run_step
+from tests.killed import undisturbed_run
 from tests.small_disk import mounted
 from tests.system import STEPS, UNITS
 
@@ -34,11 +35,7 @@ def run_all(root: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("finished") / "run"
-    root.mkdir()
-    system.set_params(root, system.QUICK)
-    assert len(run_all(root)) == 11
-    return root
+    return undisturbed_run(tmp_path_factory).root
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Two runs at once in one checkout: each unit is computed once, and both succeed."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,14 @@ from tests.system import Checkout
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 FLOW = ("-m", "flows.run")
 REPRO = ("-m", "dvc", "repro")
+ALL_STEPS = """
+import sys
+from fmbseg.steps.units import STEPS, run_step
+from fmbseg.steps.workspace import Workspace
+
+for step in STEPS:
+    run_step(Workspace.open(sys.argv[1]), step)
+"""
 
 
 def at_once(copy: Checkout, *commands: tuple[str, ...]) -> None:
@@ -19,14 +29,29 @@ def at_once(copy: Checkout, *commands: tuple[str, ...]) -> None:
             assert done.code == 0, done.error[-3000:]
 
 
-def assert_done_once(copy: Checkout) -> None:
-    units = system.computed_units(copy.root)
+def assert_each_once(root: Path) -> None:
+    units = system.computed_units(root)
     assert len(units) == 11
     assert len(units) == len(set(units)), "a unit was computed twice"
-    system.outputs(copy.root)  # nothing half-written lies about
+    system.outputs(root)  # nothing half-written lies about
+
+
+def assert_done_once(copy: Checkout) -> None:
+    assert_each_once(copy.root)
     assert "up to date" in copy.run("-m", "dvc", "status").out
 
 
+def test_two_runs_step_by_step_at_once_share_the_units(tmp_path: Path):
+    root = tmp_path / "Prüf stand"
+    root.mkdir()
+    system.set_params(root, system.QUICK)
+    runs = [subprocess.Popen([sys.executable, "-c", ALL_STEPS, str(root)]) for _ in range(2)]
+    assert [run.wait(300) for run in runs] == [0, 0]
+    assert_each_once(root)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
 def test_two_runs_at_once_share_the_units_and_leave_one_mlflow_run(tmp_path: Path):
     copy = system.checkout(tmp_path / "Prüf stand", tmp_path / "outside", system.QUICK)
     at_once(copy, FLOW, FLOW)
