@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from fmbseg.evaluate.confusions import Confusion
+from fmbseg.evaluate.examples import Side
 from fmbseg.types import Image
 
 
@@ -35,8 +38,46 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One of the images that a method answered best or worst.
+
+    Attributes:
+        side: which of them.
+        rank: 1 is the worst, or the best.
+        image: its name.
+        miou: over the classes of its labels and of its prediction, 0 to 1.
+        pixel_accuracy: 0 to 1.
+        picture: file with the image, the prediction and the truth side by side.
+    """
+
+    side: Side
+    rank: int
+    image: str
+    miou: float
+    pixel_accuracy: float
+    picture: Path
+
+
+@dataclass(frozen=True)
 class MethodResult:
-    """One metrics.json; figures are fractions of 1, None in `iou` = the class has no pixel."""
+    """One method on one data set.
+
+    Attributes:
+        method: its name.
+        data_set: its name.
+        split: of the data set.
+        protocol: facts of the protocol.
+        protocol_hash: of the protocol; figures of unlike hashes do not compare.
+        miou: 0 to 1.
+        iou: class to IoU, 0 to 1; None where neither labels nor predictions hold the class.
+        pixel_accuracy: 0 to 1.
+        images: how many were scored.
+        seconds_per_image: mean time of an answer.
+        seed: of the run.
+        paper_column: column of the paper's table that the data set is; None where it has none.
+        confusions: most confused pairs of classes.
+        examples: the worst images, then the best.
+    """
 
     method: str
     data_set: str
@@ -49,6 +90,9 @@ class MethodResult:
     images: int
     seconds_per_image: float
     seed: int | None = None
+    paper_column: str | None = None
+    confusions: tuple[Confusion, ...] = ()
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +159,8 @@ class GalleryRow:
 class ReportContent:
     """Everything the report shows; whatever is empty or None is said to be missing, or left out.
 
-    `notes` stand as a notice at the top. `class_names` gives the colour legend (palette order).
+    `notes` stand as a notice at the top. `class_names` gives the colour legend of the gallery
+    (palette order).
     """
 
     title: str

@@ -1,23 +1,21 @@
 """The static report: one HTML file that holds its own pictures and asks the network for nothing."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image as PilImage
 
+from fmbseg.evaluate import comparison, quoted
 from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
 from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.content import GalleryRow, MethodResult, ReportContent
+from fmbseg.evaluate.content import MethodResult, ReportContent
+from fmbseg.evaluate.embed import embed_examples, embed_gallery
 from fmbseg.store import write_bytes
-from fmbseg.types import Image
 
-MAX_PICTURES_BYTES = 4_000_000
-_SIDES_PX = (480, 360, 256, 192, 128, 96)
+MAX_PICTURES_BYTES = 3_500_000
+MAX_EXAMPLES_BYTES = 1_800_000
 _COLUMNS = {
     "image": "image",
     "stage_11": "masks 1.1",
@@ -29,7 +27,7 @@ _COLUMNS = {
 
 
 def build_report(out_html: Path, content: ReportContent) -> None:
-    """Write the report; the file is there whole or not at all, and below 5 MB.
+    """Write the report; the file is there whole or not at all, and below 6 MB.
 
     Args:
         out_html: where to; its folder must exist or be creatable.
@@ -42,18 +40,25 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(fraction=_fraction, figure=_figure, duration=_duration)
+    environment.filters.update(
+        fraction=_fraction, figure=_figure, duration=_duration,
+        printed=comparison.printed, percent=comparison.percent, signed=comparison.signed,
+    )  # fmt: skip
     steps, epochs = [p.step for p in content.history], [p.epoch for p in content.history]
     columns = {
         attribute: label
         for attribute, label in _COLUMNS.items()
         if any(getattr(row, attribute) is not None for row in content.gallery)
     }
-    gallery = _embed_gallery(content.gallery, list(columns))
+    score_columns = _score_columns(content.results)
     page = environment.get_template("report.html.j2").render(
         content=content,
         facts=content.facts,
-        score_columns=_score_columns(content.results),
+        score_columns=score_columns,
+        protocols=_protocols(score_columns),
+        comparison=comparison.compare(content.results),
+        quoted=quoted,
+        data_sets=_data_sets(content.results),
         methods=list(dict.fromkeys(result.method for result in content.results)),
         iou_charts=_iou_charts(content.results),
         mask_chart=count_chart(
@@ -67,7 +72,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         ],
         loss=line_plot(steps, epochs, [p.loss for p in content.history]),
         learning_rate=line_plot(steps, epochs, [p.learning_rate for p in content.history]),
-        gallery=gallery,
+        gallery=embed_gallery(content.gallery, list(columns), MAX_PICTURES_BYTES),
         gallery_columns=columns,
         legend=list(zip(content.class_names, palette(len(content.class_names)), strict=True)),
     )
@@ -100,30 +105,34 @@ def _iou_charts(results: Sequence[MethodResult]) -> list[BarChart]:
     return [iou_chart(f"{key[0]} {key[1]}", group) for key, group in groups.items()]
 
 
-def _embed_gallery(rows: Sequence[GalleryRow], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows with data URIs at the largest size within the budget; the rest is dropped."""
-    embedded: list[dict[str, Any]] = []
-    for side_px in _SIDES_PX:
-        embedded, total = [], 0
-        for row in rows:
-            cells = [_data_uri(getattr(row, column), side_px) for column in columns]
-            total += sum(len(cell) for cell in cells if cell)
-            if total > MAX_PICTURES_BYTES:
-                break
-            embedded.append({"name": row.name, "cells": cells})
-        if len(embedded) == len(rows):
-            break
-    return embedded
+def _protocols(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each protocol once, with the names of the columns that it rules."""
+    found: dict[str, dict[str, Any]] = {}
+    for column in columns:
+        facts = {"hash": column["hash"], "facts": column["protocol"], "names": []}
+        found.setdefault(column["hash"], facts)["names"].append(column["name"])
+    return list(found.values())
 
 
-def _data_uri(image: Image | None, side_px: int) -> str | None:
-    if image is None:
-        return None
-    picture = PilImage.fromarray(image)
-    picture.thumbnail((side_px, side_px), PilImage.Resampling.BOX)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _data_sets(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
+    """Data sets with their methods' confusions and embedded examples, and a colour legend."""
+    embedded = embed_examples([result.examples for result in results], MAX_EXAMPLES_BYTES)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for result, pictures in zip(results, embedded, strict=True):
+        if not result.confusions and not result.examples:
+            continue
+        names = tuple(result.iou)
+        data_set = found.setdefault((result.data_set, result.split), {
+            "name": f"{result.data_set} {result.split}",
+            "legend": list(zip(names, palette(len(names)), strict=True)),
+            "results": [],
+        })  # fmt: skip
+        sides = {
+            side: [(one, uri) for one, uri in pictures if one.side == side]
+            for side in ("worst", "best")
+        }
+        data_set["results"].append({"result": result, "sides": sides})
+    return list(found.values())
 
 
 def _fraction(value: float | None) -> str:

@@ -31,8 +31,8 @@ CODE: dict[str, tuple[str, ...]] = {
         "steps/evaluate.py", "steps/columns.py", "steps/foundation.py", "evaluate/metrics.py",
         "evaluate/sliding.py", "evaluate/segmentation.py", "evaluate/protocol.py",
         "evaluate/background.py", "evaluate/prepared.py", "evaluate/colours.py",
-        "evaluate/pictures.py", "segmenters", "segmenter.py", "align/head.py", "pseudo", "models",
-        "vocabulary.py", "datasets",
+        "evaluate/pictures.py", "evaluate/examples.py", "segmenters", "segmenter.py",
+        "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
     "report": ("steps/report.py", "steps/truth.py", "steps/figures.py", "evaluate"),
 }  # fmt: skip

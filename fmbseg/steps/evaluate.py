@@ -3,13 +3,15 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from fmbseg.datasets import DatasetError
 from fmbseg.evaluate.background import Background
-from fmbseg.evaluate.colours import palette
+from fmbseg.evaluate.colours import Palette, palette
+from fmbseg.evaluate.examples import Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.pictures import overlay, save_png
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
@@ -27,6 +29,12 @@ from fmbseg.store import UnitKey, UnreadableImageError, file_sha, write_json
 from fmbseg.types import Stage
 
 FOUNDATION = "foundation"
+IMAGE_SCORES = "image_scores.json"
+"""Of a unit: `[{"image", "miou", "pixel_accuracy", "example"}]`, an image of the data set each.
+
+An image's mIoU is over the classes of its labels and its prediction. `example` is null, or for
+the images with the worst and the best mIoU `{"side", "rank", "file"}`.
+"""
 
 
 def units(workspace: Workspace) -> list[str]:
@@ -138,8 +146,8 @@ def _score(workspace: Workspace, method: str, column: Column, out: Path) -> None
         column.background_index,
     )  # fmt: skip
     samples, count = column.samples, len(column.classes)
-    confusion, seconds, scored = ConfusionMatrix(count), 0.0, 0
-    colours, shown = palette(count), workspace.params.evaluate.examples
+    confusion, seconds = ConfusionMatrix(count), 0.0
+    extremes, scores = Extremes(workspace.params.evaluate.examples), list[dict[str, Any]]()
     bad: list[dict[str, str]] = []
     title = f"evaluate: {method} on {column.name} {column.split}"
     for index in tqdm(range(len(samples)), desc=title):
@@ -157,17 +165,41 @@ def _score(workspace: Workspace, method: str, column: Column, out: Path) -> None
         began = time.perf_counter()
         labels = prepared.predict(sample.image, present)
         seconds += time.perf_counter() - began
-        truth = prepared.truth(sample.target)
-        confusion.update(labels, truth)
-        if scored < shown:
-            pair = [overlay(sample.image, one, colours) for one in (labels, truth)]
-            path = out / "examples" / f"{index:04d}.png"
-            save_png(path, np.hstack([sample.image, *pair]))
-        scored += 1
+        truth, counted = prepared.truth(sample.target), ConfusionMatrix(count)
+        counted.update(labels, truth)
+        confusion.matrix += counted.matrix
+        scores.append(_image_score(sample.name, counted))
+        if scores[-1]["miou"] is not None:
+            answered = Answered.reduced(sample.name, sample.image, labels, truth)
+            extremes.add(scores[-1]["miou"], index, answered)
     metrics = prepared.metrics(
         confusion, data_set=column.name, split=column.split, seed=workspace.params.seed,
-        images=scored, seconds_per_image=seconds / max(scored, 1),
+        images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
     )  # fmt: skip
     write_json(out / "metrics.json", metrics)
     write_json(out / "confusion.json", np.asarray(confusion.matrix).tolist())
     write_json(out / "quarantine.json", bad)
+    examples = _save_examples(out, extremes, palette(count))
+    scores = [one | {"example": examples.get(one["image"])} for one in scores]
+    write_json(out / IMAGE_SCORES, scores, compact=True)
+
+
+def _image_score(name: str, counted: ConfusionMatrix) -> dict[str, Any]:
+    """One image's figures; null where none of its pixels is labelled."""
+    figures = {"miou": counted.miou(), "pixel_accuracy": counted.pixel_accuracy()}
+    rounded = {key: round(v, 6) if np.isfinite(v) else None for key, v in figures.items()}
+    return {"image": name, **rounded}
+
+
+def _save_examples(
+    out: Path, extremes: Extremes, colours: Palette
+) -> dict[str, dict[str, int | str]]:
+    """Write image, prediction and truth side by side; image to side, rank and file below `out`."""
+    saved: dict[str, dict[str, int | str]] = {}
+    for side, rank, answered in extremes.chosen():
+        labels = (answered.predicted, answered.truth)
+        pair = [overlay(answered.image, one, colours) for one in labels]
+        file = f"examples/{side}-{rank}.png"
+        save_png(out / file, np.hstack([answered.image, *pair]))
+        saved[answered.name] = {"side": side, "rank": rank, "file": file}
+    return saved

@@ -1,11 +1,20 @@
 """What the steps found, as tables: for the terminal, the report, Prefect, MLflow and DVC."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.evaluate.confusions import most_confused
+from fmbseg.evaluate.content import Example, MethodResult
 from fmbseg.steps import evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
+
+CONFUSIONS = 10
+"""Pairs of classes that the report shows of a method on a data set."""
 
 
 def of_methods(workspace: Workspace) -> dict[str, dict[str, Any]]:
@@ -14,6 +23,37 @@ def of_methods(workspace: Workspace) -> dict[str, dict[str, Any]]:
         unit: dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
         for unit in evaluate.scored(workspace)
     }
+
+
+def result(workspace: Workspace, unit: str) -> MethodResult:
+    """All that a unit of the evaluate step holds, for the report."""
+    folder = evaluate.folder(workspace, unit)
+    metrics = dict(read_json(folder / "metrics.json"))
+    known = {k: v for k, v in metrics.items() if k in MethodResult.__dataclass_fields__}
+    entry = CATALOGUE.get(metrics["data_set"])
+    matrix = np.array(read_json(folder / "confusion.json"), np.int64)
+    examples = tuple(
+        Example(
+            side=one["example"]["side"], rank=one["example"]["rank"], image=one["image"],
+            miou=one["miou"], pixel_accuracy=one["pixel_accuracy"],
+            picture=folder / one["example"]["file"],
+        )
+        for one in read_json(folder / evaluate.IMAGE_SCORES)
+        if one["example"]
+    )  # fmt: skip
+    return MethodResult(
+        **known,
+        paper_column=None if entry is None else entry.column,
+        confusions=most_confused(matrix, list(metrics["iou"]), CONFUSIONS),
+        examples=examples,
+    )
+
+
+def pictured_files(workspace: Workspace, unit: str) -> list[Path]:
+    """What `result` reads beside metrics.json; no measured time is in them."""
+    folder = evaluate.folder(workspace, unit)
+    examples = sorted((folder / "examples").glob("*.png"))
+    return [folder / "confusion.json", folder / evaluate.IMAGE_SCORES, *examples]
 
 
 def foundation(workspace: Workspace) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from fmbseg.evaluate.content import (
     GalleryRow,
     HistoryPoint,
     MaskCount,
-    MethodResult,
     PresenceScore,
     Quarantined,
     ReportContent,
@@ -19,7 +18,7 @@ from fmbseg.evaluate.content import (
 from fmbseg.evaluate.pictures import masks_picture, overlay
 from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps import figures, pseudo_masks
+from fmbseg.steps import evaluate, figures, pseudo_masks
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_json
@@ -42,6 +41,8 @@ def key(workspace: Workspace) -> UnitKey:
         inputs[name] = file_sha(workspace.train / name)
     for unit, found in figures.of_methods(workspace).items():
         inputs[f"evaluate/{unit}"] = sha_of(found | {"seconds_per_image": None})
+        for file in figures.pictured_files(workspace, unit):
+            inputs[str(file.relative_to(workspace.root))] = file_sha(file)
     inputs["evaluate/foundation"] = sha_of(figures.foundation(workspace))
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
@@ -75,7 +76,7 @@ def notes(workspace: Workspace) -> tuple[str, ...]:
 
 
 def _content(workspace: Workspace) -> ReportContent:
-    params, found = workspace.params, figures.of_methods(workspace)
+    params = workspace.params
     frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
     counted, bad = figures.mask_counts(workspace), pseudo_masks.quarantined(workspace)
@@ -99,10 +100,7 @@ def _content(workspace: Workspace) -> ReportContent:
         else "FMbSeg on the miniature world",
         facts=facts,
         class_names=class_names,
-        results=tuple(
-            MethodResult(**{k: v for k, v in m.items() if k in MethodResult.__dataclass_fields__})
-            for m in found.values()
-        ),
+        results=tuple(figures.result(workspace, unit) for unit in evaluate.scored(workspace)),
         history=tuple(
             HistoryPoint(
                 step=int(e["step"]), epoch=int(e["epoch"]), loss=float(e["loss"]),

@@ -1,0 +1,148 @@
+"""Measured figures beside the paper's and those it quotes, for the data sets that it has."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fmbseg.evaluate.content import MethodResult
+from fmbseg.evaluate.quoted import PAPER, QUOTED, QuotedRow
+
+OURS = "fmbseg"
+"""The method whose figures are the paper's to compare with."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One data set under one protocol, and what the paper has for it; mIoU in percent.
+
+    Attributes:
+        name: of the paper's column.
+        data_set: that was scored.
+        split: of it.
+        protocol: its facts.
+        protocol_hash: of the protocol.
+        images: that were scored.
+        paper: the paper's own figure for the method.
+        measured: ours; None where the method was not scored.
+        gap: measured less paper, in points.
+        seconds_per_image: of ours.
+    """
+
+    name: str
+    data_set: str
+    split: str
+    protocol: Mapping[str, object]
+    protocol_hash: str
+    images: int
+    paper: float
+    measured: float | None
+    gap: float | None
+    seconds_per_image: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure in percent as text, and the data set it is of where that is not the column's."""
+
+    text: str
+    figure_of: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: where its figures come from, and a cell a column."""
+
+    method: str
+    kind: Literal["paper", "measured", "gap", "quoted"]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The columns that were scored, in the paper's order, and the rows beside each other."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def compare(results: Sequence[MethodResult]) -> Comparison | None:
+    """Put measured figures beside the paper's.
+
+    Args:
+        results: of any data sets; those without a column of the paper's are left out.
+
+    Returns:
+        None where no result has such a column.
+    """
+    groups: dict[tuple[str, str, str], dict[str, MethodResult]] = {}
+    for result in results:
+        if result.paper_column is not None:
+            key = (result.data_set, result.split, result.protocol_hash)
+            groups.setdefault(key, {})[result.method] = result
+    if not groups:
+        return None
+    place = list(PAPER.figures).index
+    ordered = sorted(
+        groups.values(), key=lambda group: place(str(next(iter(group.values())).paper_column))
+    )
+    columns = tuple(_column(group) for group in ordered)
+    methods = dict.fromkeys(method for group in ordered for method in group)
+    measured = {
+        method: Row(method, "measured", tuple(_measured(group, method) for group in ordered))
+        for method in methods
+    }
+    rows = [Row(PAPER.method, "paper", tuple(Cell(printed(column.paper)) for column in columns))]
+    if OURS in measured:
+        gaps = tuple(Cell(signed(column.gap)) for column in columns)
+        rows += [measured.pop(OURS), Row("measured less paper", "gap", gaps)]
+    rows += measured.values()
+    rows += [
+        Row(row.method, "quoted", tuple(_quoted(row, column.name) for column in columns))
+        for row in QUOTED
+    ]
+    return Comparison(columns, tuple(rows))
+
+
+def _measured(group: Mapping[str, MethodResult], method: str) -> Cell:
+    return Cell(percent(100 * group[method].miou if method in group else None))
+
+
+def _quoted(row: QuotedRow, column: str) -> Cell:
+    if column not in row.figures:
+        return Cell("–")
+    return Cell(printed(row.figures[column]), row.figures_of.get(column, ""))
+
+
+def _column(group: Mapping[str, MethodResult]) -> Column:
+    any_result, ours = next(iter(group.values())), group.get(OURS)
+    name = str(any_result.paper_column)
+    measured = None if ours is None else 100 * ours.miou
+    return Column(
+        name=name,
+        data_set=any_result.data_set,
+        split=any_result.split,
+        protocol=any_result.protocol,
+        protocol_hash=any_result.protocol_hash,
+        images=any_result.images,
+        paper=PAPER.figures[name],
+        measured=measured,
+        gap=None if measured is None else measured - PAPER.figures[name],
+        seconds_per_image=None if ours is None else ours.seconds_per_image,
+    )
+
+
+def printed(value: float) -> str:
+    """A figure as the paper prints it, with as many decimals as it has there."""
+    return f"{value:g}"
+
+
+def percent(value: float | None) -> str:
+    """A measured figure, or a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, or a dash where there is none."""
+    shown = percent(value)
+    return shown if value is None or shown == "–" else f"{value:+.2f}".replace("-", "−")
