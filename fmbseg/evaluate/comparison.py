@@ -92,10 +92,10 @@ def compare(results: Sequence[MethodResult]) -> Comparison | None:
         method: Row(method, "measured", tuple(_measured(group, method) for group in ordered))
         for method in methods
     }
-    rows = [Row(PAPER.method, "paper", tuple(Cell(printed(column.paper)) for column in columns))]
+    rows = [Row(PAPER.method, "paper", tuple(Cell(percent(column.paper)) for column in columns))]
     if OURS in measured:
         gaps = tuple(Cell(signed(column.gap)) for column in columns)
-        rows += [measured.pop(OURS), Row("measured less paper", "gap", gaps)]
+        rows += [measured.pop(OURS), Row("measured − paper", "gap", gaps)]
     rows += measured.values()
     rows += [
         Row(row.method, "quoted", tuple(_quoted(row, column.name) for column in columns))
@@ -111,7 +111,7 @@ def _measured(group: Mapping[str, MethodResult], method: str) -> Cell:
 def _quoted(row: QuotedRow, column: str) -> Cell:
     if column not in row.figures:
         return Cell("–")
-    return Cell(printed(row.figures[column]), row.figures_of.get(column, ""))
+    return Cell(f"{row.figures[column]:.1f}", row.figures_of.get(column, ""))
 
 
 def _column(group: Mapping[str, MethodResult]) -> Column:
@@ -132,13 +132,8 @@ def _column(group: Mapping[str, MethodResult]) -> Column:
     )
 
 
-def printed(value: float) -> str:
-    """A figure as the paper prints it, with as many decimals as it has there."""
-    return f"{value:g}"
-
-
 def percent(value: float | None) -> str:
-    """A measured figure, or a dash where there is none."""
+    """Two decimals, or a dash where there is no figure."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 

@@ -42,7 +42,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
     )
     environment.filters.update(
         fraction=_fraction, figure=_figure, duration=_duration,
-        printed=comparison.printed, percent=comparison.percent, signed=comparison.signed,
+        percent=comparison.percent, signed=comparison.signed,
     )  # fmt: skip
     steps, epochs = [p.step for p in content.history], [p.epoch for p in content.history]
     columns = {
@@ -131,8 +131,11 @@ def _data_sets(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
             side: [(one, uri) for one, uri in pictures if one.side == side]
             for side in ("worst", "best")
         }
-        data_set["results"].append({"result": result, "sides": sides})
-    return list(found.values())
+        data_set["results"].append({"result": result, "sides": sides, "open": False})
+    data_sets = list(found.values())
+    if data_sets:  # one open part shows what the others hold
+        max(data_sets[0]["results"], key=lambda entry: entry["result"].miou)["open"] = True
+    return data_sets
 
 
 def _fraction(value: float | None) -> str:

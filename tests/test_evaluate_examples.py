@@ -1,0 +1,167 @@
+"""Which images an evaluation keeps, and which classes it names as confused."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from fmbseg.evaluate.confusions import NO_ANSWER, Confusion, most_confused
+from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
+from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.steps import columns, evaluate
+from fmbseg.steps.columns import Column
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json
+from fmbseg.types import IGNORE, LabelMap
+from fmbseg.vocabulary import Vocabulary
+from tests.conftest import REPOSITORY
+
+
+def answered(name: str) -> Answered:
+    dot = np.zeros((1, 1), np.uint8)
+    return Answered(name, np.zeros((1, 1, 3), np.uint8), dot, dot)
+
+
+def names_of(extremes: Extremes) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"worst": [], "best": []}
+    for side, rank, one in extremes.chosen():
+        found[side].append(one.name)
+        assert rank == len(found[side])
+    return found
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2, 5, 8])
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 9, 40])
+def test_the_lowest_and_the_highest_scores_are_kept_as_sorting_all_would(wanted: int, count: int):
+    rng = np.random.default_rng(count)
+    scores = (rng.integers(0, 7, count) / 7).tolist()  # many equal ones
+    ordered = [str(i) for i in sorted(range(count), key=lambda i: (scores[i], i))]
+    kept = min(wanted, count)
+    low = kept // 2
+    high = kept - low
+    for positions in (range(count), rng.permutation(count).tolist()):
+        extremes = Extremes(wanted)
+        for position in positions:
+            extremes.add(scores[position], position, answered(str(position)))
+            assert len(extremes.chosen()) <= wanted, "memory is bounded"
+        found = names_of(extremes)
+        assert found["worst"] == ordered[:low]
+        assert found["best"] == ordered[::-1][:high]
+        assert len({*found["worst"], *found["best"]}) == kept, "none twice"
+
+
+def test_a_large_image_is_kept_small_with_labels_that_occur_in_it():
+    labels = np.zeros((1000, 4 * MAX_SIDE_PX), np.int32)
+    labels[:, 9:] = 7
+    labels[500:] = IGNORE
+    image = np.full((*labels.shape, 3), 80, np.uint8)
+    small = Answered.reduced("x", image, labels, labels)
+    assert small.image.shape == (250, MAX_SIDE_PX, 3)
+    assert small.predicted.shape == small.truth.shape == (250, MAX_SIDE_PX)
+    assert set(np.unique(small.predicted)) == {0, 7, IGNORE}
+    as_it_is = Answered.reduced("x", image[:9, :11], labels[:9, :11], labels[:9, :11])
+    assert as_it_is.image.shape == (9, 11, 3)
+    assert (as_it_is.truth == labels[:9, :11]).all()
+
+
+def test_confused_pairs_are_those_of_a_double_loop_by_share_then_pixels():
+    matrix = np.random.default_rng(4).integers(0, 9, (5, 6))
+    matrix[2] = 0  # a class without a pixel
+    matrix[3] = matrix[4] * 2  # equal shares, more pixels
+    names = [f"class {i}" for i in range(5)]
+    pairs = []
+    for i, j in itertools.product(range(5), range(6)):
+        if i != j and matrix[i, j]:
+            share = matrix[i, j] / matrix[i].sum()
+            answer = names[j] if j < 5 else NO_ANSWER
+            pairs.append(Confusion(names[i], answer, share, matrix[i, j]))
+    pairs.sort(key=lambda pair: (-pair.share, -pair.pixels))
+    found = most_confused(matrix, names, 7)
+    assert [(p.share, p.pixels) for p in found] == [(p.share, p.pixels) for p in pairs[:7]]
+    assert {*most_confused(matrix, names, 99)} == {*pairs}
+    assert most_confused(np.eye(3, 4, dtype=np.int64), ["a", "b", "c"], 5) == ()
+
+
+class Drawn:
+    """Twelve images; the label of image i is wrong on i pixels of its last row."""
+
+    class_names = ("ground", "thing")
+    background_index = None
+    names = tuple(f"{i}.png" for i in range(12))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int):
+        from fmbseg.datasets.base import Sample
+
+        target = np.zeros((12, 12), np.uint8)
+        target[-1, :index] = 1
+        if index == 5:
+            target[:] = IGNORE
+        image = np.full((12, 12, 3), 10 * index, np.uint8)
+        return Sample(image, target, self.names[index])
+
+
+class Grounded:
+    """Answers class 0 everywhere."""
+
+    name = "maskclip"
+
+    def segment(self, image, class_names, *, similarities=False):
+        return LabelMap(np.zeros(image.shape[:2], np.int32), tuple(class_names))
+
+    def prompted(self, prompts):
+        return self
+
+
+@pytest.fixture
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The output of `evaluate` on the drawn images, four examples wanted."""
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["evaluate"] |= {"examples": 4, "methods": ["maskclip"]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    column = Column("drawn", "test", Drawn(), Vocabulary(Drawn.class_names))
+    monkeypatch.setattr(columns, "open_column", lambda *_: column)
+    monkeypatch.setattr(columns, "inputs", lambda *_: {})
+    monkeypatch.setattr(evaluate, "build", lambda *_: Grounded())
+    workspace = Workspace.open(tmp_path)
+    assert evaluate.run(workspace, "maskclip-drawn")
+    return evaluate.folder(workspace, "maskclip-drawn")
+
+
+def test_every_image_has_its_own_score_and_the_extremes_have_pictures(scored: Path):
+    scores = {one["image"]: one for one in read_json(scored / evaluate.IMAGE_SCORES)}
+    assert list(scores) == list(Drawn.names)
+    for index, name in enumerate(Drawn.names):
+        sample, counted = Drawn()[index], ConfusionMatrix(2)
+        counted.update(np.zeros((12, 12), int), sample.target)
+        found = (scores[name]["miou"], scores[name]["pixel_accuracy"])
+        if index == 5:
+            assert found == (None, None), "no pixel is labelled"
+        else:
+            assert found == pytest.approx((counted.miou(), counted.pixel_accuracy()), abs=1e-6)
+    pictured = {name: one["example"] for name, one in scores.items() if one["example"]}
+    assert pictured == {
+        "11.png": {"side": "worst", "rank": 1, "file": "examples/worst-1.png"},
+        "10.png": {"side": "worst", "rank": 2, "file": "examples/worst-2.png"},
+        "0.png": {"side": "best", "rank": 1, "file": "examples/best-1.png"},
+        "1.png": {"side": "best", "rank": 2, "file": "examples/best-2.png"},
+    }
+    files = sorted(f"examples/{path.name}" for path in (scored / "examples").iterdir())
+    assert files == sorted(one["file"] for one in pictured.values())
+    with Image.open(scored / "examples/worst-1.png") as picture:
+        assert picture.size == (36, 12), "image, prediction and truth"
+        assert picture.getpixel((0, 0)) == (110, 110, 110)
+
+
+def test_the_matrix_of_all_images_is_the_sum_of_theirs(scored: Path):
+    matrix = np.array(read_json(scored / "confusion.json"))
+    wrong = sum(index for index in range(12) if index != 5)
+    assert matrix.tolist() == [[11 * 144 - wrong, 0, 0], [wrong, 0, 0]]
+    metrics = read_json(scored / "metrics.json")
+    assert metrics["images"] == 12
+    assert metrics["pixel_accuracy"] == pytest.approx(1 - wrong / (11 * 144))
