@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fmbseg.store import read_json
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, SMALL
+from tests.system import set_params
 
 pytestmark = [pytest.mark.e2e, pytest.mark.weights]
 CAMVID = REPOSITORY.parent / "shared" / "data" / "camvid"
@@ -45,3 +48,38 @@ def test_photographs_run_through_with_labels_and_without(tmp_path: Path, labelle
     page = (tmp_path / "reports/report/index.html").read_text()
     assert "not what the method can do" in page
     assert (tmp_path / "reports/evaluate/fmbseg-folder/metrics.json").is_file() == labelled
+
+
+@pytest.mark.timeout(1300)
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="no photographs beside the checkout")
+def test_labelled_photographs_are_scored_without_their_ignored_pixels_and_pictured(tmp_path: Path):
+    data = {
+        "images": str(CAMVID / "images"), "classes": str(CAMVID / "classes.txt"),
+        "labels": str(CAMVID / "labels"), "ignore_label": 11,
+    }  # fmt: skip
+    few = {"methods": ["maskclip", "fmbseg"], "examples": 6}
+    set_params(tmp_path, {**SMALL, "data": data, "evaluate": few})
+    run("--workspace", str(tmp_path))
+    names = (CAMVID / "classes.txt").read_text().split("\n")[:11]
+    labels = {
+        path.relative_to(CAMVID / "labels").with_suffix("").as_posix(): np.asarray(Image.open(path))
+        for path in (CAMVID / "labels").rglob("*.png")
+    }
+    pixels = np.bincount(np.concatenate([one.ravel() for one in labels.values()]), minlength=12)
+    page = (tmp_path / "reports/report/index.html").read_text()
+    for method in few["methods"]:
+        unit = tmp_path / f"reports/evaluate/{method}-folder"
+        metrics, matrix = read_json(unit / "metrics.json"), read_json(unit / "confusion.json")
+        assert list(metrics["iou"]) == names
+        assert metrics["images"] == len(labels) == 60
+        assert np.sum(matrix, axis=1).tolist() == pixels[:11].tolist()
+        scores = read_json(unit / "image_scores.json")
+        assert {one["image"].rpartition(".")[0] for one in scores} == set(labels)
+        pictured = sorted((one for one in scores if one["example"]), key=lambda one: one["miou"])
+        assert [one["example"]["side"] for one in pictured] == ["worst"] * 3 + ["best"] * 3
+        assert all(one["image"] in page for one in pictured)
+        assert metrics["protocol_hash"] in page
+    assert all(f">{name}<" in page for name in names)
+    assert "Confusions and examples" in page
+    assert 'id="paper"' not in page
+    assert len(page) < 6_000_000

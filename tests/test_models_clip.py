@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import open_clip
@@ -264,13 +265,21 @@ def test_full_size_architectures_with_every_change_switched_off_agree_with_open_
     pixels = upstream_pixels(clip.model, image[:, :224])
     pooled, tokens = upstream_tokens(clip.model, pixels)
     torch.testing.assert_close(dense.cls[0], normalize(pooled[0], dim=0), rtol=1e-3, atol=1e-5)
-    for projection in ("sclip", "naclip"):
+    as_projected = {}
+    for projection in ("maskclip", "sclip", "naclip"):
         switched_off = dataclasses.replace(
             PROJECTIONS[projection], attend=plain_attention, residual=True, mlp=True
         )
         with torch.no_grad():
             _, patches = project_tokens(clip.model.visual, pixels, switched_off)
+            cls, own = project_tokens(clip.model.visual, pixels, PROJECTIONS[projection])
         torch.testing.assert_close(patches, tokens, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(cls, pooled, rtol=1e-3, atol=1e-4)
+        assert own.shape == tokens.shape
+        assert own.isfinite().all()
+        as_projected[projection] = own
+    for one, other in itertools.combinations([*as_projected.values(), tokens], 2):
+        assert (one - other).abs().max() > 1e-3, "four different features"
 
 
 @pytest.mark.weights
