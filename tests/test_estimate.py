@@ -180,3 +180,30 @@ def test_missing_weights_are_said_and_random_ones_are_timed_within_the_budget(
     assert "discs an image" in out
     assert "measured in part" in out
     assert "work beyond the budget was counted, not done" in out
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1500)
+def test_the_papers_plan_says_what_was_measured_and_what_extrapolated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The real architectures, ViT-H and two ViT-L, with random weights on one processor."""
+    for name in ("HF_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    tree["models"]["profile"] = "paper"
+    tree["device"] = "cpu"
+    tree["evaluate"] |= {"methods": ["fmbseg"], "data_sets": ["voc20"], "protocol": "tcl"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["estimate", "--params", str(tmp_path / "params.yaml"), "--sample", "1",
+                 "--images", "coco_stuff171", "--budget-seconds", "60"]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "118,287 images, 171 classes" in out
+    assert "profile paper on cpu" in out
+    for words in ("all figures of the table are extrapolated", "measured in part",
+                  "weights of clip, sam, vision are not here: random ones"):  # fmt: skip
+        assert f"! {words}" in out
+    table = {line.split()[0]: line for line in reversed(out.splitlines()) if line}
+    assert {"pseudo_masks", "subsample", "train", "evaluate", "all"} <= table.keys()
+    assert "years" in table["pseudo_masks"]
+    assert "pseudo_masks: 1 of 118,287 images measured in part (" in out
