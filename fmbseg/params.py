@@ -122,6 +122,7 @@ class EvaluateParams(Section):
     column_images: Positive
     protocol: Literal["whole", "tcl", "sclip", "sclip_stuff", "sclip_city"]
     background: Literal["protocol", "ignore", "stuff_names"]
+    synonyms: Literal["protocol", "none", "mean", "max"]
     examples: Annotated[int, Field(ge=0)]
 
 

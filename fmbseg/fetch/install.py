@@ -114,9 +114,13 @@ def opened(entry: Entry, root: Path, splits: Sequence[str]) -> dict[str, int] | 
 
 
 def _class_file(entry: Entry, root: Path) -> Path:
-    """Write the data set's class names as `data.classes` takes them."""
+    """Write the data set's class names as `data.classes` takes them; synonyms added there stay."""
     table, path = entry.classes, root / f"{entry.name}.classes.txt"
     names = [one for k, one in enumerate(table.names) if k != table.background_index]
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        if [line.split(",")[0].strip() for line in lines if line.strip()] == names:
+            return path
     write_bytes(path, "".join(f"{one}\n" for one in names).encode())
     return path
 

@@ -1,7 +1,8 @@
 """What methods are scored on: the data at hand, views of the miniature, public benchmarks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from fmbseg.datasets import Dataset, DatasetError, load
@@ -10,7 +11,7 @@ from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
 from fmbseg.steps.download import scan
 from fmbseg.steps.workspace import Listing, Workspace
-from fmbseg.store import file_sha, known_file_sha
+from fmbseg.store import file_sha, known_file_sha, sha_of
 from fmbseg.vocabulary import Vocabulary, read_classes
 
 HOME = "home"
@@ -67,7 +68,9 @@ def open_column(workspace: Workspace, name: str) -> Column:
     samples = load(name, benchmark_root(workspace), "val")
     if not isinstance(samples, BenchmarkDataset):
         raise DatasetError(f"evaluate.data_sets: {name} has no labels of its own to score with")
-    return _with_table(name, "val", samples, samples.classes)
+    column = _with_table(name, "val", samples, samples.classes)
+    synonyms = _synonyms(benchmark_root(workspace) / f"{name}.classes.txt", samples.classes)
+    return replace(column, classes=Vocabulary(column.classes.names, synonyms))
 
 
 def benchmark_root(workspace: Workspace) -> Path:
@@ -91,10 +94,13 @@ def inputs(workspace: Workspace, name: str) -> Mapping[str, str]:
         }
     if name in COLUMNS:
         return {}
-    samples = open_column(workspace, name).samples
-    assert isinstance(samples, BenchmarkDataset)
-    root = benchmark_root(workspace)
-    return {str(path.relative_to(root)): known_file_sha(path) for path in samples.sources()}
+    column, root = open_column(workspace, name), benchmark_root(workspace)
+    assert isinstance(column.samples, BenchmarkDataset)
+    files = column.samples.sources()
+    found = {str(path.relative_to(root)): known_file_sha(path) for path in files}
+    return found | (
+        {"synonyms": sha_of(synonyms)} if any(synonyms := column.classes.synonyms) else {}
+    )
 
 
 def _home(workspace: Workspace) -> Column:
@@ -109,6 +115,22 @@ def _home(workspace: Workspace) -> Column:
         ignore_label=data.ignore_label,
     )  # fmt: skip
     return Column("folder", "all", samples, classes)
+
+
+def _synonyms(path: Path, table: ClassTable) -> tuple[tuple[str, ...], ...]:
+    """Of each class, after commas in the class file that a download leaves and the user edits."""
+    if not path.is_file():
+        return ()
+    found = read_classes(path)
+    wanted = [one for k, one in enumerate(table.names) if k != table.background_index]
+    for own, official in zip_longest(found.names, wanted):
+        if own != official:
+            raise DatasetError(
+                f"{path}: found the class {own!r}, wanted {official!r}; keep the data set's own "
+                "names in their order and add synonyms after commas, or delete the file"
+            )
+    synonyms = dict(zip(found.names, found.synonyms, strict=True))
+    return tuple(synonyms.get(one, ()) for one in table.names)
 
 
 def _with_table(name: str, split: str, samples: Dataset, table: ClassTable) -> Column:

@@ -71,6 +71,8 @@ def protocol(workspace: Workspace, column: Column) -> EvaluationProtocol:
     found = PROTOCOLS[section.protocol]
     if section.protocol == "whole":
         found = replace(found, templates=(workspace.params.models.template,))
+    if section.synonyms != "protocol":
+        found = replace(found, synonyms=section.synonyms)
     if column.background_index is None or section.background == "protocol":
         return found
     if section.background == "ignore":
