@@ -1,6 +1,8 @@
+import hashlib
 import re
 
 import pytest
+from torchvision.models import _meta
 
 from fmbseg.datasets.catalogue import CATALOGUE
 
@@ -58,3 +60,23 @@ def test_a_split_needs_its_own_archives_alone():
 )
 def test_split_sizes_are_the_published_ones(name: str, val: int):
     assert dict(CATALOGUE[name].splits)["val"] == val
+
+
+def test_names_of_voc_and_coco_are_those_that_torchvision_ships():
+    voc, coco = _meta._VOC_CATEGORIES, _meta._COCO_CATEGORIES
+    assert CATALOGUE["voc20"].classes.names == tuple(voc[1:])
+    assert CATALOGUE["voc21"].classes.names == ("background", *voc[1:])
+    things = tuple(name for name in coco[1:] if name != "N/A")
+    assert CATALOGUE["coco_things80"].classes.names == things
+    assert CATALOGUE["coco_stuff171"].classes.names[:80] == things
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [("ade150", "f9dbd8a75a0722c9"), ("coco_stuff171", "8ea44449837dceb3"),
+     ("context59", "cd808465f06a1616")],
+)  # fmt: skip
+def test_the_names_stay_those_that_were_compared_with_mmsegmentations(name: str, digest: str):
+    """Context's by name, since mmsegmentation changed their order; "bed " without its space."""
+    text = "\n".join(CATALOGUE[name].classes.names)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
