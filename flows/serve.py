@@ -30,7 +30,7 @@ from fmbseg.params import ParamsError, load_params
 LOCK = Path(".scratch") / "serve.lock"
 DEPLOYMENTS = {"fmbseg": "full", "watch": "drops"}
 """Flow to deployment."""
-_POLL_SECONDS = 2.0
+_POLL_SECONDS = 1.0
 
 
 class ServeError(RuntimeError):

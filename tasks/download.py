@@ -13,7 +13,6 @@ from tasks.lines import run_unit
 @task(
     name="download",
     task_run_name="download {data_set}",
-    tags=["download"],
     cache_policy=UnitPolicy(
         unit=lambda w, data_set: (step.folder(w, data_set), step.key(w, data_set))
     ),

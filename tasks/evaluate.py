@@ -15,7 +15,6 @@ from tasks.lines import run_unit
 @task(
     name="evaluate",
     task_run_name="evaluate {unit}",
-    tags=["evaluate"],
     cache_policy=UnitPolicy(unit=lambda w, unit: (step.folder(w, unit), step.key(w, unit))),
     **UNIT,
 )

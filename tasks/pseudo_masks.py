@@ -13,7 +13,6 @@ from tasks.lines import run_unit
 @task(
     name="pseudo_masks",
     task_run_name="pseudo_masks {shard}",
-    tags=["pseudo_masks"],
     cache_policy=UnitPolicy(unit=lambda w, shard: (step.folder(w, shard), step.key(w, shard))),
     **UNIT,
 )

@@ -12,7 +12,6 @@ from tasks.lines import run_unit
 
 @task(
     name="report",
-    tags=["report"],
     cache_policy=UnitPolicy(unit=lambda w: (w.report, step.key(w)), file="index.html"),
     **UNIT,
 )

@@ -12,7 +12,6 @@ from tasks.lines import run_unit
 
 @task(
     name="subsample",
-    tags=["subsample"],
     cache_policy=UnitPolicy(unit=lambda w: (w.subsample, step.key(w))),
     **UNIT,
 )

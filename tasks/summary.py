@@ -8,7 +8,7 @@ from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 
 
-@task(name="summarise", tags=["report"], cache_policy=NO_CACHE)
+@task(name="summarise", cache_policy=NO_CACHE)
 def summarise(root: str, mlflow_run: str) -> None:
     """The mIoU table, as text and as a table, and a link to the report.
 

@@ -37,7 +37,6 @@ def _store_was_busy(task: Any, task_run: Any, state: Any) -> bool:
 
 @task(
     name="track",
-    tags=["track"],
     cache_policy=NO_CACHE,
     retries=3,
     retry_delay_seconds=[2, 10, 60],

@@ -14,7 +14,6 @@ from tasks.tracking import training_log
 
 @task(
     name="train",
-    tags=["train"],
     cache_policy=UnitPolicy(unit=lambda w: (w.train, step.key(w))),
     **UNIT,
 )

@@ -48,7 +48,6 @@ def _is_busy(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 
 @task(
     name="version",
-    tags=["version"],
     cache_policy=NO_CACHE,
     retries=6,
     retry_delay_seconds=exponential_backoff(backoff_factor=1),
