@@ -18,6 +18,8 @@ import pytest
 import torch
 import yaml
 
+from tests.once import made_once
+
 REPOSITORY = Path(__file__).parents[1]
 torch.set_num_threads(1)
 
@@ -45,6 +47,23 @@ def small_workspace(tmp_path: Path) -> Path:
     params["tracking"]["uri"] = f"sqlite:///{tmp_path}/mlflow.db"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `SMALL` in a folder that no test may change."""
+    from fmbseg.steps.units import STEPS, run_step
+    from fmbseg.steps.workspace import Workspace
+
+    def make(root: Path) -> None:
+        params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+        for section, values in SMALL.items():
+            params[section] |= values
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        for step in STEPS:
+            run_step(Workspace.open(root), step)
+
+    return made_once(tmp_path_factory, "small_run", make)
 
 
 @pytest.fixture(scope="session")

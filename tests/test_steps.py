@@ -32,17 +32,9 @@ def run_all(workspace: Workspace) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run on the miniature, finished."""
-    from tests.conftest import SMALL
-
-    root = tmp_path_factory.mktemp("finished")
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    for section, values in SMALL.items():
-        params[section] |= values
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-    run_all(Workspace.open(root))
-    return root
+def finished(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run on the miniature, finished, for the tests of this file to change."""
+    return Path(shutil.copytree(small_run, tmp_path_factory.mktemp("finished") / "run"))
 
 
 def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
