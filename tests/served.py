@@ -19,6 +19,9 @@ Value = TypeVar("Value")
 ACTIVE = {"SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED"}
 
 
+_PAGE = 200
+
+
 @dataclass(frozen=True)
 class Served:
     """A copy of the checkout beside a running server.
@@ -53,10 +56,16 @@ class Served:
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """The flow's runs, the oldest first; scheduled ones of the future left out."""
-        found = post(
-            f"{self.url}/flow_runs/filter",
-            {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_ASC"},
-        )
+        found: list[dict[str, Any]] = []
+        while len(found) % _PAGE == 0:  # no answer holds more
+            page = post(
+                f"{self.url}/flow_runs/filter",
+                {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_ASC",
+                 "limit": _PAGE, "offset": len(found)},
+            )  # fmt: skip
+            if not page:
+                break
+            found += page
         return [
             run for run in found if run["state_name"] != "Scheduled" or not run["auto_scheduled"]
         ]

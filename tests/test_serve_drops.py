@@ -20,7 +20,7 @@ from tests.system import Started, processes_with
 from tests.test_serve import TINY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.weights, pytest.mark.timeout(3600)]
-WATCHED = {**TINY, "drops": {"interval_seconds": 2, "settle_seconds": 1.0}}
+WATCHED = {**TINY, "drops": {"interval_seconds": 4, "settle_seconds": 1.0}}
 PATIENCE = 900.0
 
 
