@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fmbseg.datasets import DatasetError
 from fmbseg.evaluate.confusions import NO_ANSWER, Confusion, most_confused
 from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
@@ -119,8 +120,8 @@ class Grounded:
 
 
 @pytest.fixture
-def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The output of `evaluate` on the drawn images, four examples wanted."""
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The drawn images, four examples wanted."""
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["evaluate"] |= {"examples": 4, "methods": ["maskclip"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
@@ -128,7 +129,12 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(columns, "open_column", lambda *_: column)
     monkeypatch.setattr(columns, "inputs", lambda *_: {})
     monkeypatch.setattr(evaluate, "build", lambda *_: Grounded())
-    workspace = Workspace.open(tmp_path)
+    return Workspace.open(tmp_path)
+
+
+@pytest.fixture
+def scored(workspace: Workspace) -> Path:
+    """The output of `evaluate`."""
     assert evaluate.run(workspace, "maskclip-drawn")
     return evaluate.folder(workspace, "maskclip-drawn")
 
@@ -165,3 +171,19 @@ def test_the_matrix_of_all_images_is_the_sum_of_theirs(scored: Path):
     metrics = read_json(scored / "metrics.json")
     assert metrics["images"] == 12
     assert metrics["pixel_accuracy"] == pytest.approx(1 - wrong / (11 * 144))
+
+
+def test_labels_that_all_mean_none_are_told_and_leave_no_figure(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    labelled = Drawn.__getitem__
+
+    def blank(self: Drawn, index: int):
+        sample = labelled(self, index)
+        sample.target[:] = IGNORE
+        return sample
+
+    monkeypatch.setattr(Drawn, "__getitem__", blank)
+    with pytest.raises(DatasetError, match=r"drawn test: found no labelled pixel in 12 .* 2 class"):
+        evaluate.run(workspace, "maskclip-drawn")
+    assert not evaluate.folder(workspace, "maskclip-drawn").exists()

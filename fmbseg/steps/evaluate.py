@@ -174,6 +174,12 @@ def _score(workspace: Workspace, method: str, column: Column, out: Path) -> None
         if scores[-1]["miou"] is not None:
             answered = Answered.reduced(sample.name, sample.image, labels, truth)
             extremes.add(scores[-1]["miou"], index, answered)
+    if not confusion.matrix.any():
+        raise DatasetError(
+            f"{column.name} {column.split}: found no labelled pixel in {len(scores)} scored images "
+            f"({len(bad)} could not be used); wanted labels of its {count} classes, see "
+            "data.labels and data.ignore_label"
+        )
     metrics = prepared.metrics(
         confusion, data_set=column.name, split=column.split, seed=workspace.params.seed,
         images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
