@@ -20,7 +20,7 @@ _MARKS = {
     "avif": b"\0\0\0\x20ftypavif", "heic": b"\0\0\0\x20ftypheic", "film": b"\0\0\0\x20ftypmp42",
     "photoshop": b"8BPS\0\1", "icon": b"\0\0\1\0\1\0", "pdf": b"%PDF-1.7",
     "postscript": b"%!PS-Adobe",
-    "program": b"\x7fELF\2\1\1", "zip": b"PK\3\4", "gzip": gzip.compress(b"text"),
+    "program": b"\x7fELF\2\1\1", "zip": b"PK\3\4", "gzip": gzip.compress(b"text", mtime=0),
 }  # fmt: skip
 
 
