@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from fmbseg.estimate.memory import peak_bytes, reset_peak
 from fmbseg.estimate.meter import Meter, Phase, Rate, Work
 from fmbseg.estimate.models import DECODER, OBJECTS, PASSING, MeteredSam, meter_blocks
 from fmbseg.models.protocols import SamEmbedding, SamPrediction
