@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from fmbseg.models.protocols import ClipModel
 from fmbseg.types import IGNORE
+
+if TYPE_CHECKING:  # who only reads a class list does not wait for torch
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from fmbseg.models.protocols import ClipModel
 
 
 class VocabularyError(ValueError):
@@ -98,7 +100,7 @@ def read_classes(path: str | Path) -> Vocabulary:
         raise VocabularyError(f"{path}: {error}") from None
 
 
-def encode(clip: ClipModel, vocabulary: Vocabulary) -> Float[Tensor, "category dim"]:
+def encode(clip: "ClipModel", vocabulary: Vocabulary) -> 'Float[Tensor, "category dim"]':
     """Text features of the classes: mean over a class's names, brought back to unit length.
 
     Args:
@@ -110,6 +112,8 @@ def encode(clip: ClipModel, vocabulary: Vocabulary) -> Float[Tensor, "category d
 
     Paper: section 3.1 (one template, no ensemble); the mean over synonyms is ours.
     """
+    import torch
+
     groups: list[Sequence[str]] = [
         (name, *others) for name, others in zip(vocabulary.names, vocabulary.synonyms, strict=True)
     ]
