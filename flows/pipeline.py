@@ -12,7 +12,7 @@ from tasks.pseudo_masks import finish, pseudo_masks, shards
 from tasks.report import report
 from tasks.subsample import subsample
 from tasks.summary import summarise
-from tasks.tracking import fetch_champion, track
+from tasks.tracking import connect_early, fetch_champion, track
 from tasks.train import train
 from tasks.versioning import version
 
@@ -30,6 +30,7 @@ def fmbseg(root: str = ".", parameters: Parameters = NO_CHANGES) -> str:
 
 
 def _stages(root: str, began: Began) -> str:
+    connect_early(root)
     with mapper(began.params.runner) as each:
         each.wait(each.submit(download, root=root, data_set=name) for name in data_sets(root))
         masks = [each.submit(pseudo_masks, root=root, shard=shard) for shard in shards(root)]

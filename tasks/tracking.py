@@ -6,6 +6,7 @@ made by DVC. Only this file's neighbours `tracking_*.py` and `segmenter_model.py
 
 import contextlib
 import logging
+import threading
 from typing import Any
 
 from prefect import task
@@ -22,7 +23,7 @@ from tasks import tracking_run as content
 from tasks.tracking_live import begun_runs, create_run, training_log
 from tasks.tracking_store import PatientClient, experiment_id, is_momentary, one_at_a_time
 
-__all__ = ["fetch_champion", "track", "training_log"]
+__all__ = ["connect_early", "fetch_champion", "track", "training_log"]
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +79,20 @@ def track(root: str) -> str:
             raise
         client.set_terminated(run, "FINISHED")
         return run
+
+
+def connect_early(root: str) -> None:
+    """Connect in the background: a new database takes seconds, which stage 1 leaves free.
+
+    Whoever needs the store then finds it open, or meets the error that is kept quiet here.
+    """
+    uri = Workspace.open(root).params.tracking.uri
+
+    def connect() -> None:
+        with contextlib.suppress(Exception):
+            PatientClient(uri, waits_s=())
+
+    threading.Thread(target=connect, name="connect to MLflow", daemon=True).start()
 
 
 def fetch_champion(root: str) -> str | None:

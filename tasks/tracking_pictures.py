@@ -59,4 +59,4 @@ def draw_confusion(
             )  # fmt: skip
     figure.colorbar(shown, ax=axes, shrink=0.6, label="% of the true class's pixels")
     FigureCanvasAgg(figure)
-    figure.savefig(path, bbox_inches="tight")
+    figure.savefig(path)
