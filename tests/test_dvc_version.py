@@ -184,13 +184,31 @@ def test_without_git_or_dvc_the_run_ends_well_and_nothing_is_committed(
     assert file_sha(done.root / "dvc.lock") == lock
 
 
+def commit_is_killed(one: Checkout) -> bool:
+    """Whether a commit was caught while it wrote an output: that moment is short."""
+    over = threading.Event()
+
+    def lie_in_wait() -> None:
+        while not over.is_set() and not (writes(one) and killed_amid(one)):
+            time.sleep(0.001)
+
+    killer = threading.Thread(target=lie_in_wait)
+    killer.start()
+    try:
+        commit(one)
+    except DvcError as error:
+        if "exit code -9" not in str(error):
+            raise
+        return True
+    finally:
+        over.set()
+        killer.join()
+    return False
+
+
 def test_a_commit_that_is_killed_needs_no_repair(done: Checkout):
     lock = sha_of((done.root / "dvc.lock").read_text())
-    killer = threading.Thread(target=wait_for, args=[lambda: writes(done) and killed_amid(done)])
-    killer.start()
-    with pytest.raises(DvcError, match=r"exit code -9"):
-        commit(done)
-    killer.join()
+    assert any(commit_is_killed(done) for _ in range(20)), "no commit was caught in time"
     assert writes(done), "the dead command's claim is still there"
     commit(done)
     assert done.status() == set()
