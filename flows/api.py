@@ -3,11 +3,13 @@
 import atexit
 import contextlib
 import os
+import re
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -55,11 +57,13 @@ class OwnServer:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)
         # A process group of its own: Ctrl-C reaches the run alone, which then still can say so.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "flows.api", str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            stderr=self._errors,
             process_group=0,
         )
         atexit.register(self.stop)  # by then Prefect has sent its last log lines
@@ -74,8 +78,8 @@ class OwnServer:
         while not _answers(self.url):
             if self._process.poll() is not None:
                 raise RuntimeError(
-                    f"the run's own Prefect server ended with code {self._process.returncode}; "
-                    "see what `prefect server start` says"
+                    f"the run's own Prefect server ended with code {self._process.returncode}: "
+                    f"{self.trouble()}; see what `prefect server start` says"
                 )
             if time.monotonic() - began > _START_SECONDS:
                 raise RuntimeError(
@@ -83,6 +87,13 @@ class OwnServer:
                     "start one with `make server` and run again"
                 )
             time.sleep(0.1)
+
+    def trouble(self) -> str | None:
+        """The last exception that the server printed, in one line."""
+        self._errors.seek(0)
+        printed = self._errors.read().decode(errors="replace")
+        raised = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception): .+)$", printed, re.MULTILINE)
+        return raised[-1] if raised else None
 
     def stop(self) -> None:
         """End it, and wait until it has ended."""
@@ -106,7 +117,7 @@ def _serve(port: str) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     sys.argv = [
         "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui",
-        "--no-scheduler", "--no-late-runs", "--log-level", "CRITICAL",
+        "--no-scheduler", "--no-late-runs", "--log-level", "ERROR",
     ]  # fmt: skip
     runpy.run_module("prefect", run_name="__main__")
 

@@ -52,6 +52,8 @@ def main() -> int:
             page = fmbseg(str(root))
         except Exception as error:
             print(f"fmbseg: {type(error).__name__}: {error}", file=sys.stderr)
+            if type(error).__name__ == "PrefectHTTPStatusError" and server is not None:
+                print(f"fmbseg: the run's own server: {server.trouble()}", file=sys.stderr)
             print("fmbseg: nothing finished is lost; the same command goes on", file=sys.stderr)
             return 1
     print(summary(Workspace.open(root)))

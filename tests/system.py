@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -128,7 +129,9 @@ def checkout(root: Path, outside: Path, sections: Mapping[str, Mapping[str, Any]
             shutil.copyfile(source, target)
     (root / ".dvc").mkdir()
     shutil.copyfile(REPOSITORY / ".dvc" / "config", root / ".dvc" / "config")
-    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    with TemporaryDirectory() as made:  # git follows /proc/<pid>/root/... out of its namespace
+        subprocess.run(["git", "init", "--quiet", made], check=True)
+        shutil.copytree(Path(made) / ".git", root / ".git")
     set_params(root, sections)
     (outside / "logs").mkdir(parents=True, exist_ok=True)
     return Checkout(root, environment(root, outside), outside / "logs")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flows.api import own_server
 from fmbseg.miniature.world import generate
 from fmbseg.steps.pseudo_masks import shards
 from fmbseg.steps.workspace import Workspace
@@ -207,3 +208,11 @@ def test_images_of_any_two_folders_lie_in_different_shards(tmp_path: Path):
     )
     assert {"images-0000", "a__b-0000", "x-0000-0000", "x-0000"} <= set(found)
     assert max(len(name.encode()) for name in found) < 120
+
+
+def test_a_server_that_does_not_start_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    nowhere = f"sqlite+aiosqlite:///{tmp_path / 'missing' / 'prefect.db'}"
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", nowhere)
+    wanted = r"own Prefect server ended with code \d+: OperationalError: .*unable to open"
+    with own_server() as server, pytest.raises(RuntimeError, match=wanted):
+        server.wait()
