@@ -19,7 +19,7 @@ from studies import page
 from studies.cells import Cell, CellError, run_all
 
 ROOT, DOCS, PICTURES = Path("runs/ablations"), Path("docs/ablations.md"), Path("docs/ablations")
-MOST_IMAGES = 2000
+MOST_IMAGES, SHIPPED_IMAGES = 2000, 600
 DATA_SET = "miniature"
 
 
@@ -86,7 +86,7 @@ def ablations(root: Path) -> tuple[Ablation, ...]:
         ),
         Ablation(
             "unlabelled images",
-            {str(count): images(count) for count in (100, 300, 1000, MOST_IMAGES)},
+            {str(count): images(count) for count in (100, 300, 600, 1000, MOST_IMAGES)},
         ),
         Ablation(
             "presence votes", _of("pseudo_masks.presence_votes", 0, 1, 2, shipped=1), WITH_STAGE1
@@ -126,7 +126,7 @@ def common() -> dict[str, Any]:
 def cells(root: Path, wanted: Sequence[Ablation]) -> dict[tuple[str, str], Cell]:
     """(Ablation, value) to cell; all shipped values are one cell."""
     base = Cell(
-        root / "most-images", {**common(), **images(MOST_IMAGES)},
+        root / "most-images", {**common(), **images(MOST_IMAGES), "runner.workers": 2},
         prepare=lambda: write_untrained(root / "untrained"),
     )  # fmt: skip
     shipped = Cell(
@@ -137,7 +137,7 @@ def cells(root: Path, wanted: Sequence[Ablation]) -> dict[tuple[str, str], Cell]
         for value, overrides in one.values.items():
             if overrides == images(MOST_IMAGES):
                 found[one.name, value] = base
-            elif overrides == SHIPPED or overrides == images(300):
+            elif overrides == SHIPPED or overrides == images(SHIPPED_IMAGES):
                 found[one.name, value] = shipped
             else:
                 folder = f"{one.name}-{value}".replace(" ", "_").replace(".", "")

@@ -56,7 +56,7 @@ class Size:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    train_images: int = 300
+    train_images: int = 600
     view_images: int = 50
     target_images: int = 75
     epochs: int | None = None

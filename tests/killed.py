@@ -71,7 +71,7 @@ class Left:
         lines: of the journal.
         units: folders of the finished units.
         images: shard to finished images of a shard that is not finished.
-        step: of the training's last checkpoint.
+        step: of the last checkpoint of a training that is not complete.
     """
 
     lines: list[str]
@@ -88,9 +88,10 @@ class Left:
             for manifest in (root / unit).glob(pattern)
             if manifest.is_file() and not manifest.parent.name.startswith(".")
         }
+        complete = any((root / "models").glob(".train.partial-*/manifest.json"))  # to be adopted
         return Left(
             system.computed_units(root), units, finished_images(root),
-            checkpoint_step(root),
+            None if complete else checkpoint_step(root),
         )  # fmt: skip
 
     def row(self, root: Path) -> str:

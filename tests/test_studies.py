@@ -102,7 +102,7 @@ def test_ablations_share_one_shipped_cell_and_keep_the_number_of_steps():
     shipped = [key for key, cell in cells.items() if cell.root.name == "shipped"]
     assert {name for name, _ in shipped} == {one.name for one in wanted}
     assert len({cell.root for cell in cells.values()}) == len(cells) - len(shipped) + 1
-    for count in (100, 300, 1000, 2000):
+    for count in (100, 300, 600, 1000, 2000):
         overrides = ablations.images(count)
         assert overrides["data.train_images"] * overrides["train.epochs"] == 18_000
     for one in wanted:
