@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "==> environment: $(VENV), packages from requirements.lock (a few minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FMbSeg wants Python 3.11 or newer, found %d.%d; set PYTHON=" % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock -c requirements.lock \
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --no-compile -r requirements.lock -c requirements.lock \
 	  | grep -vE '^(Ignoring|Requirement already|Looking in)' | sed -uE 's/^(Installing collected packages).*/\1 .../; /^Successfully installed/s/^(.{100}).*/\1 .../'; \
 	  exit $${PIPESTATUS[0]}
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e . 2>/dev/null \

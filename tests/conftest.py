@@ -1,6 +1,7 @@
 """Offline, single-threaded, shapes checked."""
 
 import os
+import signal
 
 os.environ["FMBSEG_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -22,6 +23,8 @@ from tests.once import made_once
 
 REPOSITORY = Path(__file__).parents[1]
 torch.set_num_threads(1)
+# A shell's background jobs ignore Ctrl-C, and so would all processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = {
     "data": {"train_images": 12, "val_images": 2, "test_images": 6, "shard_images": 5},
