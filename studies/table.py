@@ -57,10 +57,10 @@ class Size:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     train_images: int = 600
-    view_images: int = 50
-    target_images: int = 75
+    view_images: int = 18
+    target_images: int = 48
     epochs: int | None = None
-    finetune_epochs: int = 30
+    finetune_epochs: int = 20
     finetune_rate: float = 0.03
 
 

@@ -143,6 +143,7 @@ def test_a_small_table_is_computed_once_and_drawn(tmp_path: Path, monkeypatch: p
     weights = {
         name: (cell.root / "models/train/alignment.safetensors").read_bytes()
         for (_, name), cell in cells.items()
+        if name != "fmbseg_all12"  # of so few images `balance` may keep all masks, too
     }
     assert len(set(weights.values())) == len(weights), "each training is another"
     drawn = pictures.draw(cells[0, "plain"], tmp_path / "pictures", table.HOME)
