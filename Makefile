@@ -64,7 +64,7 @@ mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 readme: $(READY)  ## write the last run's figures into README.md
-	@$(BIN)/python docs/update_readme.py
+	@$(BIN)/python -m docs.update_readme
 
 lock: $(READY)  ## write requirements.lock anew
 	@$(BIN)/python docs/make_lock.py

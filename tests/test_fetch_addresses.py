@@ -1,19 +1,13 @@
 """`fetch`: which addresses are asked, which redirects are followed, and what messages keep."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from fmbseg.fetch import DownloadError, Remote, fetch
+from fmbseg.fetch import DownloadError
 from tests.http_server import FileServer, file_server
-
-CONTENT = np.random.default_rng(0).bytes(1_000_000)
-OTHER = np.random.default_rng(1).bytes(1_000_000)
-MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
-CUT = 400_000
+from tests.served_files import CONTENT, CUT, get, names
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +20,6 @@ def _online(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FileServer]:
     with file_server() as running:
         yield running
-
-
-def get(file: Path, *urls: str, attempts: int = 1, **facts: object):
-    remote = Remote(urls, **facts)  # type: ignore[arg-type]
-    return fetch(
-        remote, file, attempts=attempts, back_off_s=0.01, timeouts_s=(2.0, 2.0), progress=False
-    )
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
 
 
 def test_addresses_are_tried_in_order_until_one_gives_the_file(server: FileServer, tmp_path: Path):

@@ -12,18 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fmbseg.fetch import DownloadError, Remote, fetch
 from fmbseg.store import DiskFullError
 from tests.http_server import FileServer, file_server
+from tests.served_files import CONTENT, CUT, MD5, OTHER, SHA256, get, names
 from tests.small_disk import mounted
-
-CONTENT = np.random.default_rng(0).bytes(1_000_000)
-OTHER = np.random.default_rng(1).bytes(1_000_000)
-MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
-CUT = 400_000
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +31,6 @@ def _online(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FileServer]:
     with file_server() as running:
         yield running
-
-
-def get(file: Path, *urls: str, attempts: int = 1, **facts: object):
-    remote = Remote(urls, **facts)  # type: ignore[arg-type]
-    return fetch(
-        remote, file, attempts=attempts, back_off_s=0.01, timeouts_s=(2.0, 2.0), progress=False
-    )
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
 
 
 def test_a_file_is_fetched_checked_and_recorded(server: FileServer, tmp_path: Path):

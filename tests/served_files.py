@@ -1,0 +1,27 @@
+"""A file to fetch, another of its size, and how tests fetch and look."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from fmbseg.fetch import Remote, fetch
+
+CONTENT = np.random.default_rng(0).bytes(1_000_000)
+OTHER = np.random.default_rng(1).bytes(1_000_000)
+MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
+CUT = 400_000
+"""Where a connection breaks off, in bytes."""
+
+
+def get(file: Path, *urls: str, attempts: int = 1, **facts: object):
+    """Fetch with short waits."""
+    remote = Remote(urls, **facts)  # type: ignore[arg-type]
+    return fetch(
+        remote, file, attempts=attempts, back_off_s=0.01, timeouts_s=(2.0, 2.0), progress=False
+    )
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in a folder, locks aside."""
+    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
