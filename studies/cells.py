@@ -1,16 +1,16 @@
 """A cell of a study: one workspace, cached and logged like any other.
 
-The units of a cell run in a process of their own, in the flow's order, without a Prefect server:
-a study is dozens of short runs.
+The units of a cell run in the flow's order without a Prefect server: a study is dozens of short
+runs.
 """
 
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from tqdm import tqdm
 from flows.parameters import write_params
 from fmbseg.steps import evaluate, units
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import MANIFEST, file_sha, read_json
-from tasks.tracking import track
+from fmbseg.store import MANIFEST, file_sha, read_json, unit_is_valid
+from studies.worker import work
 
 PARAMS = Path("params.yaml")
 AT_ONCE = 2
-"""Cells that are computed at the same time; each maps its shards over one thread."""
+"""Processes, and so cells that are computed at the same time."""
 
 
 class CellError(RuntimeError):
@@ -41,12 +41,14 @@ class Cell:
         overrides: dotted key to value.
         base: a cell to finish first; what is equal there is not computed again here.
         prepare: makes what the parameters name, once `base` is done.
+        until: its last step; a cell that others share images and masks with may end early.
     """
 
     root: Path
     overrides: Mapping[str, Any]
     base: "Cell | None" = None
     prepare: Callable[[], None] | None = field(default=None, compare=False)
+    until: str = units.STEPS[-1]
 
     @property
     def workspace(self) -> Workspace:
@@ -59,8 +61,11 @@ class Cell:
         folder = evaluate.folder(self.workspace, unit)
         return dict(read_json(folder / "metrics.json"))
 
-    def run(self) -> float:
-        """Bring it up to date; how many seconds that took, 0 when it was.
+    def run(self, processes: Executor) -> float:
+        """Bring it up to date in a process of the pool.
+
+        Returns:
+            How many seconds that took; 0 when it was up to date.
 
         Raises:
             CellError: a step failed.
@@ -78,19 +83,22 @@ class Cell:
         began = time.perf_counter()
         log = self.root / ".scratch" / "cell.log"
         log.parent.mkdir(exist_ok=True)
-        with log.open("wb") as printed:
-            ended = subprocess.run(
-                [sys.executable, "-m", "studies.cells", str(self.root)],
-                stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, check=False,
-            )  # fmt: skip
-        if ended.returncode != 0:
+        try:
+            done = processes.submit(work, self.root, self.until, log).result()
+        except BrokenProcessPool as error:
+            raise CellError(f"{self.root}: its process was killed; log: {log}") from error
+        if not done:
             last = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise CellError(f"{self.root}: {' | '.join(last)}; the whole log: {log}")
         return time.perf_counter() - began
 
     def _up_to_date(self) -> bool:
-        report = self.root / "reports" / "report" / MANIFEST
-        return report.is_file() and units.problem(self.workspace) is None
+        workspace = self.workspace
+        return all(
+            unit_is_valid(unit.folder, unit.key())
+            for step in units.STEPS[: units.STEPS.index(self.until) + 1]
+            for unit in units.units_of(workspace, step)
+        )
 
 
 def share(base: Path, root: Path) -> None:
@@ -109,7 +117,7 @@ def share(base: Path, root: Path) -> None:
 
 
 def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
-    """Bring all up to date, bases first, `AT_ONCE` at the same time.
+    """Bring all and their bases up to date, bases first, `AT_ONCE` at the same time.
 
     Returns:
         Root to the seconds it took.
@@ -123,10 +131,14 @@ def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
     def one(cell: Cell) -> float:
         if cell.base is not None:
             futures[cell.base.root].result()
-        return cell.run()
+        return cell.run(processes)
 
-    ordered = sorted(cells, key=_depth)
-    with ThreadPoolExecutor(AT_ONCE) as threads, tqdm(total=len(cells), desc=title) as bar:
+    ordered = sorted(_with_bases(cells), key=_depth)
+    with (
+        ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as processes,
+        ThreadPoolExecutor(AT_ONCE) as threads,
+        tqdm(total=len(ordered), desc=title) as bar,
+    ):
         for cell in ordered:
             futures[cell.root] = threads.submit(one, cell)
         for cell in ordered:
@@ -138,23 +150,21 @@ def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
             bar.update()
     seconds = {root: future.result() for root, future in futures.items()}
     fresh = sum(value > 0 for value in seconds.values())
-    print(
-        f"{title}: {fresh} of {len(cells)} cells computed in {time.perf_counter() - started:.0f} s"
-    )
+    took = time.perf_counter() - started
+    print(f"{title}: {fresh} of {len(ordered)} cells computed in {took:.0f} s")
     return seconds
-
-
-def compute(root: Path) -> None:
-    """All steps of one workspace, then its MLflow run."""
-    workspace = Workspace.open(root)
-    for step in units.STEPS:
-        units.run_step(workspace, step)
-    track.fn(str(root))
 
 
 def _depth(cell: Cell) -> int:
     return 0 if cell.base is None else 1 + _depth(cell.base)
 
 
-if __name__ == "__main__":
-    compute(Path(sys.argv[1]))
+def _with_bases(cells: Sequence[Cell]) -> list[Cell]:
+    found = {cell.root: cell for cell in cells}
+    waiting = list(cells)
+    while waiting:
+        base = waiting.pop().base
+        if base is not None and base.root not in found:
+            found[base.root] = base
+            waiting.append(base)
+    return list(found.values())

@@ -51,8 +51,9 @@ def write_table(table: dict[str, Any], pictures: Mapping[str, Path], root: Path)
     seeds = len(table["seeds"])
     some = next(iter(next(iter(table["rows"].values())).values()))
     terms = (
-        f"mIoU on the test split, mean ± half the range of {seeds} seeds, {some['images']} images "
-        f"a view, protocol {some['protocol']}, background by the names of the stuff."
+        f"mIoU on the test split, mean ± half the range of {seeds} seeds of the training, the "
+        f"draws and the test images ({some['images']} a view and seed; the unlabelled images stay "
+        f"the same), protocol {some['protocol']}, background by the names of the stuff."
     )
     main, classes = miou_rows(table), class_rows(table, "miniature_all")
     held = [["claim", "holds", "figures"]]

@@ -16,7 +16,7 @@ from fmbseg.store import read_json, write_json
 from studies import page, pictures
 from studies.cells import Cell, CellError, run_all
 
-ROOT = Path("runs/table")
+ROOT, CLASSES = Path("runs/table"), "classes.txt"
 HOME = "miniature_all"
 VIEWS = (
     HOME, "miniature_things", "miniature_background", "miniature_shifted", "miniature_unseen"
@@ -46,7 +46,7 @@ class Size:
     """How large the study is.
 
     Attributes:
-        seeds: of the world, the training and all draws.
+        seeds: of the training, the draws and the test images.
         train_images: unlabelled images.
         view_images: test images of a view.
         target_images: unlabelled images of a view to fine-tune on.
@@ -69,7 +69,6 @@ def common(seed: int, size: Size) -> dict[str, Any]:
     epochs = {} if size.epochs is None else {"train.epochs": size.epochs}
     return {
         "seed": seed, **epochs,
-        "data.train_images": size.train_images, "data.val_images": 1, "data.test_images": 1,
         "evaluate.split": "test", "evaluate.column_images": size.view_images,
         "evaluate.background": "stuff_names", "evaluate.examples": 2,
         "evaluate.data_sets": list(VIEWS), "evaluate.methods": ["fmbseg"],
@@ -79,15 +78,28 @@ def common(seed: int, size: Size) -> dict[str, Any]:
 
 
 def cells(root: Path, size: Size) -> dict[tuple[int, str], Cell]:
-    """(Seed, name) to cell; the name `plain` holds all of `PLAIN`."""
+    """(Seed, name) to cell; the name `plain` holds all of `PLAIN`.
+
+    All seeds train on the same images, so that stage 1 sees them once.
+    """
+    drawn = {
+        "data.train_images": size.train_images, "data.val_images": 1, "data.test_images": 1,
+        "runner.workers": 2,
+    }  # fmt: skip
+    images = Cell(root / "images", drawn, until="pseudo_masks")
+    source = images.root / "data" / "download" / "miniature"
+    data = {
+        "data.images": str(source / "train" / "images"), "data.classes": str(source / CLASSES),
+        "data.labels": str(source / "train" / "labels"),
+    }  # fmt: skip
     found = {}
     for seed in size.seeds:
-        place, shared = root / f"seed-{seed}", common(seed, size)
+        place, shared = root / f"seed-{seed}", {**common(seed, size), **data}
         methods = {"evaluate.methods": list(PLAIN), "report.gallery_images": 6}
-        plain = Cell(place / "plain", {**shared, **methods})
+        plain = Cell(place / "plain", {**shared, **methods}, images)
         found[seed, "plain"] = plain
         for name, overrides in TRAININGS.items():
-            found[seed, name] = Cell(place / name, {**shared, **overrides}, plain)
+            found[seed, name] = Cell(place / name, {**shared, **overrides}, images)
         for view in TARGETS:
             found[seed, f"{FINETUNED}-{view}"] = _finetuned(place, shared, plain, view, seed, size)
     return found
@@ -100,7 +112,8 @@ def _finetuned(
     folder = place / "targets" / view
     overrides = {
         **shared,
-        "data.images": str(folder / "images"), "data.classes": str(folder / "classes.txt"),
+        "data.images": str(folder / "images"), "data.classes": str(folder / CLASSES),
+        "data.labels": None,
         "data.shard_images": size.target_images, "evaluate.data_sets": [view],
         "train.init_from": str(plain.root / "models" / "train"),
         "train.epochs": size.finetune_epochs, "train.learning_rate": size.finetune_rate,
@@ -110,7 +123,7 @@ def _finetuned(
         (folder / "images").mkdir(parents=True, exist_ok=True)
         samples = MiniatureColumn(view, "train", count=size.target_images, seed=seed)
         names = [name for name in samples.class_names if name != "background"]
-        (folder / "classes.txt").write_text("\n".join(names) + "\n")
+        (folder / CLASSES).write_text("\n".join(names) + "\n")
         for index, name in enumerate(samples.names):
             path = folder / "images" / f"{name}.png"
             if not path.is_file():
