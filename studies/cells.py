@@ -94,11 +94,14 @@ class Cell:
 
     def _up_to_date(self) -> bool:
         workspace = self.workspace
-        return all(
-            unit_is_valid(unit.folder, unit.key())
-            for step in units.STEPS[: units.STEPS.index(self.until) + 1]
-            for unit in units.units_of(workspace, step)
-        )
+        try:
+            return all(
+                unit_is_valid(unit.folder, unit.key())
+                for step in units.STEPS[: units.STEPS.index(self.until) + 1]
+                for unit in units.units_of(workspace, step)
+            )
+        except (OSError, ValueError):  # a key needs what earlier steps have yet to make
+            return False
 
 
 def share(base: Path, root: Path) -> None:
