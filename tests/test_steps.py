@@ -176,10 +176,10 @@ def test_dvc_stages_name_the_code_that_the_units_keys_are_made_of():
         assert files == set(code_shas(step)), step
 
 
-def change(root: Path, **train_params: object) -> Workspace:
+def change(root: Path, section: str = "train", **values: object) -> Workspace:
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    params["train"] |= train_params
+    params[section] |= values
     path.write_text(yaml.safe_dump(params))
     return Workspace.open(root)
 
@@ -197,6 +197,20 @@ def test_a_ceiling_trains_on_the_labels_and_says_so(finished: Path, tmp_path: Pa
     Image.fromarray(np.zeros((128, 128), np.uint8)).save(label)
     run_step(workspace, "download")
     assert train.key(workspace).digest == before, "an edited unit is drawn anew"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_no_byte_of_the_training(
+    workers: int, finished: Path, tmp_path: Path
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    weights = copy / "models" / "train" / "alignment.safetensors"
+    before = weights.read_bytes()
+    other = change(copy, "runner", workers=workers)
+    shutil.rmtree(other.train)
+    assert run_all(other) == ["train"]
+    assert weights.read_bytes() == before
 
 
 def test_training_goes_on_from_the_folder_of_a_trained_model(finished: Path, tmp_path: Path):

@@ -37,8 +37,8 @@ class Row:
 def project(params: Params, samples: Samples, figures: Figures, *, workers: int) -> list[Row]:
     """Scale the sample's figures to the data set.
 
-    Stage 1 is spread over workers by shards, evaluations by methods; the other steps are one
-    unit each.
+    Stage 1 is spread over workers by shards, evaluations by methods, the first encoding of the
+    training images by images; the other steps are one unit each.
 
     Args:
         params: of the run.
@@ -59,7 +59,7 @@ def project(params: Params, samples: Samples, figures: Figures, *, workers: int)
     memory = figures.base_bytes + figures.masks_memory_bytes * count
     words = f"masks of {figures.subsample.units} of {count:,} images; all are in memory at once"
     rows.append(Row("subsample", seconds, seconds, figures.kept_bytes * count, memory, words))
-    rows.append(_train(params, figures, count))
+    rows.append(_train(params, figures, count, workers))
     return rows + _evaluate(figures, workers)
 
 
@@ -90,15 +90,14 @@ def _stage1(params: Params, figures: Figures, count: int, workers: int) -> Row:
     )
 
 
-def _train(params: Params, figures: Figures, count: int) -> Row:
+def _train(params: Params, figures: Figures, count: int, workers: int) -> Row:
     p = params.train
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(figures.feature_bytes, 1)))
     encodings = count + p.epochs * (count - cached)
     steps = p.epochs * math.ceil(count / p.batch_images)
-    seconds = (
-        figures.texts_s + encodings * figures.encode.seconds + count * figures.labels.seconds
-        + steps * figures.step.seconds
-    )  # fmt: skip
+    spread = count * (figures.encode.seconds + figures.labels.seconds)
+    again = (encodings - count) * figures.encode.seconds
+    alone = figures.texts_s + again + steps * figures.step.seconds
     memory = (
         max(figures.encode.peak_bytes, figures.step.peak_bytes) + cached * figures.feature_bytes
         + count * (figures.kept_memory_bytes + figures.label_bytes)
@@ -108,7 +107,9 @@ def _train(params: Params, figures: Figures, count: int) -> Row:
         f"; {cached / count:.0%} of the features fit train.feature_cache_gb), {steps:,} steps at "
         f"{figures.step.seconds:.3g} s ({figures.step.units} measured)"
     )
-    return Row("train", seconds, seconds, figures.model_bytes, memory, words)
+    return Row(
+        "train", spread + alone, spread / workers + alone, figures.model_bytes, memory, words
+    )
 
 
 def _evaluate(figures: Figures, workers: int) -> list[Row]:

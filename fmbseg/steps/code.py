@@ -23,8 +23,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "pseudo_masks": ("steps/pseudo_masks.py", "pseudo", "models", "vocabulary.py"),
     "subsample": ("steps/subsample.py", "pseudo/subsample.py"),
     "train": (
-        "steps/train.py", "steps/truth.py", "align", "models", "vocabulary.py",
-        "pseudo/patch_labels.py", "datasets/base.py", "datasets/folder.py",
+        "steps/train.py", "steps/training_set.py", "steps/truth.py", "align", "models",
+        "vocabulary.py", "pseudo/patch_labels.py", "datasets/base.py", "datasets/folder.py",
         "datasets/label_files.py",
     ),
     "evaluate": (

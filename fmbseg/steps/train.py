@@ -2,47 +2,35 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from jaxtyping import UInt8
-from torch import Tensor
-from tqdm import tqdm
 
 from fmbseg.align.checkpoint import OnPoints
 from fmbseg.align.head import WEIGHTS, AlignmentHead
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
 from fmbseg.models.device import resolve_device
-from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.steps import columns, pseudo_masks
-from fmbseg.steps.truth import training_truth
+from fmbseg.steps.training_set import Features, label_maps
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     MANIFEST,
     StoreError,
     UnitKey,
     file_sha,
-    read_coco,
     read_json,
     require_space,
     unit_is_valid,
     write_json,
 )
-from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import encode, read_classes
 
 _log = logging.getLogger(__name__)
 CHAMPION = "champion"
 """The value of `train.init_from` that means the registry's champion."""
 _NO_CHAMPION = "none"
-
-
-class NothingToTrainOnError(ValueError):
-    """No image has a kept pseudo mask, or none has labels where those are asked for."""
 
 
 def champion_folder(workspace: Workspace) -> Path:
@@ -110,12 +98,9 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
     def compute(out: Path) -> None:
         p, models = workspace.params.train, workspace.models()
         vocabulary = read_classes(workspace.classes_path())
-        maps = _truth(workspace) if p.labels == "truth" else _kept(workspace)
-        features = _Features(workspace, maps.names)
-        labels = [
-            patch_labels(maps[i], features.grid(i))
-            for i in tqdm(range(len(maps.names)), desc="train: patch features and labels")
-        ]
+        maps = label_maps(workspace)
+        features = Features(workspace, maps.names)
+        labels = features.patch_labels(maps)
         settings = AlignmentSettings(
             patches_per_image=p.patches_per_image,
             loss=p.loss, temperature=p.temperature, epochs=p.epochs, batch_images=p.batch_images,
@@ -179,72 +164,3 @@ def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> AlignmentHead
         )  # fmt: skip
         return None
     return head
-
-
-@dataclass(frozen=True)
-class _Maps:
-    """The images to train on, and the map of labels of each, made when it is asked for."""
-
-    names: list[str]
-    map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
-
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width"]:
-        return self.map_of(index)
-
-
-def _kept(workspace: Workspace) -> _Maps:
-    """The kept pseudo masks."""
-    kept = read_coco(workspace.subsample / "kept.json")
-    by_image: dict[str, list[PseudoMask]] = {}
-    for mask in kept.masks:
-        by_image.setdefault(mask.image, []).append(mask)
-    names = sorted(by_image)
-    if not names:
-        raise NothingToTrainOnError(
-            "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
-            "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
-        )
-    return _Maps(names, lambda i: label_map_of(by_image[names[i]], kept.image_sizes_hw[names[i]]))
-
-
-def _truth(workspace: Workspace) -> _Maps:
-    """The images' own labels: what the method does without."""
-    truth = training_truth(workspace)
-    bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
-    at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
-    names = sorted(set(workspace.listing().images) & set(at) - bad)
-    if truth is None or not names:
-        raise NothingToTrainOnError(
-            "train.labels is truth, but no training image has labels; name them in data.labels, "
-            "or set train.labels to pseudo"
-        )
-
-    def target(index: int) -> UInt8[np.ndarray, "height width"]:
-        found = truth[at[names[index]]].target
-        return np.zeros((0, 0), np.uint8) if found is None else found
-
-    return _Maps(names, target)
-
-
-class _Features:
-    """Frozen patch features by image index; kept in memory (fp32) up to the budget."""
-
-    def __init__(self, workspace: Workspace, names: list[str]) -> None:
-        self._vision = workspace.models().vision
-        self._workspace, self._names = workspace, names
-        self._budget_bytes = workspace.params.train.feature_cache_gb * 1e9
-        self._cached: dict[int, Tensor] = {}
-
-    def __call__(self, index: int) -> Tensor:
-        if index in self._cached:
-            return self._cached[index]
-        features = self._vision.encode(self._workspace.read_image(self._names[index]))
-        size = features.numel() * features.element_size()
-        if size <= self._budget_bytes:
-            self._cached[index] = features
-            self._budget_bytes -= size
-        return features
-
-    def grid(self, index: int) -> tuple[int, int]:
-        rows, cols, _ = self(index).shape
-        return rows, cols

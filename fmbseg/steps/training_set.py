@@ -1,0 +1,138 @@
+"""What stage 2 is trained on: a map of labels an image, and the frozen encoder's features."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
+from fmbseg.steps import pseudo_masks
+from fmbseg.steps.truth import training_truth
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_coco
+from fmbseg.types import PseudoMask
+
+
+class NothingToTrainOnError(ValueError):
+    """No image has a kept pseudo mask, or none has labels where those are asked for."""
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """The images to train on, and the map of labels of each, made when it is asked for.
+
+    Attributes:
+        names: of the images.
+        map_of: index to class index per pixel, or IGNORE.
+    """
+
+    names: list[str]
+    map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width"]:
+        """The map of one image."""
+        return self.map_of(index)
+
+
+def label_maps(workspace: Workspace) -> LabelMaps:
+    """The kept pseudo masks; the images' own labels where `train.labels` is `truth`.
+
+    Raises:
+        NothingToTrainOnError: no mask was kept, or no training image has labels.
+    """
+    if workspace.params.train.labels == "truth":
+        return _truth(workspace)
+    return _kept(workspace)
+
+
+def _kept(workspace: Workspace) -> LabelMaps:
+    """The kept pseudo masks."""
+    kept = read_coco(workspace.subsample / "kept.json")
+    by_image: dict[str, list[PseudoMask]] = {}
+    for mask in kept.masks:
+        by_image.setdefault(mask.image, []).append(mask)
+    names = sorted(by_image)
+    if not names:
+        raise NothingToTrainOnError(
+            "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
+            "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
+        )
+    return LabelMaps(
+        names, lambda i: label_map_of(by_image[names[i]], kept.image_sizes_hw[names[i]])
+    )
+
+
+def _truth(workspace: Workspace) -> LabelMaps:
+    """The images' own labels: what the method does without."""
+    truth = training_truth(workspace)
+    bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
+    at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
+    names = sorted(set(workspace.listing().images) & set(at) - bad)
+    if truth is None or not names:
+        raise NothingToTrainOnError(
+            "train.labels is truth, but no training image has labels; name them in data.labels, "
+            "or set train.labels to pseudo"
+        )
+
+    def target(index: int) -> UInt8[np.ndarray, "height width"]:
+        found = truth[at[names[index]]].target
+        return np.zeros((0, 0), np.uint8) if found is None else found
+
+    return LabelMaps(names, target)
+
+
+class Features:
+    """Frozen patch features by image index; kept in memory (fp32) up to the budget.
+
+    Several threads may ask at once.
+    """
+
+    def __init__(self, workspace: Workspace, names: list[str]) -> None:
+        """Nothing is computed until it is asked for."""
+        self._vision = workspace.models().vision
+        self._workspace, self._names = workspace, names
+        self._budget_bytes = workspace.params.train.feature_cache_gb * 1e9
+        self._cached: dict[int, Tensor] = {}
+        self._caching = threading.Lock()
+
+    def __call__(self, index: int) -> Float[Tensor, "rows cols dim"]:
+        """The features of one image, float32."""
+        if index in self._cached:
+            return self._cached[index]
+        features = self._vision.encode(self._workspace.read_image(self._names[index]))
+        size = features.numel() * features.element_size()
+        with self._caching:
+            if size <= self._budget_bytes and index not in self._cached:
+                self._cached[index] = features
+                self._budget_bytes -= size
+        return features
+
+    def patch_labels(self, maps: LabelMaps) -> list[Int64[Tensor, "rows cols"]]:
+        """Every image's patch labels on its features' grid, over `runner.workers` threads.
+
+        The features are computed on the way; no value depends on the number of threads.
+        """
+
+        def labelled(index: int) -> Tensor:
+            rows, cols, _ = self(index).shape
+            return patch_labels(maps[index], (rows, cols))
+
+        count, torch_threads = len(self._names), torch.get_num_threads()
+        with (
+            ThreadPoolExecutor(
+                self._workspace.params.runner.workers, "features",
+                torch.set_num_threads, (torch_threads,),
+            ) as threads,
+            tqdm(total=count, desc="train: patch features and labels") as bar,
+        ):  # fmt: skip
+            found = []
+            for labels in threads.map(labelled, range(count)):
+                found.append(labels)
+                bar.update()
+            return found
