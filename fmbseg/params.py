@@ -102,6 +102,7 @@ class TrainParams(Section):
     learning_rate: Annotated[float, Field(gt=0.0)]
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
+    max_grad_norm: Annotated[float, Field(gt=0.0)] | None
     heads: Positive
     mlp_ratio: Annotated[float, Field(gt=0.0)]
     input_short_side_px: Literal["auto"] | Annotated[int, Field(ge=16)]

@@ -85,6 +85,11 @@ def ablations(root: Path) -> tuple[Ablation, ...]:
             "patches drawn an image", _of("train.patches_per_image", 8, 16, 32, 64, shipped=16)
         ),
         Ablation(
+            "longest gradient",
+            {"any": {"train.max_grad_norm": None}, "1.0": SHIPPED,
+             "0.5": {"train.max_grad_norm": 0.5}},
+        ),
+        Ablation(
             "unlabelled images",
             {str(count): images(count) for count in (100, 300, 600, 1000, MOST_IMAGES)},
         ),

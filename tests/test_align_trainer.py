@@ -180,6 +180,17 @@ def test_training_starts_from_the_initial_weights_and_from_no_checkpoint_of_othe
         train(tmp_path / "c", tmp_path / "c", AlignmentHead(12, 7, 4, 2.0))
 
 
+def test_a_gradient_is_shortened_to_its_limit_and_shorter_ones_are_left_alone(tmp_path: Path):
+    free = run(tmp_path / "free")
+    assert run(tmp_path / "wide", replace(SETTINGS, max_grad_norm=1e6)) == free
+    run(tmp_path / "tight", replace(SETTINGS, max_grad_norm=1e-7, weight_decay=0.0))
+    run(tmp_path / "still", replace(SETTINGS, learning_rate=1e-12, weight_decay=0.0))
+    ways = ("free", "tight", "still")
+    free_, tight, still = (AlignmentHead.load(tmp_path / one).state_dict() for one in ways)
+    assert all(torch.allclose(tight[name], still[name], atol=1e-5) for name in still)
+    assert not all(torch.allclose(free_[name], still[name], atol=1e-3) for name in still)
+
+
 def test_history_holds_no_wall_clock_and_the_rate_falls_to_zero(tmp_path: Path) -> None:
     history = json.loads(run(tmp_path)["history.json"])
     assert set(history[0]) == {"step", "epoch", "loss", "learning_rate"}
@@ -247,6 +258,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         attempt([one.T for one in labels])
     with pytest.raises(ValueError, match=r"train\.loss"):
         attempt(labels, replace(SETTINGS, loss="hinge"))
+    with pytest.raises(ValueError, match=r"train\.max_grad_norm"):
+        attempt(labels, replace(SETTINGS, max_grad_norm=0.0))
     features[0] = torch.full_like(features[0], float("nan"))
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
         attempt(labels)

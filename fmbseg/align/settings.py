@@ -24,6 +24,8 @@ class AlignmentSettings:
         save_every_epochs: epochs between checkpoints.
         patches_per_image: labelled patches drawn per image and step for the loss; None for all, as
             in the paper. The others still serve as keys and values of the self-attention.
+        max_grad_norm: a step's gradient longer than this, over all weights, is shortened to it;
+            None for never.
     """
 
     loss: str
@@ -39,6 +41,7 @@ class AlignmentSettings:
     seed: int
     save_every_epochs: int
     patches_per_image: int | None = None
+    max_grad_norm: float | None = None
 
     def check(self) -> None:
         """Refuse values that no training could use.
@@ -53,3 +56,7 @@ class AlignmentSettings:
                 raise ValueError(f"train.{name}: found {getattr(self, name)}; wanted at least 1")
         if self.patches_per_image is not None and self.patches_per_image < 1:
             raise ValueError("train.patches_per_image: wanted at least 1, or null for all")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise ValueError(
+                f"train.max_grad_norm: found {self.max_grad_norm}; wanted above 0, or null"
+            )

@@ -181,6 +181,8 @@ def _step(
     )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if settings.max_grad_norm is not None:
+        torch.nn.utils.clip_grad_norm_(head.parameters(), settings.max_grad_norm)
     optimizer.step()
     return float(loss.detach()), len(labels)
 

@@ -102,7 +102,7 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         features = Features(workspace, maps.names)
         labels = features.patch_labels(maps)
         settings = AlignmentSettings(
-            patches_per_image=p.patches_per_image,
+            patches_per_image=p.patches_per_image, max_grad_norm=p.max_grad_norm,
             loss=p.loss, temperature=p.temperature, epochs=p.epochs, batch_images=p.batch_images,
             learning_rate=p.learning_rate, momentum=p.momentum, weight_decay=p.weight_decay,
             heads=p.heads, mlp_ratio=p.mlp_ratio, chunk_patches=p.chunk_patches,
