@@ -71,8 +71,7 @@ class Cell:
             CellError: a step failed.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        if not (self.root / PARAMS).is_file():
-            shutil.copyfile(PARAMS, self.root / PARAMS)
+        shutil.copyfile(PARAMS, self.root / PARAMS)  # always: its defaults may have changed
         write_params(self.root / PARAMS, dict(self.overrides))
         if self.prepare is not None:
             self.prepare()

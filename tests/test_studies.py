@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fmbseg.miniature.world import SEEN_THINGS
+from fmbseg.params import load_params
 from fmbseg.store import MANIFEST
 from fmbseg.types import Image
 from studies import ablations, page, pictures, table
@@ -186,7 +187,11 @@ def with_store(folder: Path):
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_names_its_log(tmp_path: Path):
+def test_a_cell_takes_todays_defaults_and_one_that_fails_names_its_log(tmp_path: Path):
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / "params.yaml").write_text("seed: 5  # of an older version\n")
     broken = Cell(tmp_path / "cell", {"data.images": str(tmp_path / "nothing")})
     with pytest.raises(CellError, match=r"no folder .*nothing.* the whole log: .*cell\.log"):
         run_all([broken], "test")
+    ours, theirs = load_params("params.yaml"), broken.workspace.params
+    assert (theirs.seed, theirs.train) == (ours.seed, ours.train)

@@ -132,7 +132,11 @@ class Features:
             tqdm(total=count, desc="train: patch features and labels") as bar,
         ):  # fmt: skip
             found = []
-            for labels in threads.map(labelled, range(count)):
-                found.append(labels)
-                bar.update()
+            try:
+                for labels in threads.map(labelled, range(count)):
+                    found.append(labels)
+                    bar.update()
+            except BaseException:  # Ctrl-C, too: the images not begun are left out
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
             return found
