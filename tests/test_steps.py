@@ -52,6 +52,7 @@ def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
     page = (workspace.report / "index.html").read_text()
     assert "fmbseg" in page
     assert "know one small procedural world" in page, "the model card's caveat"
+    assert "set models.profile: paper or base" in page, "without the card's own marks"
 
 
 def test_a_second_run_computes_nothing_and_a_deleted_or_edited_unit_alone_comes_back(

@@ -70,7 +70,7 @@ def notes(workspace: Workspace) -> tuple[str, ...]:
     if workspace.params.models.profile != "miniature":
         return ()
     text = CARD.read_text().split("## What they are not", 1)[1].split("\n## ", 1)[0]
-    paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
+    paragraphs = [" ".join(part.replace("`", "").split()) for part in text.strip().split("\n\n")]
     on = "photographs of your own" if workspace.data_set == "folder" else "the miniature world"
     return (f"This run used the miniature models on {on}.", *paragraphs)
 
