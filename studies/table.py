@@ -57,7 +57,7 @@ class Size:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     train_images: int = 600
-    view_images: int = 18
+    view_images: int = 40
     target_images: int = 48
     epochs: int | None = None
     finetune_epochs: int = 20

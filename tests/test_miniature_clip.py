@@ -114,6 +114,23 @@ def test_resumed_training_equals_an_undisturbed_one(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_the_patch_term_ends_after_its_share_of_the_steps(
+    tmp_path: Path, tokenizer: SimpleTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fmbseg.miniature.train_clip.BATCH_CROPS", 4)
+    pool = load_pool(tmp_path / "pool", seed=0, count=4, split="val")
+    model = open_clip.CLIP(**clip_config(tokenizer.vocab_size)["model_cfg"])
+    step = contrastive_step(model, pool, tokenizer, 10)
+
+    def loss(index: int, weight: float) -> float:
+        monkeypatch.setattr("fmbseg.miniature.train_clip.PATCH_WEIGHT", weight)
+        torch.manual_seed(0)  # of the patches left out
+        return float(step(index, np.random.default_rng(0)).detach())
+
+    counts = [loss(index, 0.3) != loss(index, 0.0) for index in range(10)]
+    assert counts == [True] * 3 + [False] * 7
+
+
 @pytest.mark.weights
 def test_shipped_weights_tell_all_sixteen_classes_apart() -> None:
     model = open_clip.create_model(f"local-dir:{WEIGHTS}").eval()

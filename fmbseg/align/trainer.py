@@ -46,7 +46,7 @@ class TrainingHistory:
         points: at most 2,000 of {step, epoch, loss, learning_rate}; loss is the mean since the
             point before, step counts finished steps.
         steps: steps of the whole training.
-        resumed_at_step: first step of this sitting; 0 for a training that was not cut.
+        resumed_at_step: first step of this run; 0 for a training that was not cut.
     """
 
     points: tuple[dict[str, float], ...] = field(repr=False)
