@@ -46,7 +46,7 @@ FULL = ReportContent(
     class_names=CLASSES,
     results=(result("maskclip", 0.3125), result("fmbseg", 0.61)),
     history=tuple(HistoryPoint(i, i // 4, 5 - i / 10, 0.1) for i in range(1, 13)),
-    mask_counts=tuple(MaskCount(name, 3, 1500, 7) for name in CLASSES),
+    mask_counts=tuple(MaskCount(name, 3, 1500, 3, 4) for name in CLASSES),
     gallery=(GalleryRow("a/b.png", *(picture(i) for i in range(6))),),
     quarantined=(Quarantined("bad.jpg", "truncated file"),),
     notes=("Only a demonstration.",),
@@ -122,7 +122,7 @@ def test_hostile_names_stay_text(tmp_path: Path, empty: bool) -> None:
             MethodResult(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, 0.1,
                          {HOSTILE: 0.1}, 0.1, 1, 0.1),
         ),
-        mask_counts=(MaskCount(HOSTILE, 1, 1, 1),),
+        mask_counts=(MaskCount(HOSTILE, 1, 1, 1, 0),),
         gallery=(GalleryRow('"><script>alert(1)</script>', picture(0)),),
         quarantined=(Quarantined(HOSTILE, HOSTILE),), extra_figures={HOSTILE: HOSTILE},
     )  # fmt: skip

@@ -107,12 +107,31 @@ class HistoryPoint:
 
 @dataclass(frozen=True)
 class MaskCount:
-    """Pseudo masks of one class: found by stage 1.1, found by stage 1.2, kept of both."""
+    """Pseudo masks of one class.
+
+    Attributes:
+        class_name: the class.
+        found_11: masks that stage 1.1 (SAM asked by CLIP) found.
+        found_12: masks that stage 1.2 (SAM's automatic masks, labelled by CLIP) found.
+        kept_11: those of stage 1.1 that training uses: all of them.
+        kept_12: those of stage 1.2 that training uses, after `subsample`.
+    """
 
     class_name: str
-    stage_11: int
-    stage_12: int
-    kept: int
+    found_11: int
+    found_12: int
+    kept_11: int
+    kept_12: int
+
+    @property
+    def found(self) -> int:
+        """Masks of both stages before `subsample`."""
+        return self.found_11 + self.found_12
+
+    @property
+    def kept(self) -> int:
+        """Masks of both stages that training uses."""
+        return self.kept_11 + self.kept_12
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,12 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         iou_charts=_iou_charts(content.results),
         mask_chart=count_chart(
             "Masks per class",
-            ("stage 1.1", "stage 1.2", "kept"),
-            {c.class_name: (c.stage_11, c.stage_12, c.kept) for c in content.mask_counts},
+            ("found by stage 1.1", "found by stage 1.2", "kept for training"),
+            {c.class_name: (c.found_11, c.found_12, c.kept) for c in content.mask_counts},
         ),
         mask_totals=[
             sum(getattr(count, name) for count in content.mask_counts)
-            for name in ("stage_11", "stage_12", "kept")
+            for name in ("found_11", "found_12", "kept_11", "kept_12")
         ],
         loss=line_plot(steps, epochs, [p.loss for p in content.history]),
         learning_rate=line_plot(steps, epochs, [p.learning_rate for p in content.history]),

@@ -1,6 +1,8 @@
 """What the steps found, as tables: for the terminal, the report, Prefect, MLflow and DVC."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import numpy as np
 
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.confusions import most_confused
-from fmbseg.evaluate.content import Example, MethodResult
+from fmbseg.evaluate.content import Example, MaskCount, MethodResult
 from fmbseg.steps import evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
+from fmbseg.store.names import printable
+from fmbseg.vocabulary import read_classes
 
 CONFUSIONS = 10
 """Pairs of classes that the report shows of a method on a data set."""
@@ -107,25 +111,87 @@ def markdown_table(workspace: Workspace) -> str:
 
 def summary(workspace: Workspace) -> str:
     """What `make run` prints at its end."""
-    offered = mask_counts(workspace)
-    total = {stage: sum(offered[stage].values()) for stage in ("1.1", "1.2", "kept")}
-    bad = pseudo_masks.quarantined(workspace)
+    bad, dead = pseudo_masks.quarantined(workspace), never_found(workspace).words()
     lines = ["", markdown_table(workspace), ""]
-    lines.append(
-        f"pseudo masks: {total['1.1']} of stage 1.1, {total['1.2']} of 1.2, {total['kept']} kept; "
-        f"{len(bad)} images quarantined"
-    )
-    lines += [f"  quarantined {entry['image']}: {entry['reason']}" for entry in bad]
+    lines.append(f"pseudo masks: {mask_words(mask_counts(workspace))}")
+    lines += [dead] if dead else []
+    lines.append(f"{len(bad)} image{'' if len(bad) == 1 else 's'} quarantined")
+    lines += [f"  quarantined {printable(one['image'])}: {one['reason']}" for one in bad]
     return "\n".join(lines)
 
 
-def mask_counts(workspace: Workspace) -> dict[str, Counter[str]]:
-    """Stage (1.1, 1.2, kept) to class to number of masks."""
-    counted: dict[str, Counter[str]] = {"1.1": Counter(), "1.2": Counter(), "kept": Counter()}
+def mask_counts(workspace: Workspace) -> tuple[MaskCount, ...]:
+    """Pseudo masks of every class of the vocabulary, in its order: found and kept, stage by stage.
+
+    Every place that prints a number of masks takes it from here.
+    """
+    counted = {name: Counter[str]() for name in ("found_11", "found_12", "kept_11", "kept_12")}
     for shard in pseudo_masks.shards(workspace):
-        for stage, name in (("1.1", "stage11.json"), ("1.2", "stage12.json")):
-            masks = read_coco(workspace.pseudo_masks / shard / name).masks
-            counted[stage].update(mask.class_name for mask in masks)
-    kept = read_coco(workspace.subsample / "kept.json").masks
-    counted["kept"].update(mask.class_name for mask in kept)
-    return counted
+        folder = pseudo_masks.folder(workspace, shard)
+        for end, file in (("11", "stage11.json"), ("12", "stage12.json")):
+            masks = read_coco(folder / file).masks
+            counted[f"found_{end}"].update(mask.class_name for mask in masks)
+    for mask in read_coco(workspace.subsample / "kept.json").masks:
+        counted[f"kept_{mask.stage.replace('.', '')}"][mask.class_name] += 1
+    return tuple(
+        MaskCount(name, **{column: counts[name] for column, counts in counted.items()})
+        for name in read_classes(workspace.classes_path()).names
+    )
+
+
+def mask_total(counts: Sequence[MaskCount]) -> MaskCount:
+    """The sum over the classes, named "all classes"."""
+    columns = ("found_11", "found_12", "kept_11", "kept_12")
+    sums = {column: sum(getattr(one, column) for one in counts) for column in columns}
+    return MaskCount("all classes", **sums)
+
+
+def mask_words(counts: Sequence[MaskCount]) -> str:
+    """The numbers of masks as one sentence."""
+    total = mask_total(counts)
+    return (
+        f"{total.found_11:,} found by stage 1.1, {total.found_12:,} by stage 1.2; {total.kept:,} "
+        f"kept for training ({total.kept_11:,} of 1.1, {total.kept_12:,} of 1.2)"
+    )
+
+
+@dataclass(frozen=True)
+class NeverFound:
+    """Classes without a single pseudo mask in stage 1: no image seems to show them.
+
+    Attributes:
+        classes: their names, in the vocabulary's order.
+        total: number of classes in the vocabulary.
+        images: how many images were looked at.
+    """
+
+    classes: tuple[str, ...]
+    total: int
+    images: int
+
+    def words(self, most: int = 12) -> str:
+        """One line that says so, or an empty text where every class was found.
+
+        Args:
+            most: names to print; the others are counted.
+        """
+        if not self.classes:
+            return ""
+        names = ", ".join(printable(name) for name in self.classes[:most])
+        count, more = len(self.classes), len(self.classes) - most
+        return (
+            f"{count} of {self.total} classes {'was' if count == 1 else 'were'} "
+            f"never found in {self.images:,} image{'' if self.images == 1 else 's'}: {names}"
+            f"{f', … ({more} more)' if more > 0 else ''}; try synonyms"
+        )
+
+
+def never_found(workspace: Workspace) -> NeverFound:
+    """The classes that neither stage 1.1 nor 1.2 gave a mask, before `subsample` drops any."""
+    counts, bad = mask_counts(workspace), pseudo_masks.quarantined(workspace)
+    listing = workspace.listing()
+    return NeverFound(
+        classes=tuple(one.class_name for one in counts if one.found == 0),
+        total=len(counts),
+        images=len(listing.images) + len(listing.refused) - len(bad),
+    )

@@ -8,7 +8,6 @@ from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.content import (
     GalleryRow,
     HistoryPoint,
-    MaskCount,
     PresenceScore,
     Quarantined,
     ReportContent,
@@ -79,7 +78,7 @@ def _content(workspace: Workspace) -> ReportContent:
     params = workspace.params
     frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
-    counted, bad = figures.mask_counts(workspace), pseudo_masks.quarantined(workspace)
+    bad = pseudo_masks.quarantined(workspace)
     models = params.models
     facts = RunFacts(
         profile=models.profile,
@@ -108,10 +107,7 @@ def _content(workspace: Workspace) -> ReportContent:
             )
             for e in read_json(workspace.train / "history.json")
         ),
-        mask_counts=tuple(
-            MaskCount(name, counted["1.1"][name], counted["1.2"][name], counted["kept"][name])
-            for name in class_names
-        ),
+        mask_counts=figures.mask_counts(workspace),
         gallery=_gallery(workspace, class_names),
         quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
         notes=notes(workspace),
