@@ -142,3 +142,16 @@ def test_the_miniature_profile_builds_offline_from_the_package():
     )  # fmt: skip
     assert models.clip.encode_text(["sky"]).shape == (1, models.clip.dim)
     assert all(v.startswith("sha256:") for v in weights_fingerprint("miniature", {}).values())
+
+
+def test_missing_weights_have_one_answer_that_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
+    answer = build.missing_weights("base", {})
+    assert answer is not None
+    assert "fmbseg download --weights base" in answer
+    assert "ViT-B-16-quickgelu (openai)" in answer
+    assert "OFFLINE" not in answer
+    assert len(answer.splitlines()) == 1
+    assert build.missing_weights("miniature", {}) is None

@@ -9,15 +9,20 @@ from fmbseg.models.images import ShortSide
 from fmbseg.models.profiles import PROFILES, Overrides, Profile, resolve_profile
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.models.sam import build_sam
-from fmbseg.models.status import WeightsStatus, weights_fingerprint, weights_status
+from fmbseg.models.status import (
+    WeightsStatus,
+    missing_weights,
+    weights_fingerprint,
+    weights_status,
+)
 from fmbseg.models.vision import build_vision
 from fmbseg.models.weights import MissingWeightsError
 
 __all__ = [
     "PROFILES", "FoundationModels", "MissingWeightsError", "Overrides", "Profile",
     "WeightsStatus", "build_clip", "build_models", "build_profile_clip", "build_profile_sam",
-    "build_profile_vision", "build_sam", "build_vision", "resolve_profile",
-    "weights_fingerprint", "weights_status",
+    "build_profile_vision", "build_sam", "build_vision", "missing_weights",
+    "resolve_profile", "weights_fingerprint", "weights_status",
 ]  # fmt: skip
 
 

@@ -47,6 +47,25 @@ def weights_status(profile: str, overrides: Overrides) -> list[WeightsStatus]:
     ]
 
 
+def missing_weights(profile: str, overrides: Overrides) -> str | None:
+    """The one answer to weights that are not on this machine; None when all are.
+
+    Args:
+        profile: "miniature", "base" or "paper".
+        overrides: as in `resolve_profile`.
+
+    Raises:
+        ValueError: see `resolve_profile`.
+    """
+    missing = [one.name for one in weights_status(profile, overrides) if not one.present]
+    if not missing:
+        return None
+    return (
+        f"weights of {', '.join(missing)} are not on this machine; fetch them once: "
+        f"fmbseg download --weights {profile} (fmbseg doctor shows where each belongs)"
+    )
+
+
 def weights_fingerprint(profile: str, overrides: Overrides) -> dict[str, str]:
     """What tells one set of weights from another, for cache keys.
 
