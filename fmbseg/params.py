@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from fmbseg.params_yaml import ParamsError as ParamsError
+from fmbseg.params_yaml import describe, read_tree
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -15,6 +17,7 @@ Method = Literal[
     "maskclip", "sclip", "naclip", "clip_diy", "stage11", "stage12", "stage1",
     "stage1_image_labels", "fmbseg",
 ]  # fmt: skip
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _LOGIN = re.compile(r"""(?<=://)([^\s"'<>/]*:[^\s"'<>]*|[^\s"'<>/]*)@""")
 _QUERY_SECRET = re.compile(
     r"""([?&](?:password|passwd|pwd|token|secret|api_?key|access_key|signature|sig)=)[^&\s"'<>]+""",
@@ -22,8 +25,16 @@ _QUERY_SECRET = re.compile(
 )
 
 
-class ParamsError(ValueError):
-    """A parameter is unknown, missing or out of range; the text is one short line."""
+def _known_device(device: str) -> str:
+    if _DEVICE.fullmatch(device) is None:
+        raise ValueError("wanted auto, cpu, cuda, cuda:<number> or mps")
+    return device
+
+
+def _stays_inside(folder: str) -> str:
+    if not Path(folder).is_absolute() and ".." in Path(folder).parts:
+        raise ValueError("wanted a folder inside the workspace, or the full path of another one")
+    return folder
 
 
 class Section(BaseModel):
@@ -43,7 +54,7 @@ class DataParams(Section):
     val_images: Positive
     test_images: Positive
     shard_images: Positive
-    drops: Annotated[str, Field(min_length=1)]
+    drops: Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
     benchmarks: Annotated[str, Field(min_length=1)]
     max_megapixels: Annotated[float, Field(gt=0.0, le=1000.0)]
     max_quarantined_fraction: Fraction
@@ -118,7 +129,7 @@ class EvaluateParams(Section):
     """Methods and the protocol their figures belong to."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
-    data_sets: tuple[str, ...] = Field(min_length=1)
+    data_sets: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(min_length=1)
     split: Literal["val", "test"]
     column_images: Positive
     protocol: Literal["whole", "tcl", "sclip", "sclip_stuff", "sclip_city"]
@@ -162,7 +173,7 @@ class Params(Section):
     """The whole of params.yaml; every step is handed its own section only."""
 
     seed: Annotated[int, Field(ge=0)]
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Annotated[str, AfterValidator(_known_device)]
     threads: Positive
     data: DataParams
     models: ModelsParams
@@ -217,18 +228,7 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
     Raises:
         ParamsError: no file, no YAML, an unknown key or a bad value; one line with the dotted key.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ParamsError(f"{path}: no such file; copy params.yaml from the repository")
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).replace("\n", " ")
-        raise ParamsError(f"{path}: not valid YAML: {line}") from None
-    if not isinstance(tree, dict):
-        raise ParamsError(
-            f"{path}: found no sections; wanted the keys {sorted(Params.model_fields)}"
-        )
+    tree = read_tree(Path(path))
     for dotted, value in (overrides or {}).items():
         *sections, key = dotted.split(".")
         branch = tree
@@ -240,17 +240,4 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        raise ParamsError(_one_line(error)) from None
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    kinds = ("float", "int", "literal", "constrained", "function")
-    location = [p for p in first["loc"] if not (isinstance(p, str) and p.startswith(kinds))]
-    dotted = ".".join(str(part) for part in location)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{dotted}: unknown key{more}"
-    if first["type"] == "missing":
-        return f"{dotted}: missing; params.yaml holds every default{more}"
-    return f"{dotted}: found {first['input']!r}; {first['msg'].lower()}{more}"
+        raise ParamsError(describe(error, Params)) from None

@@ -75,7 +75,8 @@ def version(root: str, params_sha: str) -> str:
     lock = "none"
     if (workspace.root / "dvc.yaml").is_file() and (workspace.root / ".dvc").is_dir():
         workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
-        workspace.drops.mkdir(parents=True, exist_ok=True)
+        if not Path(workspace.params.data.drops).is_absolute():
+            workspace.drops.mkdir(parents=True, exist_ok=True)
         with _turn(workspace.root), _lock_kept_on_error(workspace.root / "dvc.lock"):
             if _commit(workspace.root):
                 _refuse_outdated(workspace, params_sha)  # DVC hashed what lay there just now

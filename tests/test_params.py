@@ -16,16 +16,21 @@ def test_the_shipped_file_holds_every_key_and_is_frozen():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ({"train.epoch": 3}, "train.epoch: unknown key"),
-        ({"trian.epochs": 3}, "trian: unknown key"),
+        ({"train.epoch": 3}, "train.epoch: unknown key; did you mean train.epochs?"),
+        ({"trian.epochs": 3}, "trian: unknown key; did you mean train?"),
+        ({"epochs": 3}, "epochs: unknown key; did you mean train.epochs?"),
+        ({"zorb": 3}, "zorb: unknown key"),
         ({"train.epochs": 0}, "train.epochs: found 0; input should be greater"),
         ({"subsample.keep_fraction": "most"}, "subsample.keep_fraction: found 'most'"),
         ({"subsample.keep_fraction": 1.5}, "subsample.keep_fraction: found 1.5"),
         ({"models.profile": "papre"}, "models.profile: found 'papre'"),
-        ({"models.clip": {"nam": "ViT-B-16"}}, "models.clip.name: missing"),
+        (
+            {"models.clip": {"nam": "x"}},
+            "models.clip.nam: unknown key; did you mean models.clip.name?",
+        ),
         ({"models.template": "a photo"}, "models.template: found 'a photo'"),
         ({"evaluate.methods": ["fmbsegg"]}, "evaluate.methods.0: found 'fmbsegg'"),
-        ({"device": "gpu"}, "device: found 'gpu'"),
+        ({"device": "gpu"}, "device: found 'gpu'; wanted auto, cpu, cuda, cuda:<number> or mps"),
         ({"train.learning_rate": "fast"}, "train.learning_rate: found 'fast'"),
     ],
 )
@@ -48,6 +53,40 @@ def test_a_missing_file_and_broken_yaml_say_so(tmp_path):
     broken.write_text("just words")
     with pytest.raises(ParamsError, match="no sections"):
         load_params(broken)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [{"data.drops": "../elsewhere"}, {"data.drops": "data/../../x"},
+     {"evaluate.data_sets": ["../../x"]}, {"evaluate.data_sets": ["/etc"]},
+     {"tracking.registered_model": "../x"}],
+)  # fmt: skip
+def test_names_never_lead_out_of_the_workspace(override):
+    (key,) = override
+    with pytest.raises(ParamsError, match=rf"^{key}(\.0)?: found '.+'; "):
+        load_params(PARAMS, override)
+    assert load_params(PARAMS, {"data.drops": "/mnt/camera"}).data.drops == "/mnt/camera"
+
+
+def test_a_misspelt_key_is_named_before_the_missing_one_it_stands_for(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text().replace("  epochs: 30", "  epoch: 30"))
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert str(caught.value) == "train.epoch: unknown key; did you mean train.epochs?"
+
+
+def test_a_key_that_stands_twice_in_its_section_fails_at_once_with_both_lines(tmp_path):
+    path = tmp_path / "params.yaml"
+    lines = PARAMS.read_text().splitlines()
+    (first,) = [number for number, line in enumerate(lines, 1) if line.startswith("  epochs:")]
+    path.write_text("\n".join([*lines[:first], "  epochs: 3", *lines[first:]]))
+    wanted = f"the key epochs stands twice in its section, in lines {first} and {first + 1}"
+    with pytest.raises(ParamsError, match=wanted):
+        load_params(path)
+    path.write_text("\n".join([*lines, "train: {epochs: 3}"]))
+    with pytest.raises(ParamsError, match=r"the key train stands twice"):
+        load_params(path)
 
 
 def test_keep_fraction_takes_the_word_balance_or_a_share():

@@ -122,6 +122,11 @@ def check(workspace: Workspace) -> None:
         DataError: a folder or the class file does not exist, or there is no image.
         VocabularyError: the class file cannot be used.
     """
+    if Path(workspace.params.data.drops).is_absolute() and not workspace.drops.is_dir():
+        raise DataError(
+            f"data.drops: no folder {workspace.drops}; outside the workspace none is made: make "
+            "it, or name one inside, such as data/drops"
+        )
     if workspace.data_set == "miniature":
         return
     data = workspace.params.data
