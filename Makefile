@@ -28,10 +28,11 @@ $(READY): requirements.lock pyproject.toml
 	  || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
-run: $(READY)  ## the whole pipeline; IMAGES= CLASSES= [LABELS= IGNORE= WORKSPACE=] for your own photographs
+run: $(READY)  ## the whole pipeline; IMAGES= CLASSES= [LABELS= IGNORE= PROFILE= WORKSPACE=] for your own photographs
 	@$(BIN)/python -m flows.run $(if $(IMAGES),--images "$(IMAGES)") $(if $(CLASSES),--classes "$(CLASSES)") \
 	  $(if $(LABELS),--labels "$(LABELS)") $(if $(IGNORE),--ignore-label "$(IGNORE)") \
-	  $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
+	  $(if $(PROFILE),--profile "$(PROFILE)") $(if $(WORKSPACE),--workspace "$(WORKSPACE)") \
+	  $(if $(RESET_PARAMS),--reset-params)
 
 server: $(READY)  ## Prefect's server and pages at http://127.0.0.1:4200
 	@$(BIN)/prefect server start

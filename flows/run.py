@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -16,28 +15,29 @@ else:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 from flows.api import OwnServer, answering, own_server
-from flows.parameters import write_params
+from flows.ending import ending
+from flows.workspaces import Asked, WorkspaceError, open_workspace
 from fmbseg.params import ParamsError
-from fmbseg.steps.download import DataError, check
+from fmbseg.steps.download import DataError
 from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import VocabularyError
+
+_ON = "nothing finished is lost; the same command goes on"
 
 
 def main() -> int:
     """Parse the command line, prepare the workspace, run the flow, print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
-    parser.add_argument("--images", help="folder of your own images (any depth)")
-    parser.add_argument("--classes", help="text file, one class a line, synonyms after commas")
-    parser.add_argument("--labels", help="label PNGs with the images' stems, to score (optional)")
-    parser.add_argument("--ignore-label", type=int, help="number in the labels that means none")
-    parser.add_argument(
-        "--workspace", type=Path, help="where outputs go; default . or runs/<folder>"
-    )
-    arguments = parser.parse_args()
     try:
-        root = _prepare(arguments)
-        check(Workspace.open(root))
-    except (ParamsError, DataError, VocabularyError, OSError) as error:
+        return _run(_parser().parse_args())
+    except KeyboardInterrupt:
+        print(f"\nfmbseg: stopped; {_ON}", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        root = open_workspace(Asked(**vars(arguments)), say=_say)
+    except (ParamsError, DataError, VocabularyError, WorkspaceError, OSError) as error:
         print(f"fmbseg: {error}", file=sys.stderr)
         return 2
     began = time.perf_counter()
@@ -46,7 +46,12 @@ def main() -> int:
         try:
             from flows.pipeline import fmbseg  # takes seconds, in which the server starts
             from fmbseg.steps.figures import summary
+            from fmbseg.steps.ready import not_ready
 
+            problem = not_ready(Workspace.open(root))
+            if problem is not None:
+                print(f"fmbseg: {problem}", file=sys.stderr)
+                return 2
             if server is not None:
                 server.wait()
             page = fmbseg(str(root))
@@ -54,35 +59,37 @@ def main() -> int:
             print(f"fmbseg: {type(error).__name__}: {error}", file=sys.stderr)
             if type(error).__name__ == "PrefectHTTPStatusError" and server is not None:
                 print(f"fmbseg: the run's own server: {server.trouble()}", file=sys.stderr)
-            print("fmbseg: nothing finished is lost; the same command goes on", file=sys.stderr)
+            print(f"fmbseg: {_ON}", file=sys.stderr)
             return 1
-    print(summary(Workspace.open(root)))
+    workspace = Workspace.open(root)
+    print(summary(workspace))
+    print(ending(workspace))
     print(f"pipeline: {time.perf_counter() - began:.0f} s    report: {page}")
     return 0
 
 
-def _prepare(arguments: argparse.Namespace) -> Path:
-    """The workspace: the repository itself, or a folder with its own copy of params.yaml."""
-    if arguments.images is None:
-        return arguments.workspace or Path()
-    if arguments.classes is None:
-        raise ParamsError("--images needs --classes: a text file with one class name a line")
-    folder = Path(arguments.images)
-    name = folder.resolve().parent.name if folder.name == "images" else folder.resolve().name
-    root: Path = arguments.workspace or Path("runs") / name
-    root.mkdir(parents=True, exist_ok=True)
-    if not (root / "params.yaml").exists():
-        shutil.copyfile("params.yaml", root / "params.yaml")
-    overrides = {
-        "data.images": str(folder),
-        "data.classes": str(Path(arguments.classes)),
-        "data.labels": str(Path(arguments.labels)) if arguments.labels else None,
-    }
-    if arguments.ignore_label is not None:
-        overrides["data.ignore_label"] = arguments.ignore_label
-    write_params(root / "params.yaml", overrides)
-    print(f"==> workspace {root} (its own params.yaml, data/, models/, reports/)")
-    return root
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
+    parser.add_argument("--images", type=Path, help="folder of your own images (any depth)")
+    parser.add_argument(
+        "--classes", type=Path, help="text file, one class a line, synonyms after commas"
+    )
+    parser.add_argument(
+        "--labels", type=Path, help="label PNGs with the images' stems, to score (optional)"
+    )
+    parser.add_argument("--ignore-label", type=int, help="number in the labels that means none")
+    parser.add_argument("--profile", help="models.profile of the params.yaml that rules the run")
+    parser.add_argument(
+        "--workspace", type=Path, help="where outputs go; default . or runs/<folder>"
+    )
+    parser.add_argument(
+        "--reset-params", action="store_true", help="begin with the checkout's params.yaml again"
+    )
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _server() -> contextlib.AbstractContextManager[OwnServer | None]:

@@ -1,0 +1,258 @@
+"""Which workspace `make run` works in: whose it is, and which params.yaml rules there."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.parameters import write_params
+from fmbseg.params import ParamsError, load_params
+from fmbseg.params_yaml import read_tree
+from fmbseg.steps.download import check
+from fmbseg.steps.workspace import Listing, Workspace
+from fmbseg.store import StoreError, image_sha, scan_images
+from fmbseg.store.names import printable
+
+CHECKOUT = Path("params.yaml")
+RUNS = Path("runs")
+_OF_THE_DATA = ("images", "classes", "labels", "ignore_label")
+_COMPARED = 16
+"""So many images are read to tell a folder that was moved from another one."""
+_SHOWN = 8
+
+
+class WorkspaceError(ValueError):
+    """The workspace that the command line names holds another folder's run."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line of `make run` names.
+
+    Attributes:
+        images: folder of the user's own images; None for what params.yaml names.
+        classes: class file for them.
+        labels: folder of label PNGs for them, or None.
+        ignore_label: the number that means "no label" in them; None keeps what stands there.
+        profile: for `models.profile`; None keeps what stands there.
+        workspace: where outputs go; None for a folder below runs/, or the checkout itself.
+        reset_params: begin again with the checkout's params.yaml.
+    """
+
+    images: Path | None = None
+    classes: Path | None = None
+    labels: Path | None = None
+    ignore_label: int | None = None
+    profile: str | None = None
+    workspace: Path | None = None
+    reset_params: bool = False
+
+
+def open_workspace(asked: Asked, say: Callable[[str], None] = print) -> Path:
+    """The workspace of a run, with the command line's values in its params.yaml.
+
+    Everything is checked first; nothing is made or written when something is wrong.
+
+    Args:
+        asked: what the command line names.
+        say: is handed lines on whose workspace it is and which params.yaml rules.
+
+    Raises:
+        ParamsError: a value is out of range, or params.yaml cannot be read.
+        DataError: images, classes or labels are not there.
+        VocabularyError: the class file cannot be used.
+        WorkspaceError: the workspace belongs to another folder of images.
+    """
+    if asked.images is None and (asked.classes or asked.labels or asked.ignore_label is not None):
+        raise ParamsError("--classes, --labels and --ignore-label need --images: whose they are")
+    if asked.images is not None and asked.classes is None:
+        raise ParamsError("--images needs --classes: a text file with one class name a line")
+    with _turn() if asked.images else contextlib.nullcontext():
+        root = _choose(asked, say)
+        own = root / "params.yaml"
+        elsewhere = own.resolve() != CHECKOUT.resolve()
+        if asked.reset_params and not elsewhere:
+            raise ParamsError(f"--reset-params: {own} is the checkout's own; edit it, or use Git")
+        changes = _changes(asked)
+        if asked.reset_params and own.is_file():
+            kept = read_tree(own).get("data") or {}
+            kept = {f"data.{key}": kept[key] for key in _OF_THE_DATA if key in kept}
+            changes = kept | changes
+        fresh = asked.reset_params or (not own.exists() and asked.images is not None)
+        params = load_params(CHECKOUT if fresh else own, changes)
+        check(Workspace(root, params))
+        _write(own, changes, fresh)
+    rules = own if elsewhere else CHECKOUT
+    say(f"==> {rules} rules this run (models.profile: {params.models.profile})")
+    if elsewhere and (found := differences(own)):
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        say(
+            f"==> the checkout's params.yaml differs and plays no part here: "
+            f"{'; '.join(found[:_SHOWN])}{more}. Edit {own}, or take all of it over: "
+            "RESET_PARAMS=1 (--reset-params)"
+        )
+    return root
+
+
+def differences(own: Path) -> list[str]:
+    """Keys in which a workspace's params.yaml differs from the checkout's, `data.*` left out."""
+    try:
+        here, there = load_params(own).public(), load_params(CHECKOUT).public()
+    except ParamsError:
+        return []
+    here, there = _flat(here), _flat(there)
+    return [
+        f"{key} {_shown(there.get(key))} (here {_shown(here.get(key))})"
+        for key in here | there
+        if not key.startswith("data.") and here.get(key) != there.get(key)
+    ]
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return printable(text if len(text) <= 40 else f"{text[:37]}...")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _changes(asked: Asked) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if asked.images is not None:
+        changes = {
+            "data.images": str(asked.images),
+            "data.classes": str(asked.classes),
+            "data.labels": str(asked.labels) if asked.labels else None,
+        }
+    if asked.ignore_label is not None:
+        changes["data.ignore_label"] = asked.ignore_label
+    if asked.profile is not None:
+        changes["models.profile"] = asked.profile
+    return changes
+
+
+def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
+    if not fresh:
+        write_params(own, changes)
+        return
+    own.parent.mkdir(parents=True, exist_ok=True)
+    temporary = own.with_name(".params.yaml.new")
+    shutil.copyfile(CHECKOUT, temporary)
+    write_params(temporary, changes)
+    os.replace(temporary, own)
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """One command at a time chooses a workspace, so that two folders of one name get two."""
+    lock = Path(".scratch") / "workspaces.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+def _choose(asked: Asked, say: Callable[[str], None]) -> Path:
+    if asked.images is None:
+        return asked.workspace or Path()
+    source = asked.images.resolve()
+    if asked.workspace is not None:
+        return _named(asked.workspace, source, say)
+    places = [RUNS / name for name in _names(asked.images)]
+    owners = {place: owner(place) for place in places}
+    for place in places:
+        if owners[place] == source:
+            return place
+    for place in places:
+        if _moved(place, owners[place], source, say):
+            return place
+    for place in places:
+        if owners[place] is None and not (place.is_dir() and any(place.iterdir())):
+            if place != places[0]:
+                say(f"==> {_belongs(places[0], owners[places[0]])}; {source} gets {place}")
+            return place
+    raise WorkspaceError(
+        f"{', '.join(map(str, places))} all hold something else; name a new folder: WORKSPACE="
+    )
+
+
+def _named(place: Path, source: Path, say: Callable[[str], None]) -> Path:
+    whose = owner(place)
+    if whose in (None, source) or _moved(place, whose, source, say):
+        return place
+    raise WorkspaceError(
+        f"{_belongs(place, whose)}, not {source}, whose run would delete its masks; leave "
+        "WORKSPACE out, or name another folder"
+    )
+
+
+def _belongs(place: Path, whose: Path | None) -> str:
+    if whose is None:
+        return f"{place} holds something else"
+    if whose.is_dir():
+        return f"{place} belongs to {whose}"
+    return (
+        f"{place} belongs to {whose}, which is gone (to go on there with its images under a new "
+        f"name, set data.images in {place / 'params.yaml'}, then make run WORKSPACE={place})"
+    )
+
+
+def _names(images: Path) -> list[str]:
+    """Names for a folder's workspace, the plainest first."""
+    folder = images.resolve()
+    if images.name == "images" and folder.parent.name:
+        folder = folder.parent
+    name = folder.name or "images"
+    short = hashlib.sha256(str(images.resolve()).encode()).hexdigest()[:8]
+    parent = folder.parent.name
+    return [name, *([f"{name}-{parent}"] if parent else []), f"{name}-{short}"]
+
+
+def owner(root: Path) -> Path | None:
+    """The folder of images that a workspace holds a run of; None when it is anybody's.
+
+    Raises:
+        ParamsError: its params.yaml cannot be read.
+    """
+    file = root / "params.yaml"
+    if not file.exists():
+        return None
+    data = read_tree(file).get("data")
+    images = data.get("images") if isinstance(data, dict) else None
+    if not isinstance(images, str) or images == "miniature":
+        drawn = root / "data" / "download" / "miniature"
+        return drawn.resolve() if drawn.is_dir() else None
+    return Path(images).resolve()
+
+
+def _moved(root: Path, was: Path | None, now: Path, say: Callable[[str], None]) -> bool:
+    """Whether a workspace's folder of images is gone, and its very images lie in another now."""
+    if was is None or was.exists() or not now.is_dir():
+        return False
+    try:
+        listed = Listing.read(root / "data" / "download" / "folder").images
+    except (StoreError, KeyError, TypeError):
+        return False
+    names = sorted(listed)
+    if not names or names != sorted(scan_images(now).names):
+        return False
+    some = names[:: max(1, len(names) // _COMPARED)]
+    try:
+        same = all(image_sha(now / name) == listed[name] for name in some)
+    except OSError:
+        return False
+    if same:
+        say(f"==> {was} is now {now}, with the same images: {root} goes on")
+    return same

@@ -1,0 +1,37 @@
+"""Whether a run can compute what is missing: its device and its models' weights are here."""
+
+from fmbseg.models.device import resolve_device
+from fmbseg.models.status import missing_weights
+from fmbseg.steps import units
+from fmbseg.steps.workspace import Workspace, overrides_of
+
+
+class NotReadyError(RuntimeError):
+    """The device or weights are not on this machine."""
+
+
+def not_ready(workspace: Workspace) -> str | None:
+    """One line on what this machine lacks; None when nothing is lacking, or needed.
+
+    A workspace whose outputs are all up to date, such as one that DVC pulled, needs neither.
+    """
+    section = workspace.params.models
+    try:
+        resolve_device(workspace.params.device)
+        lacking = missing_weights(section.profile, overrides_of(section))
+    except ValueError as error:
+        lacking = str(error)
+    if lacking is None or units.problem(workspace) is None:
+        return None
+    return lacking
+
+
+def require_ready(workspace: Workspace) -> None:
+    """Raise what `not_ready` says.
+
+    Raises:
+        NotReadyError: the device or weights are not on this machine.
+    """
+    lacking = not_ready(workspace)
+    if lacking is not None:
+        raise NotReadyError(lacking)
