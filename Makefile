@@ -11,8 +11,11 @@ export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
+OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .scratch \
+  .prefect-results mlflow.db mlartifacts
+
 .DEFAULT_GOAL := help
-.PHONY: help run server serve test check e2e table ablations bench-orchestration mlflow clean lock readme
+.PHONY: help run server serve test check e2e table ablations bench-orchestration mlflow clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -70,5 +73,15 @@ readme: $(READY)  ## write the last run's figures into README.md
 lock: $(READY)  ## write requirements.lock anew
 	@$(BIN)/python docs/make_lock.py
 
-clean:  ## remove all outputs, keep the environment and the images in data/drops
-	rm -rf data/download data/pseudo_masks data/subsample models reports runs .scratch .prefect-results mlflow.db mlartifacts
+clean:  ## remove the miniature's outputs; keeps runs/, mlflow.db, environment, data/drops
+	rm -rf data/download data/pseudo_masks data/subsample models reports .scratch .prefect-results
+
+clean-all:  ## remove runs/ and mlflow.db too; asks first, or YES=1
+	@echo "This deletes all outputs, with the runs of your own photographs and what MLflow keeps:"
+	@du -sh $(OUTPUTS) 2>/dev/null || true
+	@if [ "$(YES)" != 1 ]; then \
+	  if [ ! -t 0 ]; then echo "Nothing was deleted: no terminal to ask at; YES=1 does it"; exit 1; fi; \
+	  read -r -p "Delete? [y/N] " answer; \
+	  case "$$answer" in y|Y|yes) ;; *) echo "Nothing was deleted"; exit 1;; esac; \
+	fi
+	rm -rf $(OUTPUTS)

@@ -27,11 +27,29 @@ _ON = "nothing finished is lost; the same command goes on"
 
 def main() -> int:
     """Parse the command line, prepare the workspace, run the flow, print the figures."""
+    _say_what_ctrl_c_does()
     try:
         return _run(_parser().parse_args())
     except KeyboardInterrupt:
-        print(f"\nfmbseg: stopped; {_ON}", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _say_what_ctrl_c_does() -> None:
+    """The first ends the run once its threads have ended their units; the second ends it at once.
+
+    A shell's background jobs ignore Ctrl-C; they go on doing so.
+    """
+
+    def at_once(*_: object) -> None:
+        os._exit(128 + signal.SIGINT)
+
+    def soon(*_: object) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        print(f"\nfmbseg: stopping (Ctrl-C again: at once); {_ON}", file=sys.stderr)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, soon)
 
 
 def _run(arguments: argparse.Namespace) -> int:
