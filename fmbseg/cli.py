@@ -1,39 +1,49 @@
 """The console script `fmbseg`: download, estimate, predict, doctor, miniature."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+from fmbseg.errors import BROKEN_PIPE, MISTAKE, STOPPED, is_for_user, one_line
+
 PARAMS = Path("params.yaml")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one sub-command; returns the exit code (2 for what the user can put right)."""
+    """Run one sub-command; what went wrong is one line on stderr, never a trace.
+
+    Returns:
+        The exit code: 2 for what the user can put right, 130 after Ctrl-C, 141 when the reader of
+        the output has gone.
+    """
     arguments = _parser().parse_args(argv)
     command: str = arguments.command
-    run = getattr(import_module(f"fmbseg.commands.{command}"), command)
     try:
-        return int(run(arguments))
-    except _expected() as error:
-        print(f"fmbseg {command}: {error}", file=sys.stderr)
-        return 2
+        run = getattr(import_module(f"fmbseg.commands.{command}"), command)
+        code = int(run(arguments))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print(f"\nfmbseg {command}: stopped; what is finished stays", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        _close_stdout()
+        return BROKEN_PIPE
+    except Exception as error:
+        if not is_for_user(error):
+            raise
+        print(f"fmbseg {command}: {one_line(error)}", file=sys.stderr)
+        return MISTAKE
 
 
-def _expected() -> tuple[type[Exception], ...]:
-    """Errors whose text is for the user."""
-    from fmbseg.commands import UserError
-    from fmbseg.datasets import DatasetError
-    from fmbseg.fetch import DownloadError
-    from fmbseg.models.weights import MissingWeightsError
-    from fmbseg.params import ParamsError
-    from fmbseg.store import ArchiveError, DiskFullError
-
-    return (
-        UserError, ParamsError, DownloadError, DatasetError, ArchiveError, DiskFullError,
-        MissingWeightsError,
-    )  # fmt: skip
+def _close_stdout() -> None:
+    """Send what is still buffered nowhere: Python would fail at it once more when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,11 +1,14 @@
 """The public face of a trained model: load a folder, name classes, get a label map."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image as PilImage
+from pydantic import ValidationError
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
@@ -13,9 +16,14 @@ from fmbseg.models.build import FoundationModels, build_profile_clip, build_prof
 from fmbseg.models.device import resolve_device
 from fmbseg.params import ModelsParams
 from fmbseg.segmenters.aligned import AlignedSegmentation
+from fmbseg.segmenters.base import label_pixels
+from fmbseg.segmenters.competition import label_or_none
 from fmbseg.types import Image, LabelMap
+from fmbseg.vocabulary import Vocabulary, joined
 
 DESCRIPTION = "segmenter.json"
+Classes = Vocabulary | Sequence[str] | Sequence[Sequence[str]] | Sequence[str | Sequence[str]]
+"""Class names: with or without synonyms."""
 
 
 class Segmenter:
@@ -24,14 +32,26 @@ class Segmenter:
     Attributes:
         segmentation: the method behind it.
         trained_classes: the names it was trained on; it answers for any others too.
+        trained_vocabulary: the same with their synonyms; None where the names are not known.
+        temperature: of the training's softmax, which `confidence` is measured in; None where it
+            is not known.
     """
 
     def __init__(
-        self, segmentation: AlignedSegmentation, trained_classes: Sequence[str] = ()
+        self,
+        segmentation: AlignedSegmentation,
+        trained_classes: Sequence[str] = (),
+        trained_synonyms: Sequence[Sequence[str]] = (),
+        temperature: float | None = None,
     ) -> None:
         """Wrap a composed method; `load` is the usual way."""
         self.segmentation = segmentation
         self.trained_classes = tuple(trained_classes)
+        self.trained_vocabulary = None
+        if self.trained_classes:
+            others = tuple(tuple(names) for names in trained_synonyms)
+            self.trained_vocabulary = Vocabulary(self.trained_classes, others)
+        self.temperature = temperature
 
     @staticmethod
     def load(
@@ -41,12 +61,14 @@ class Segmenter:
 
         Args:
             folder: holds alignment.safetensors, alignment.json and segmenter.json ({"models":
-                the section of params.yaml, "input_short_side_px", "trained_classes"}).
+                the section of params.yaml, "input_short_side_px", "trained_classes", "synonyms":
+                other names of each class, "temperature"}).
             device: "auto", "cpu", "cuda" or "mps".
             models: the same models, if the caller has them already. SAM is never needed.
 
         Raises:
             FileNotFoundError: the folder holds no trained model.
+            StoreError: its files are damaged or do not belong together.
             MissingWeightsError: a foundation model's weights are not here.
         """
         folder, where = Path(folder), resolve_device(device)
@@ -54,12 +76,14 @@ class Segmenter:
             raise FileNotFoundError(
                 f"{folder / DESCRIPTION}: no trained model; run the train step, or name its folder"
             )
-        description: dict[str, Any] = store.read_json(folder / DESCRIPTION)
-        head = AlignmentHead.load(folder, str(where))
-        classes = description.get("trained_classes", ())
+        description = _described(folder, () if models else ("models", "input_short_side_px"))
+        head = _head(folder, str(where))
+        classes, synonyms = (description.get(key, ()) for key in ("trained_classes", "synonyms"))
+        temperature = description.get("temperature")
         if models is not None:
-            return Segmenter(AlignedSegmentation(models.vision, head, models.clip), classes)
-        section = ModelsParams.model_validate(description["models"])
+            method = AlignedSegmentation(models.vision, head, models.clip)
+            return Segmenter(method, classes, synonyms, temperature)
+        section = _models_section(folder, description)
         overrides = {
             name: spec.model_dump(exclude_none=True)
             for name, spec in (("clip", section.clip), ("vision", section.vision))
@@ -73,30 +97,108 @@ class Segmenter:
             section.profile, overrides, short_side_px=description["input_short_side_px"],
             device=where,
         )  # fmt: skip
-        return Segmenter(AlignedSegmentation(vision, head, clip), classes)
+        method = AlignedSegmentation(vision, head, clip)
+        return Segmenter(method, classes, synonyms, temperature)
 
     def predict(
         self,
         image: Image | PilImage.Image | str | Path,
-        classes: Sequence[str],
+        classes: Classes,
         similarities: bool = False,
+        *,
+        background: Classes = (),
+        min_similarity: float | None = None,
+        scores: bool = False,
     ) -> LabelMap:
-        """Give every pixel one of the named classes.
+        """Give every pixel one of the named classes, or none of them where that is allowed.
 
         Args:
             image: RGB uint8 [height width 3], a Pillow picture, or a file's path.
-            classes: any names; nothing is trained for them.
+            classes: any names, nothing is trained for them: a vocabulary (`read_classes` makes one
+                of a class file), or a sequence with a name or a sequence of names for each class.
+                Of several names the mean text feature counts, as in training and evaluation.
             similarities: also answer the cosine per class and pixel.
+            background: names, in the same forms, that compete with the classes; a pixel that one
+                of them wins is none of the classes.
+            min_similarity: a cosine, -1 to 1; a pixel whose best class is below is none of them.
+            scores: also answer `best_similarity` and `confidence`.
 
         Returns:
-            Labels at the image's size, indices into `classes`.
+            Labels at the image's size, indices into `classes`; IGNORE (255) for none of them.
 
         Raises:
-            ValueError: the image is none, or `classes` is empty or a single string.
+            ValueError: the image is none; `classes` is empty, a single string or a path; a name is
+                class and background; or `min_similarity` is no cosine.
         """
-        if isinstance(classes, str):
-            raise ValueError(f"classes: found the string {classes!r}; wanted a list of names")
-        return self.segmentation.segment(_rgb(image), list(classes), similarities=similarities)
+        wanted, rivals = _classes(classes), _classes(background, "background")
+        if min_similarity is not None and not -1 <= min_similarity <= 1:
+            raise ValueError(f"min_similarity: found {min_similarity}; wanted a cosine, -1 to 1")
+        pixels = _rgb(image)
+        texts = self.segmentation.encode_names(wanted)
+        if rivals:
+            joined(Vocabulary.of(_names(wanted)), Vocabulary.of(_names(rivals)))
+            texts = torch.cat([texts, self.segmentation.encode_names(rivals)])
+        names = wanted.names if isinstance(wanted, Vocabulary) else wanted
+        grid = self.segmentation.similarity_grid(pixels, texts)
+        if not (rivals or scores) and min_similarity is None:
+            return label_pixels(grid, pixels.shape[:2], names, similarities=similarities)
+        found = label_or_none(
+            grid, pixels.shape[:2], names, min_similarity=min_similarity,
+            temperature=self.temperature if scores else None, similarities=similarities,
+        )  # fmt: skip
+        return found if scores else replace(found, best_similarity=None)
+
+
+def _classes(given: Classes, what: str = "classes") -> tuple[str, ...] | Vocabulary:
+    """Plain names, or a vocabulary where a class has synonyms."""
+    if isinstance(given, str):
+        raise ValueError(f"{what}: found the string {given!r}; wanted a list of names")
+    if isinstance(given, Path):
+        raise ValueError(f"{what}: found the path {given}; wanted names, or read_classes(path)")
+    if not isinstance(given, Vocabulary):
+        names = tuple(one for one in given if isinstance(one, str))
+        if len(names) == len(given):
+            return names
+        given = Vocabulary.of(given)
+    return given if any(given.synonyms) else given.names
+
+
+def _names(classes: tuple[str, ...] | Vocabulary) -> Sequence[str | Sequence[str]]:
+    return classes.groups if isinstance(classes, Vocabulary) else classes
+
+
+def _described(folder: Path, wanted: Collection[str]) -> dict[str, Any]:
+    """The content of segmenter.json, which holds at least the wanted keys."""
+    found = store.read_json(folder / DESCRIPTION)
+    missing = [key for key in wanted if key not in found] if isinstance(found, dict) else ["keys"]
+    if missing:
+        raise store.StoreError(
+            f"{folder / DESCRIPTION}: found no {' and no '.join(missing)}; wanted what the train "
+            "step writes; train again, or name another folder"
+        )
+    return dict(found)
+
+
+def _models_section(folder: Path, description: dict[str, Any]) -> ModelsParams:
+    try:
+        return ModelsParams.model_validate(description["models"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["models", *(str(part) for part in first["loc"])])
+        raise store.StoreError(
+            f"{folder / DESCRIPTION}: {where}: {first['msg'].lower()}; train again, or name "
+            "another folder"
+        ) from None
+
+
+def _head(folder: Path, device: str) -> AlignmentHead:
+    try:
+        return AlignmentHead.load(folder, device)
+    except (TypeError, RuntimeError, AttributeError) as error:
+        raise store.StoreError(
+            f"{folder}: alignment.json and alignment.safetensors are damaged or do not belong "
+            f"together ({str(error).splitlines()[0]}); train again, or name another folder"
+        ) from None
 
 
 def _rgb(image: Image | PilImage.Image | str | Path) -> Image:

@@ -68,8 +68,13 @@ class LabelMap:
         labels: index into `class_names`; IGNORE where a method gives no answer.
         class_names: the class list that was asked for.
         similarities: cosine per class and pixel, -1 to 1; None unless asked for.
+        best_similarity: cosine of the best class at each pixel, -1 to 1; None unless asked for.
+        confidence: the winner's share of the softmax of cosine / temperature over all names that
+            competed, 0 to 1; None unless asked for, or where no temperature is known.
     """
 
     labels: Integer[np.ndarray, "height width"]
     class_names: tuple[str, ...]
     similarities: Float32[np.ndarray, "category height width"] | None = None
+    best_similarity: Float32[np.ndarray, "height width"] | None = None
+    confidence: Float32[np.ndarray, "height width"] | None = None

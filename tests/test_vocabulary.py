@@ -72,3 +72,57 @@ def test_features_are_unit_means_over_a_classs_names():
     for row, group in zip(features, [["cat", "kitten", "tom"], ["dog"], ["x", "yz"]], strict=True):
         total = sum(clip.encode_text([name])[0] for name in group)
         torch.testing.assert_close(row, total / total.norm())
+
+
+def test_commas_and_semicolons_part_the_names_of_one_class(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("road, street; asphalt\nsky\n")
+    found = read_classes(path)
+    assert found.names == ("road", "sky")
+    assert found.synonyms == (("street", "asphalt"), ())
+    assert found.groups == (("road", "street", "asphalt"), ("sky",))
+    path.write_text("\n".join(found.lines()))
+    assert read_classes(path) == found
+    assert Vocabulary.of([("road", "street", "asphalt"), "sky"]) == found
+    with pytest.raises(VocabularyError, match="without a name"):
+        Vocabulary.of(["sky", ()])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sky\u202eyks", "U+202E (RIGHT-TO-LEFT OVERRIDE), which turns the reading direction"),
+        ("\u2067sky", "U+2067"),
+        ("sky\u200f", "U+200F (RIGHT-TO-LEFT MARK)"),
+        ("s\u200bky", "U+200B (ZERO WIDTH SPACE), which shows nothing"),
+        ("sky\x1b[31m", "U+001B, a control character; remove it"),
+        ("two\nlines", "U+000A"),
+        ("a\u2028b", "U+2028"),
+        ("half\ud800", "U+D800, half of a character"),
+        ("long " * 50, "has 250 characters; wanted at most 200"),
+    ],
+)
+def test_names_that_could_not_be_shown_as_they_are_are_refused_with_words(name, words):
+    for vocabulary in (lambda: Vocabulary((name,)), lambda: Vocabulary(("a",), ((name,),))):
+        with pytest.raises(VocabularyError) as caught:
+            vocabulary()
+        text = str(caught.value)
+        assert words in text
+        assert text.isprintable()
+        assert len(text) < 250
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["שמיים", "سماء", "می‌خواهم", "क्‍ष", "<b>sky</b>", "\"quoted\" & 'sky'", "👩‍🌾", "café", "天空"],
+)
+def test_names_of_any_script_with_quotes_and_html_are_fine(name, tmp_path):
+    assert Vocabulary((name,)).names == (name,)
+    (tmp_path / "classes.txt").write_text(f"{name}\n", encoding="utf-8")
+    assert read_classes(tmp_path / "classes.txt").names == (name,)
+
+
+def test_a_class_file_with_a_turning_mark_is_refused_with_its_name(tmp_path):
+    (tmp_path / "classes.txt").write_text("grass\nsky\u202e\n", encoding="utf-8")
+    with pytest.raises(VocabularyError, match=r"classes.txt: the class name 'sky\\u202e' holds"):
+        read_classes(tmp_path / "classes.txt")

@@ -2,15 +2,17 @@
 
 import torch
 
+_KINDS = ("cpu", "cuda", "mps")
+
 
 def resolve_device(device: str | torch.device) -> torch.device:
     """Turn a device's name into a device that is there.
 
     Args:
-        device: "auto" (CUDA, else Apple's MPS, else the CPU) or any name torch knows.
+        device: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
-        ValueError: torch does not know the name, or the machine lacks the device.
+        ValueError: no such name, or the machine lacks the device.
     """
     if str(device) == "auto":
         if torch.cuda.is_available():
@@ -18,11 +20,16 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device: found {device!r}, wanted auto, cpu, cuda or mps") from error
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(resolved.type, True):
+    except RuntimeError:  # torch's own text is a page
+        resolved = None
+    if resolved is None or resolved.type not in _KINDS:
+        raise ValueError(f"device: found {str(device)!r}; wanted auto, cpu, cuda, cuda:1 or mps")
+    there = {
+        "cuda": torch.cuda.is_available() and (resolved.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(resolved.type, True):
         raise ValueError(
-            f"device: found {device!r}, but torch sees no such device here; use auto or cpu"
+            f"device: found {str(device)!r}, but torch sees no such device here; use auto or cpu"
         )
     return resolved

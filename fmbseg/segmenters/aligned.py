@@ -12,6 +12,7 @@ from fmbseg.align.head import AlignmentHead
 from fmbseg.models.protocols import ClipModel, VisionModel
 from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import Image, LabelMap
+from fmbseg.vocabulary import Vocabulary
 
 
 class AlignedSegmentation:
@@ -51,10 +52,21 @@ class AlignedSegmentation:
         self, image: Image, class_names: Sequence[str], *, similarities: bool = False
     ) -> LabelMap:
         """Nearest class name of every aligned patch, interpolated to pixels; see `Segmentation`."""
-        texts = self._texts(class_names)
-        aligned = self.align(self._vision.encode(image))
-        grid = torch.einsum("rcd,kd->krc", aligned, texts)
+        grid = self.similarity_grid(image, self._texts(class_names))
         return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)
+
+    def encode_names(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
+        """Text features of class names, or of a vocabulary as training has them; see `encode`."""
+        if isinstance(classes, Vocabulary):
+            return self._texts.of(classes)
+        return self._texts(classes)
+
+    @torch.inference_mode()
+    def similarity_grid(
+        self, image: Image, texts: Float[Tensor, "category dim"]
+    ) -> Float[Tensor, "category rows cols"]:
+        """Cosine of every aligned patch and every text."""
+        return torch.einsum("rcd,kd->krc", self.align(self._vision.encode(image)), texts)
 
     @torch.inference_mode()
     def align(self, features: Float[Tensor, "rows cols dim"]) -> Float[Tensor, "rows cols text"]:

@@ -1,6 +1,6 @@
 """What the methods share: CLIP's text features, kept for the class lists used last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from fmbseg.evaluate.segmentation import Prompts, Segmentation
 from fmbseg.evaluate.sliding import SlidingSegmentation, label_pixels
+from fmbseg.vocabulary import Vocabulary, encode
 
 __all__ = [
     "Prompts", "Segmentation", "SlidingSegmentation", "TextEncoder", "TextFeatures",
@@ -38,7 +39,7 @@ class TextFeatures:
         Without `prompts` every name goes through the encoder's own template.
         """
         self._encoder, self._most_lists, self._prompts = encoder, most_lists, prompts
-        self._known: dict[tuple[str, ...], Float[Tensor, "category dim"]] = {}
+        self._known: dict[tuple[str, ...] | Vocabulary, Float[Tensor, "category dim"]] = {}
 
     def prompted(self, prompts: Prompts) -> "TextFeatures":
         """The same encoder with other templates and synonyms."""
@@ -53,10 +54,19 @@ class TextFeatures:
         names = tuple(class_names)
         if not names:
             raise ValueError("class names: found an empty list; wanted at least one name")
-        texts = self._known.pop(names, None)
+        return self._remembered(names, lambda: self._encode(names))
+
+    def of(self, vocabulary: Vocabulary) -> Float[Tensor, "category dim"]:
+        """The features that training aims at, synonyms included; prompts play no part."""
+        return self._remembered(vocabulary, lambda: encode(self._encoder, vocabulary))
+
+    def _remembered(
+        self, key: tuple[str, ...] | Vocabulary, compute: Callable[[], Tensor]
+    ) -> Float[Tensor, "category dim"]:
+        texts = self._known.pop(key, None)
         if texts is None:
-            texts = self._encode(names).float().cpu()
-        self._known[names] = texts
+            texts = compute().float().cpu()
+        self._known[key] = texts
         if len(self._known) > self._most_lists:
             del self._known[next(iter(self._known))]
         return texts

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from fmbseg.errors import is_for_user, one_line
 from fmbseg.steps.units import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 
@@ -19,9 +20,9 @@ def main() -> int:
     try:
         done = run_step(Workspace.open(arguments.workspace), arguments.step)
     except Exception as error:
-        if not (isinstance(error, ValueError | OSError) or _is_ours(error)):
+        if not is_for_user(error):
             raise
-        print(f"{arguments.step}: {error}", file=sys.stderr)
+        print(f"{arguments.step}: {one_line(error)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, _Stopped) as stop:
         print(f"\n{arguments.step}: stopped; the same command goes on", file=sys.stderr)
@@ -29,11 +30,6 @@ def main() -> int:
     for unit, computed in done.items():
         print(f"{arguments.step} {unit}: {'computed' if computed else 'up to date'}")
     return 0
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether its text says what to do; an error of a library below wants its trace."""
-    return type(error).__module__.startswith("fmbseg.")
 
 
 class _Stopped(BaseException):

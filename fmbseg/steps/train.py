@@ -129,7 +129,9 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         write_json(
             out / "segmenter.json",
             {"models": section, "input_short_side_px": p.input_short_side_px,
-             "trained_classes": list(vocabulary.names), "labels": p.labels,
+             "trained_classes": list(vocabulary.names),
+             "synonyms": [list(others) for others in vocabulary.synonyms],
+             "temperature": p.temperature, "labels": p.labels,
              "init_from": None if initial is None else init_sha},
         )  # fmt: skip
 
