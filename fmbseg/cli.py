@@ -93,10 +93,26 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    parser.add_argument("--classes", required=True, help='"cat, grass" or a class file')
+    parser.add_argument(
+        "--classes", required=True, help='"cat=kitten, grass" (= before synonyms), or a class file'
+    )
+    parser.add_argument(
+        "--background", metavar="NAMES", help="names or a class file; where one wins, no class does"
+    )
+    parser.add_argument(
+        "--min-similarity", type=float, metavar="COSINE",
+        help="a pixel whose best class is below is none of them; docs/predict.md helps to choose",
+    )  # fmt: skip
+    parser.add_argument(
+        "--similarities", choices=("png", "npz"),
+        help="png: the best class's cosine, 16 bits; npz: every class's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confidence", action="store_true", help="the winner's share of the softmax, 16-bit PNG"
+    )
     parser.add_argument("--model", type=Path, default=Path("models/train"), help="trained folder")
     parser.add_argument("--out", type=Path, default=Path("predictions"))
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
 
 
 def _add_miniature(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from fmbseg.align.head import WEIGHTS
 from fmbseg.segmenter import DESCRIPTION
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
+from fmbseg.vocabulary import Vocabulary
 from tasks.tracking_facts import unit_key
 from tasks.tracking_store import PatientClient
 
@@ -117,12 +118,18 @@ def _save(client: PatientClient, workspace: Workspace, run: str, logged: Any) ->
 
 
 def _signature(folder: Path) -> ModelSignature:
-    classes = read_json(folder / DESCRIPTION)["trained_classes"]
+    described = read_json(folder / DESCRIPTION)
+    others = tuple(tuple(names) for names in described.get("synonyms", ()))
+    classes = list(Vocabulary(tuple(described["trained_classes"]), others).lines())
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, "image")]),
         outputs=Schema([ColSpec(Array(Array(DataType.long)))]),
-        params=ParamSchema([ParamSpec("classes", DataType.string, classes, shape=(-1,))]),
-    )
+        params=ParamSchema([
+            ParamSpec("classes", DataType.string, classes, shape=(-1,)),
+            ParamSpec("background", DataType.string, [], shape=(-1,)),
+            ParamSpec("min_similarity", DataType.double, -1.0),
+        ]),
+    )  # fmt: skip
 
 
 def _requirements() -> list[str]:

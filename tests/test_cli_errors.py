@@ -11,6 +11,7 @@ import pytest
 
 from fmbseg import cli
 from fmbseg.cli import main
+from fmbseg.commands.class_list import class_list
 from fmbseg.errors import is_for_user, one_line
 from fmbseg.fetch import DownloadError
 from fmbseg.models.weights import MissingWeightsError
@@ -152,3 +153,35 @@ def test_an_error_of_ours_is_one_line_and_a_fault_keeps_its_trace(
     monkeypatch.setattr("fmbseg.miniature.world.generate", broken)
     with pytest.raises(KeyError):
         main(["miniature", "draw", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "words"),
+    [
+        ("--classes", "missing.txt", "'missing.txt' looks like a file, and there is no such file"),
+        ("--classes", "sky, lists/classes", "'lists/classes' looks like a file"),
+        ("--classes", "C:\\lists\\classes", "looks like a file"),
+        ("--classes", "Missing.TXT", "looks like a file"),
+        ("--classes", "cat; dog", "found a semicolon in 'cat; dog'; on the command line commas"),
+        ("--classes", "cat=, dog", "an empty name in 'cat='"),
+        ("--classes", "cat, Cat", "'Cat' is given twice"),
+        ("--background", "missing.txt", "--background: 'missing.txt' looks like a file"),
+        ("--background", "grass, Sky", "classes and background together: 'Sky' is given twice"),
+        ("--min-similarity", "1.5", "--min-similarity: found 1.5; wanted a cosine, -1 to 1"),
+        ("--min-similarity", "nan", "wanted a cosine"),
+    ],
+)
+def test_words_that_look_like_a_path_and_are_none_are_an_error_with_words(
+    option: str, text: str, words: str, capsys: pytest.CaptureFixture[str], picture: Path
+):
+    given = {"--classes": "sky, grass", option: text}
+    assert words in said(capsys, "predict", picture, *(w for pair in given.items() for w in pair))
+
+
+def test_names_on_the_command_line_have_synonyms_after_equals_signs(tmp_path: Path):
+    found = class_list("road=street = asphalt, St. Bernard ,, u.s. flag,", "--classes")
+    assert found.groups == (("road", "street", "asphalt"), ("St. Bernard",), ("u.s. flag",))
+    (tmp_path / "list.txt").write_text("road, street; asphalt\na/b.txt\n")
+    assert class_list(str(tmp_path / "list.txt"), "--classes").groups[0] == found.groups[0]
+    many = ", ".join(f"class number {i}" for i in range(100))  # longer than a file's name may be
+    assert len(class_list(many, "--classes")) == 100

@@ -103,7 +103,7 @@ uri, run, path, cut = sys.argv[1:]
 mlflow.set_tracking_uri(uri)
 model = mlflow.pyfunc.load_model("models:/fmbseg@champion")
 data = open(path, "rb").read()
-asked = [data, base64.b64encode(data).decode(), path, open(cut, "rb").read()]
+asked = [data, base64.b64encode(data).decode(), bytearray(data), open(cut, "rb").read()]
 default = model.predict(pd.DataFrame({"image": asked}))
 one = pd.DataFrame({"image": asked[:1]})
 chosen = model.predict(one, params={"classes": ["grass", "sky"]})

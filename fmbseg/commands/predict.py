@@ -1,81 +1,154 @@
-"""`fmbseg predict`: label maps and overlays for images."""
+"""`fmbseg predict`: label maps and overlays for images; docs/predict.md says what they mean."""
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
+from PIL import Image as PilImage
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from fmbseg.commands import UserError
-from fmbseg.evaluate.colours import palette
+from fmbseg.commands.class_list import class_list
+from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
+from fmbseg.evaluate.colours import Palette, palette
 from fmbseg.evaluate.pictures import overlay, save_label_png, save_png, with_legend
-from fmbseg.store import UnreadableImageError, list_images, read_image
-from fmbseg.vocabulary import Vocabulary, VocabularyError, read_classes
+from fmbseg.store import UnreadableImageError, read_image, write_bytes
+from fmbseg.store.names import printable
+from fmbseg.types import IGNORE, Image, LabelMap
+from fmbseg.vocabulary import Vocabulary, joined
+
+NONE = "none"
+"""How a pixel of no class is called."""
+MAX_SIMILARITIES = 2**30
+"""Classes x pixels of one image that `--similarities npz` holds in memory: 4 GB."""
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Write `<stem>.png` (palette label map), `<stem>.overlay.png` and `classes.txt` per image."""
-    from fmbseg.segmenter import Segmenter
-
-    vocabulary = _classes(arguments.classes)
-    paths = _image_paths(arguments.images)
+    """Write `<name>.png` (palette label map) and `<name>.overlay.png` per image, `classes.txt`."""
+    vocabulary = class_list(arguments.classes, "--classes")
+    background = arguments.background and class_list(arguments.background, "--background")
+    if background:
+        joined(vocabulary, background)
+    least: float | None = arguments.min_similarity
+    if least is not None and not -1 <= least <= 1:
+        raise UserError(f"--min-similarity: found {least:g}; wanted a cosine, -1 to 1")
+    out: Path = arguments.out
+    images = named_outputs(arguments.images, out)
     if not (arguments.model / "alignment.safetensors").is_file():
         raise UserError(
             f"no trained model in {arguments.model}; `make run` trains one, or name its folder "
             "with --model"
         )
+    from fmbseg.segmenter import Segmenter  # takes seconds; mistakes above are told at once
+
     segmenter = Segmenter.load(arguments.model, device=arguments.device)
-    colours = palette(len(vocabulary.names))
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "classes.txt").write_text("\n".join(vocabulary.names) + "\n")
+    if arguments.confidence and segmenter.temperature is None:
+        raise UserError(
+            f"--confidence: {arguments.model} does not say the temperature of its training, being "
+            "of an earlier version; train again"
+        )
+    write_bytes(out / CLASSES, "".join(f"{line}\n" for line in vocabulary.lines()).encode())
+    colours = palette(len(vocabulary))
+    won: set[int] = set()
     failed = 0
-    for name, path in tqdm(sorted(paths.items()), desc="predict", disable=len(paths) < 2):
+    for name, path in tqdm(sorted(images.items()), desc="predict", disable=len(images) < 2):
         try:
             image = read_image(path)
         except UnreadableImageError as error:
-            print(f"skipped {path}: {error}")
+            tqdm.write(f"skipped {printable(str(path))}: {error}")
             failed += 1
             continue
-        labels = segmenter.predict(image, list(vocabulary.names)).labels
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_label_png(target.with_name(f"{target.name}.png"), labels, colours)
-        present = [int(index) for index in np.unique(labels)]
-        shown = overlay(image, labels, colours)
-        picture = with_legend(shown, vocabulary.names, colours, present)
-        save_png(target.with_name(f"{target.name}.overlay.png"), picture)
-        shares = {vocabulary.names[i]: float((labels == i).mean()) for i in present}
-        words = ", ".join(f"{n} {s:.0%}" for n, s in sorted(shares.items(), key=lambda x: -x[1]))
-        tqdm.write(f"{path}: {words}")
-    print(f"wrote {len(paths) - failed} label maps and overlays to {out}/")
-    return 1 if failed == len(paths) else 0
+        if arguments.similarities == "npz":
+            _require_room(image, vocabulary, path)
+        answer = segmenter.predict(
+            image, vocabulary, arguments.similarities == "npz", background=background or (),
+            min_similarity=least, scores=arguments.confidence or arguments.similarities == "png",
+        )  # fmt: skip
+        _write(output_path(out, name), image, answer, colours, arguments)
+        won |= {int(label) for label in np.unique(answer.labels)}
+        tqdm.write(f"{printable(str(path))}: {_shares(answer)}")
+    read = len(images) - failed
+    print(f"wrote {read} label maps and overlays to {out}/")
+    if read:
+        _say_what_never_won(vocabulary, won, read, compared=bool(background) or least is not None)
+    return 0 if read else 1
 
 
-def _classes(text: str) -> Vocabulary:
-    """A class file when there is one of that name, else a list with commas."""
-    try:
-        if Path(text).is_file():
-            return read_classes(Path(text))
-        names = tuple(name.strip() for name in text.split(",") if name.strip())
-        return Vocabulary(names, tuple(() for _ in names))
-    except VocabularyError as error:
-        raise UserError(str(error)) from None
+def _require_room(image: Image, vocabulary: Vocabulary, path: Path) -> None:
+    if image.shape[0] * image.shape[1] * len(vocabulary) > MAX_SIMILARITIES:
+        raise UserError(
+            f"--similarities npz: {printable(str(path))} has {image.shape[1]}x{image.shape[0]} px "
+            f"and there are {len(vocabulary)} classes, more than {MAX_SIMILARITIES:,} values; use "
+            "--similarities png, fewer classes or a smaller image"
+        )
 
 
-def _image_paths(given: list[Path]) -> dict[str, Path]:
-    """Output name (no suffix) to image file; folders are searched to any depth."""
-    found: dict[str, Path] = {}
-    for path in given:
-        if path.is_dir():
-            names = {name: path / name for name in list_images(path)}
-        elif path.is_file():
-            names = {path.name: path}
-        else:
-            raise UserError(f"{path}: no such file or folder")
-        for name, file in names.items():
-            stem = str(Path(name).with_suffix(""))
-            found[stem if stem not in found else name] = file
-    if not found:
-        raise UserError("found no image (png, jpg, bmp, tif, webp) in what was given")
-    return found
+def _write(
+    target: Path, image: Image, answer: LabelMap, colours: Palette, arguments: argparse.Namespace
+) -> None:
+    """All files of one image."""
+    labels, names = answer.labels, answer.class_names
+    save_label_png(_with(target, ".png"), labels, colours)
+    shown = overlay(image, labels, colours)
+    nothing = labels == IGNORE
+    shown[nothing] = image[nothing]
+    present = [len(names) if label == IGNORE else int(label) for label in np.unique(labels)]
+    swatches = np.concatenate([colours, np.full((1, 3), 255, np.uint8)])
+    picture = with_legend(shown, (*names, NONE), swatches, present)
+    save_png(_with(target, ".overlay.png"), picture)
+    if answer.similarities is not None:
+        data = io.BytesIO()
+        similarities = answer.similarities.astype(np.float16)
+        np.savez_compressed(data, similarities=similarities, classes=np.array(names))
+        write_bytes(_with(target, ".similarities.npz"), data.getvalue())
+    if arguments.similarities == "png" and answer.best_similarity is not None:
+        save_fractions(
+            _with(target, ".similarity.png"), (answer.best_similarity + 1) / 2,
+            "cosine of the best class = value / 65535 * 2 - 1",
+        )  # fmt: skip
+    if arguments.confidence and answer.confidence is not None:
+        save_fractions(
+            _with(target, ".confidence.png"), answer.confidence, "confidence = value / 65535"
+        )
+
+
+def save_fractions(path: Path, values: Float32[np.ndarray, "height width"], scale: str) -> None:
+    """Write numbers from 0 to 1 as a grey PNG of 16 bits; the text `scale` says what they mean."""
+    told, data = PngInfo(), io.BytesIO()
+    told.add_text("scale", scale)
+    levels = np.rint(values.clip(0, 1) * 65535).astype(np.uint16)
+    PilImage.fromarray(levels).save(data, "PNG", pnginfo=told)
+    write_bytes(path, data.getvalue())
+
+
+def _with(target: Path, suffix: str) -> Path:
+    return target.with_name(f"{target.name}{suffix}")
+
+
+def _shares(answer: LabelMap) -> str:
+    """The classes of an image by area: "sky 60%, none 40%"."""
+    labels, counts = np.unique(answer.labels, return_counts=True)
+    shares = {
+        NONE if label == IGNORE else answer.class_names[label]: count / answer.labels.size
+        for label, count in zip(labels, counts, strict=True)
+    }
+    return ", ".join(f"{n} {s:.0%}" for n, s in sorted(shares.items(), key=lambda one: -one[1]))
+
+
+def _say_what_never_won(
+    vocabulary: Vocabulary, won: set[int], images: int, *, compared: bool
+) -> None:
+    never = [name for index, name in enumerate(vocabulary.names) if index not in won]
+    if never:
+        print(
+            f"never won: {', '.join(never)} ({len(never)} of {len(vocabulary)} classes in {images} "
+            'image(s)); not there, or try synonyms: --classes "road=street, sky"'
+        )
+    if len(vocabulary) == 1 and not compared:
+        print(
+            f"one class and nothing to compare it with: every pixel is {vocabulary.names[0]}; "
+            "--background and --min-similarity let pixels be none (docs/predict.md)"
+        )

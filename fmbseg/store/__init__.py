@@ -26,7 +26,7 @@ from fmbseg.store.files import (
     write_json,
 )
 from fmbseg.store.formats import UnreadableImageError
-from fmbseg.store.images import MAX_BYTES, MAX_PIXELS, image_sha, read_image
+from fmbseg.store.images import MAX_BYTES, MAX_PIXELS, decode_image, image_sha, read_image
 from fmbseg.store.listing import IMAGE_SUFFIXES, ImageScan, Refused, list_images, scan_images
 from fmbseg.store.manifest import UnitKey, run_unit, unit_is_valid, unit_problem
 from fmbseg.store.space import (
@@ -51,6 +51,7 @@ __all__ = [
     "StoreError",
     "UnitKey",
     "UnreadableImageError",
+    "decode_image",
     "decode_rle",
     "encode_rle",
     "encode_rles",

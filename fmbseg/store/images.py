@@ -76,12 +76,30 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     with open_regular(path) as stream:
         try:
             head = stream.read(HEAD_BYTES)
-            if not head:
-                raise UnreadableImageError("empty file")
-            kind = require_picture(head)
+            if head:
+                require_picture(head)  # before the rest is read
             content = head + stream.read()
         except OSError as error:
             raise UnreadableImageError(_failure(error)) from None
+    return decode_image(content, max_pixels=max_pixels)
+
+
+def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture that is in memory; see `read_image`.
+
+    Args:
+        content: of a png, jpg, bmp, tif or webp file.
+        max_pixels: more than this many pixels are refused before decoding.
+
+    Returns:
+        UInt8 [height width 3].
+
+    Raises:
+        UnreadableImageError: empty, truncated, not a picture, too large.
+    """
+    if not content:
+        raise UnreadableImageError("empty file")
+    kind = require_picture(content[:HEAD_BYTES])
     try:
         return _decode(kind, content, max_pixels)
     except (Warning, PIL.Image.DecompressionBombError):

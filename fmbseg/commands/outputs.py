@@ -1,0 +1,79 @@
+"""Where the outputs of an image go: each image its own files, inside `--out`, over no image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fmbseg.commands import UserError
+from fmbseg.store import list_images
+
+SUFFIXES = (
+    ".png", ".overlay.png", ".similarity.png", ".similarities.npz", ".confidence.png",
+)  # fmt: skip
+"""What may be written for an image, after its output name."""
+CLASSES = "classes.txt"
+
+
+def named_outputs(given: Sequence[Path], out: Path) -> dict[str, Path]:
+    """Give every image a name for its outputs: its own below the folder given, without suffix.
+
+    Where two images would write the same file, the later one keeps its suffix, or gets a number.
+    Folders are searched to any depth; what lies in `out` inside them is left alone, as it is
+    output of an earlier run.
+
+    Args:
+        given: image files and folders.
+        out: the folder for outputs.
+
+    Returns:
+        Output name (relative, forward slashes) to image file.
+
+    Raises:
+        UserError: no such file, no image at all, or an output would overwrite an image.
+    """
+    every = [found for path in given for found in _images(path, out)]
+    images = {file.resolve(): (name, file) for name, file in reversed(every)}  # each file once
+    if not images:
+        raise UserError("found no image (png, jpg, bmp, tif, webp) in what was given")
+    taken: set[str] = set()
+    named: dict[str, Path] = {}
+    for name, file in reversed(images.values()):
+        stem = str(Path(name).with_suffix(""))
+        numbered = (f"{stem}-{number}" for number in range(2, len(images) + 3))
+        for candidate in (stem, name, *numbered):
+            files = {f"{candidate}{suffix}".casefold() for suffix in SUFFIXES}
+            if not files & taken:
+                break
+        taken |= files
+        named[candidate] = file
+        for suffix in SUFFIXES:
+            if (out / f"{candidate}{suffix}").resolve() in images:
+                raise UserError(
+                    f"--out: {out / f'{candidate}{suffix}'} is one of the images and would be "
+                    "overwritten; name another folder"
+                )
+    return named
+
+
+def output_path(out: Path, name: str) -> Path:
+    """The path of an image's outputs without their suffix; its folder is made.
+
+    Raises:
+        UserError: a link leads out of `out`.
+    """
+    target = out / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out: {target.parent} is a link that leaves {out}; remove it")
+    return target
+
+
+def _images(path: Path, out: Path) -> list[tuple[str, Path]]:
+    if path.is_file():
+        return [(path.name, path)]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder")
+    inside = out.resolve().is_relative_to(path.resolve()) and out.resolve() != path.resolve()
+    found = [(name, path / name) for name in list_images(path)]
+    if not inside:
+        return found
+    return [(n, file) for n, file in found if not file.resolve().is_relative_to(out.resolve())]
