@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fmbseg.params import Params, load_params
     from fmbseg.segmenter import Segmenter
+    from fmbseg.vocabulary import Vocabulary, read_classes
 
-__all__ = ["Params", "Segmenter", "load_params"]
+__all__ = ["Params", "Segmenter", "Vocabulary", "load_params", "read_classes"]
 
 _HOMES = {
     "Params": "fmbseg.params",
     "load_params": "fmbseg.params",
     "Segmenter": "fmbseg.segmenter",
+    "Vocabulary": "fmbseg.vocabulary",
+    "read_classes": "fmbseg.vocabulary",
 }
 
 

@@ -16,6 +16,8 @@ from fmbseg.errors import is_for_user, one_line
 from fmbseg.fetch import DownloadError
 from fmbseg.models.weights import MissingWeightsError
 from fmbseg.params import load_params
+from fmbseg.steps.download import DataError, check
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import write_json
 from tests.conftest import REPOSITORY
 
@@ -185,3 +187,16 @@ def test_names_on_the_command_line_have_synonyms_after_equals_signs(tmp_path: Pa
     assert class_list(str(tmp_path / "list.txt"), "--classes").groups[0] == found.groups[0]
     many = ", ".join(f"class number {i}" for i in range(100))  # longer than a file's name may be
     assert len(class_list(many, "--classes")) == 100
+
+
+def test_a_device_of_params_yaml_that_is_not_here_is_told_before_any_step(
+    small_workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    text = (small_workspace / "params.yaml").read_text()
+    (small_workspace / "params.yaml").write_text(text.replace("device: auto", "device: cuda"))
+    with pytest.raises(DataError, match="device: found 'cuda', but torch sees no such device"):
+        check(Workspace.open(small_workspace))
+    assert "device: found 'cuda'" in said(
+        capsys, "estimate", "--params", small_workspace / "params.yaml"
+    )

@@ -10,6 +10,8 @@ import pytest
     [
         "fmbseg.load_params",
         "fmbseg.Segmenter",
+        "fmbseg.Vocabulary",
+        "fmbseg.read_classes",
         "fmbseg.align.loss.prototype_supcon_loss",
         "fmbseg.align.head.AlignmentHead",
         "fmbseg.evaluate.metrics.ConfusionMatrix",

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def predict(arguments: argparse.Namespace) -> int:
     colours = palette(len(vocabulary))
     won: set[int] = set()
     failed = 0
-    for name, path in tqdm(sorted(images.items()), desc="predict", disable=len(images) < 2):
+    quiet = len(images) < 2 or not sys.stderr.isatty()
+    for name, path in tqdm(sorted(images.items()), desc="predict", disable=quiet):
         try:
             image = read_image(path)
         except UnreadableImageError as error:
