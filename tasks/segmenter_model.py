@@ -13,6 +13,7 @@ import binascii
 import json
 import logging
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ LIMITS = {
 """Most of a request, all its pictures together; the environment variables of these names change
 them where the model is served. Classes and background names count together."""
 
+_LETTERS = re.compile(rb"[A-Za-z0-9+/=\s]+")
 _log = logging.getLogger(__name__)
 
 
@@ -161,7 +163,12 @@ def _pictures(values: Sequence[Any], megabytes: float, megapixels: float) -> lis
 
 
 def _bytes_of(value: Any, number: int) -> bytes:
-    """The bytes of a cell; text is base64 and nothing else."""
+    """The bytes of a cell; text is base64 and nothing else.
+
+    MLflow hands on the text of `inputs` and `instances` as bytes; no picture is all letters.
+    """
+    if isinstance(value, bytes | bytearray) and _LETTERS.fullmatch(value):
+        value = value.decode("ascii")
     if isinstance(value, str):
         try:
             return base64.b64decode("".join(value.split()), validate=True)

@@ -72,7 +72,7 @@ def test_a_list_of_names_is_answered_as_the_method_answers_it(segmenter: Segment
         assert answer.best_similarity is None
         assert answer.confidence is None
     many = [*NAMES, *NAMES] * 50  # more than 255, and names given twice
-    assert segmenter.predict(image(), many).labels.max() == 2
+    assert np.array_equal(segmenter.predict(image(), many).labels % 3, truth())
 
 
 def test_a_trained_folder_keeps_the_synonyms_it_was_trained_with(tmp_path: Path) -> None:
