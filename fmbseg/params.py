@@ -167,6 +167,7 @@ class TrackingParams(Section):
     experiment: str
     registered_model: Annotated[str, Field(pattern=r"^[\w .-]+$")]
     primary_method: Method
+    champion_margin: Fraction
 
 
 class Params(Section):

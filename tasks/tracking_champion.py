@@ -1,9 +1,8 @@
-"""The alias `champion`: which version holds it, when it moves, and how a training gets it."""
+"""The alias `champion`: the version that holds it, and how a training gets its weights."""
 
+import logging
 import shutil
 import tempfile
-from dataclasses import dataclass
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -15,102 +14,33 @@ from fmbseg.params import redact
 from fmbseg.segmenter import DESCRIPTION
 from fmbseg.steps.train import champion_folder
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, run_unit, sha_of
-from tasks.tracking_facts import Result, fingerprint
-from tasks.tracking_store import PatientClient
+from fmbseg.store import UnitKey, run_unit
+from tasks.tracking_names import registered_model
+from tasks.tracking_store import PatientClient, store_uri
 
 CHAMPION = "champion"
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """An mIoU and what another must share to be compared with it.
-
-    Attributes:
-        miou: 0 to 1.
-        tag: names method, data set, split, protocol and, for a folder, which one.
-        words: the same for people.
-    """
-
-    miou: float
-    tag: str
-    words: str
-
-
-def figure_of(workspace: Workspace, result: Result) -> Figure:
-    """A method's mIoU with its terms of comparison."""
-    f = result.figures
-    data = workspace.params.data
-    places = [str(Path(place).resolve()) for place in (data.images, str(data.labels))]
-    source = "" if workspace.data_set == "miniature" else sha_of(places)[:8]
-    terms = (f["method"], f["data_set"], f["split"], f["protocol_hash"], source)
-    words = f"{f['method']} on {f['data_set']} {f['split']}, protocol {f['protocol_hash']}"
-    return Figure(f["miou"], ".".join(["miou", *(t for t in terms if t)]), words)
-
-
-def describe(
-    client: PatientClient, workspace: Workspace, version: Any, figures: list[Figure]
-) -> None:
-    """Give the version its figures: as a description, and as tags to compare by."""
-    images = len(workspace.listing().images)
-    scores = [f"mIoU {figure.miou:.4f} ({figure.words})" for figure in figures]
-    text = (
-        f"{'; '.join(scores) or 'no mIoU: no labels were given'}. Trained on {images} images of "
-        f"{workspace.data_set} (fingerprint {fingerprint(workspace)}) without labels. "
-        f"Needs fmbseg {package_version('fmbseg')} installed."
-    )
-    client.update_model_version(version.name, version.version, description=text)
-    for figure in figures:
-        client.set_model_version_tag(version.name, version.version, figure.tag, str(figure.miou))
-
-
-def crown(
-    client: PatientClient, workspace: Workspace, version: Any, figure: Figure | None
-) -> tuple[bool, str]:
-    """Move the alias `champion` to the version if its figure is strictly better.
-
-    Args:
-        client: of the store.
-        workspace: whose `tracking` names the registered model.
-        version: the candidate.
-        figure: of the primary method; None when there is none.
+def fetch_champion(root: str) -> str | None:
+    """Put the registry's champion into models/champion/ when training is to start from it.
 
     Returns:
-        Whether the alias moved, and why or why not.
+        The folder; None when `train.init_from` is not `champion` or there is none to fetch. What
+        was fetched before then stays as it is.
     """
-    tracking = workspace.params.tracking
-    name = tracking.registered_model
-    by_hand = (
-        "; to move the alias by hand: MlflowClient(tracking_uri="
-        f"'{redact(tracking.uri)}').set_registered_model_alias('{name}', '{CHAMPION}', "
-        f"{version.version})"
-    )
-    if workspace.params.train.labels == "truth":
-        return False, f"version {version.version} was trained on labels (train.labels: truth)"
-    reign = champion(client, name)
-    if figure is None:
-        return False, (
-            f"version {version.version} has no mIoU of the method {tracking.primary_method} (no "
-            f"labels, or not in evaluate.methods), so nothing can be compared{by_hand}"
-        )
-    mine = f"version {version.version} has mIoU {figure.miou:.4f}"
-    if reign is None:
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-        return True, f"{mine} ({figure.words}); there was no champion"
-    if reign.version == version.version:
-        return False, f"{mine} ({figure.words}) and is the champion already"
-    if figure.tag not in reign.tags:
-        terms = sorted(tag for tag in reign.tags if tag.startswith("miou."))
-        return False, (
-            f"{mine} ({figure.tag}); not comparable with champion version {reign.version}, which "
-            f"was scored as {', '.join(terms) or 'nothing'}{by_hand}"
-        )
-    theirs = float(reign.tags[figure.tag])
-    rest = f"champion version {reign.version} has {theirs:.4f} ({figure.words})"
-    if figure.miou > theirs:
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-        return True, f"{mine}; the former {rest}"
-    return False, f"{mine}; not better: {rest}"
+    workspace = Workspace.open(root)
+    if workspace.params.train.init_from != "champion":
+        return None
+    try:
+        client = PatientClient(store_uri(workspace))
+        folder = download_champion(client, workspace)
+    except Exception as error:
+        _log.warning("train.init_from: the champion was not fetched: %s", redact(str(error)))
+        return None
+    if folder is None:
+        _log.warning("train.init_from: the registry has no champion yet")
+    return str(folder) if folder else None
 
 
 def champion(client: PatientClient, name: str) -> Any | None:
@@ -129,8 +59,7 @@ def download_champion(client: PatientClient, workspace: Workspace) -> Path | Non
     Returns:
         Its folder; None when nothing holds the alias.
     """
-    tracking = workspace.params.tracking
-    version = champion(client, tracking.registered_model)
+    version = champion(client, registered_model(client, workspace))
     if version is None:
         return None
     uri = str(client.get_model_version_download_uri(version.name, version.version))
@@ -138,7 +67,7 @@ def download_champion(client: PatientClient, workspace: Workspace) -> Path | Non
     def compute(out: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=folder, tracking_uri=tracking.uri
+                artifact_uri=uri, dst_path=folder, tracking_uri=store_uri(workspace)
             )
             weights = next(Path(found).rglob(WEIGHTS))
             for file in weights.parent.iterdir():

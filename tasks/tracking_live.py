@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from fmbseg.steps import train as train_step
 from fmbseg.steps.workspace import Workspace
 from tasks.tracking_facts import flat_params, log_facts
 from tasks.tracking_run import last_step, log_points
-from tasks.tracking_store import PatientClient, experiment_id
+from tasks.tracking_store import PatientClient, experiment_id, store_uri
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 30.0
@@ -56,9 +57,15 @@ def begun_runs(
 
 def create_run(client: PatientClient, experiment: str, workspace: Workspace, train_key: str) -> str:
     """A new parent run; its id."""
-    tags = {**_SOURCE, "train_key": train_key, "workspace": _place(workspace)}
-    name = f"{workspace.data_set}-{train_key[:6]}"
+    tags = {**_SOURCE, "train_key": train_key, "workspace": _place(workspace), **experiment_tags()}
+    name = tags.get("dvc.experiment", f"{workspace.name}-{train_key[:6]}")
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+
+def experiment_tags() -> dict[str, str]:
+    """Name and baseline of the `dvc exp run` that this process belongs to; empty outside one."""
+    names = {"dvc.experiment": "DVC_EXP_NAME", "dvc.baseline": "DVC_EXP_BASELINE_REV"}
+    return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
 
 
 class _TrainingLog:
@@ -100,7 +107,7 @@ class _TrainingLog:
 
     def _flush(self) -> None:
         if self._client is None:
-            self._client = PatientClient(self._workspace.params.tracking.uri, waits_s=())
+            self._client = PatientClient(store_uri(self._workspace), waits_s=())
         if self._run is None:
             self._run = _open(self._client, self._workspace)
         if self._last is None:
@@ -111,7 +118,7 @@ class _TrainingLog:
 
 def _open(client: PatientClient, workspace: Workspace) -> str:
     """The run of this training, gone on with or new; others of the workspace were given up."""
-    experiment = experiment_id(client, workspace.params.tracking)
+    experiment = experiment_id(client, workspace)
     train_key = train_step.key(workspace).digest
     for other in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         here = other.data.tags.get("workspace") == _place(workspace)

@@ -14,7 +14,6 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 from mlflow.entities import LoggedModelOutput
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
@@ -26,6 +25,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
 from tasks.tracking_facts import unit_key
+from tasks.tracking_names import register
 from tasks.tracking_store import PatientClient
 
 ARTIFACT = "segmenter"
@@ -41,16 +41,9 @@ def log_model(client: PatientClient, workspace: Workspace, experiment: str, run:
     Returns:
         MLflow's model version.
     """
-    name, folder = workspace.params.tracking.registered_model, workspace.train
+    name, folder = register(client, workspace), workspace.train
     identity = [unit_key(folder), file_sha(folder / WEIGHTS), file_sha(_CODE)]
     model_key = sha_of(identity)[:16]
-    try:
-        client.create_registered_model(
-            name, description="Open-vocabulary segmenter; alias `champion`: the best mIoU."
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
     known = client.search_model_versions(f"name = '{name}' and tags.model_key = '{model_key}'")
     if known:
         version = max(known, key=lambda found: int(found.version))

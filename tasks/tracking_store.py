@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from fmbseg.params import TrackingParams
+from fmbseg.steps.workspace import Workspace
 
 Result = TypeVar("Result")
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -33,6 +33,44 @@ _MOMENTARY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERR
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 # It prints a whole trace for a locked database, which is retried here and reported if it stays.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def store_uri(workspace: Workspace) -> str:
+    """Address of the MLflow store: FMBSEG_TRACKING_URI where it is set, else `tracking.uri`.
+
+    A database file without a folder lies where `make mlflow` looks for it, whichever workspace or
+    copy of the checkout a command runs in: see `home_of`.
+    """
+    uri = os.environ.get("FMBSEG_TRACKING_URI") or workspace.params.tracking.uri
+    file = make_url(uri).database if uri.startswith("sqlite") else None
+    if file is None or Path(file).is_absolute():
+        return uri
+    place = make_url(uri).set(database=str(home_of(Path.cwd()) / file))
+    return place.render_as_string(hide_password=False)
+
+
+def home_of(folder: Path) -> Path:
+    """The checkout that a folder is, or is a workspace of, or is a copy of.
+
+    `dvc exp run --temp` and `--queue` run in copies below `.dvc/tmp/exps`, which DVC deletes.
+    Workspaces of one's own images lie below `runs/`.
+    """
+    found = outside_experiment(folder)
+    return found.parent.parent if found.parent.name == "runs" else found
+
+
+def outside_experiment(path: Path) -> Path:
+    """The same file or folder in the checkout that an experiment's copy was made from.
+
+    Where DVC's repository is a folder of Git's, the copy is of all of Git's.
+    """
+    parts = path.resolve().parts
+    for at in range(len(parts) - 3):
+        if parts[at : at + 3] == (".dvc", "tmp", "exps"):
+            repository, inside = Path(*parts[:at]), Path(*parts[at + 4 :])
+            outer = [repository, *repository.parents]
+            return next((one / inside for one in outer if (one / inside).exists()), repository)
+    return path.resolve()
 
 
 def is_momentary(error: BaseException) -> bool:
@@ -71,18 +109,19 @@ class PatientClient:
         return lambda *args, **named: patiently(lambda: method(*args, **named), self._waits_s)
 
 
-def experiment_id(client: PatientClient, tracking: TrackingParams) -> str:
+def experiment_id(client: PatientClient, workspace: Workspace) -> str:
     """Id of the experiment of params.yaml, which is made, or restored, when it has to be."""
-    found = client.get_experiment_by_name(tracking.experiment)
+    name = workspace.params.tracking.experiment
+    found = client.get_experiment_by_name(name)
     if found is None:
-        folder = artifact_folder(tracking.uri)
+        folder = artifact_folder(store_uri(workspace))
         location = folder.as_uri() if folder else None
         try:
-            return str(client.create_experiment(tracking.experiment, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
                 raise
-            found = client.get_experiment_by_name(tracking.experiment)
+            found = client.get_experiment_by_name(name)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

@@ -26,7 +26,7 @@ OTHERS: dict[str, Any] = {
     "evaluate.methods": ["maskclip", "stage1", "naclip"], "subsample.keep_fraction": 0.5,
     "train.init_from": "champion", "runner.kind": "dask", "runner.dask_address": "tcp://host:1",
     "tracking.primary_method": "stage1", "pseudo_masks.points_together": False,
-    "train.labels": "truth", "evaluate.synonyms": "max",
+    "train.labels": "truth", "evaluate.synonyms": "max", "tracking.registered_model": "other",
 }  # fmt: skip
 """Another value of a parameter that is no number, nor any text."""
 PLACES = {"data.images", "data.classes", "data.labels", "data.benchmarks"}

@@ -154,7 +154,7 @@ def test_the_served_champion_answers_a_json_request(finished: Path, tmp_path: Pa
         "dataframe_split": {"columns": ["image"], "data": [[encoded]]},
         "params": {"classes": ["grass", "cat", "sky"]},
     }
-    model = ("models", "serve", "-m", "models:/fmbseg@champion", "--env-manager", "local")
+    model = ("models", "serve", "-m", "models:/fmbseg-miniature@champion", "--env-manager", "local")
     installed = tmp_path / "installed"
     installed.mkdir()
     (installed / "fmbseg").symlink_to(REPOSITORY / "fmbseg")

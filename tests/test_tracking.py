@@ -3,14 +3,17 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from fmbseg.steps import evaluate
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
+from tasks.tracking import main as tracking_main
 from tasks.tracking import track
 from tests.conftest import REPOSITORY
 from tests.once import made_once
@@ -124,3 +127,33 @@ def test_every_method_has_a_nested_run_with_tables_and_pictures(copy: Copy, tmp_
     assert [Path(a.path).name for a in client.list_artifacts(child, "examples")] == shown
     table = read_json(read_artifact(client, child, "iou_per_class.json", tmp_path / "3"))
     assert dict(table["data"]) == figures["iou"]
+
+
+def test_an_experiment_of_dvc_reaches_mlflow_without_a_flow_or_a_server(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """DVC deletes the copies it runs in, so the store is the one of the checkout."""
+    done = copy("done")
+    set_params(done, tracking={"uri": "sqlite:///mlflow.db"})
+    root = done.parent / ".dvc" / "tmp" / "exps" / "tmpabc"
+    shutil.copytree(done, root)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("DVC_EXP_NAME", "vocal-toad")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+    monkeypatch.setattr(sys, "argv", ["tracking"])
+    assert tracking_main() == 0
+    printed = capsys.readouterr().out
+    client = MlflowClient(tracking_uri=f"sqlite:///{done.parent}/mlflow.db")
+    (run,) = parents(client)
+    assert run.info.run_name == run.data.tags["dvc.experiment"] == "vocal-toad"
+    assert run.data.tags["dvc.baseline"] == "0123abc"
+    assert run.info.run_id in printed
+    assert "miou.fmbseg.miniature" in run.data.metrics
+    assert not list(root.glob("ml*"))
+    assert tracking_main() == 0
+    assert len(parents(client)) == 1, "a state is logged once"
+    (root / "reports" / "report" / "index.html").unlink()
+    assert tracking_main() == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "reports/report" in said
+    assert "finish the outputs first" in said

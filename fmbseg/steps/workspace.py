@@ -6,6 +6,8 @@ needed, so that a look at a workspace is quick.
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +72,12 @@ class Workspace:
     def data_set(self) -> str:
         """`miniature`, or `folder` for the user's own images."""
         return "miniature" if self.params.data.images == "miniature" else "folder"
+
+    @property
+    def name(self) -> str:
+        """What the images are called where runs of several data sets lie side by side."""
+        images = self.params.data.images
+        return images if images == "miniature" else folder_name(images)
 
     @property
     def downloads(self) -> Path:
@@ -277,3 +285,19 @@ class Workspace:
 def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
     """The models' keys that replace the profile's."""
     return models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+
+
+def folder_name(images: str | Path) -> str:
+    """The name that outputs go by when a folder of images has none of its own.
+
+    Args:
+        images: the folder; of one that is called `images` the parent's name is taken.
+
+    Returns:
+        Letters, digits, spaces and `_ . -`, at most 60, beginning with a letter or a digit. Two
+        folders may share a name.
+    """
+    folder = Path(images).resolve()
+    own = folder.parent.name if folder.name == "images" else folder.name
+    kept = re.sub(r"[^\w .-]+", "-", unicodedata.normalize("NFC", own))
+    return re.sub(r"^[\W_]+", "", kept)[:60].rstrip(" -.") or "images"

@@ -1,0 +1,95 @@
+"""Log the state of a workspace to MLflow from the files that its steps left."""
+
+import contextlib
+import logging
+
+from fmbseg.steps import figures
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json, sha_of
+from tasks import tracking_facts as facts
+from tasks import tracking_model as model
+from tasks import tracking_promotion as promotion
+from tasks import tracking_run as content
+from tasks.tracking_champion import fetch_champion
+from tasks.tracking_live import begun_runs, create_run, experiment_tags
+from tasks.tracking_names import registered_model
+from tasks.tracking_store import PatientClient, experiment_id, one_at_a_time, store_uri
+
+_log = logging.getLogger(__name__)
+
+
+def log_state(root: str) -> str:
+    """Complete the run of the training, or log one, with all that the steps left.
+
+    A state that was logged before (same unit keys, same registered model) is not logged twice.
+
+    Returns:
+        The MLflow run's id.
+    """
+    workspace = Workspace.open(root)
+    uri = store_uri(workspace)
+    with one_at_a_time(workspace.root, uri):
+        client = PatientClient(uri)
+        experiment = experiment_id(client, workspace)
+        keys = facts.unit_keys(workspace)
+        state = sha_of([keys, registered_model(client, workspace)])[:16]
+        train_key = facts.unit_key(workspace.train)
+        begun = begun_runs(client, experiment, workspace, train_key)
+        finished = f"tags.state = '{state}' and attributes.status = 'FINISHED'"
+        logged = client.search_runs([experiment], finished)
+        if logged:
+            for again in begun:  # the same bytes were trained once more
+                client.set_tag(again.info.run_id, "same_as", logged[0].info.run_id)
+                client.set_terminated(again.info.run_id)
+                client.delete_run(again.info.run_id)
+            facts.log_facts(client, logged[0].info.run_id, experiment_tags(), {})
+            return str(logged[0].info.run_id)
+        if begun:
+            run = str(begun[0].info.run_id)
+        else:
+            run = create_run(client, experiment, workspace, train_key)
+        try:
+            _complete(client, experiment, workspace, run, keys, state)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                client.set_terminated(run, "FAILED")
+            raise
+        client.set_terminated(run, "FINISHED")
+        return run
+
+
+def _complete(
+    client: PatientClient,
+    experiment: str,
+    workspace: Workspace,
+    run: str,
+    keys: dict[str, str],
+    state: str,
+) -> None:
+    marks = facts.tags(workspace, keys)
+    facts.log_facts(client, run, {**marks, "state": state}, facts.flat_params(workspace))
+    facts.log_data_set(client, workspace, run)
+    history = read_json(workspace.train / "history.json")
+    content.log_points(client, run, history, content.last_step(client, run))
+    version = model.log_model(client, workspace, experiment, run)
+    found = facts.results(workspace)
+    primary = workspace.params.tracking.primary_method
+    content.log_figures(client, workspace, run, {"fmbseg": model.model_id(version)})
+    content.log_files(client, workspace, run, keys)
+    for result in found:
+        content.log_method(client, experiment, run, result)
+    scores = [
+        promotion.figure_of(workspace, result)
+        for result in found
+        if result.figures["method"] == primary
+    ]
+    promotion.describe(client, workspace, version, scores)
+    moved, why = promotion.promote(client, workspace, version, scores[0] if scores else None)
+    word = "moved" if moved else "kept"
+    _log.info("champion: %s; %s", word, why)
+    outcome_words = f"Model version {version.version}. Champion {word}: {why}."
+    note = f"{figures.markdown_table(workspace)}\n\n{outcome_words}"
+    outcome = {"champion": word, "champion_reason": why, "model_version": str(version.version)}
+    facts.log_facts(client, run, {**outcome, "mlflow.note.content": note}, {})
+    if moved:
+        fetch_champion(str(workspace.root))
