@@ -12,7 +12,7 @@ from tasks.pseudo_masks import finish, pseudo_masks, shards
 from tasks.report import report
 from tasks.subsample import subsample
 from tasks.summary import summarise
-from tasks.tracking import connect_early, fetch_champion, track
+from tasks.tracking import connect_early, fetch_champion, system_metrics, track
 from tasks.train import train
 from tasks.versioning import version
 
@@ -25,7 +25,7 @@ def fmbseg(root: str = ".", parameters: Parameters = NO_CHANGES) -> str:
         root: the workspace, a folder with params.yaml.
         parameters: changes to params.yaml, written there before the run.
     """
-    with alive(), reason_first():
+    with alive(), reason_first(), system_metrics(root):
         return _stages(root, prepare(root, parameters))
 
 

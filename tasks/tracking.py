@@ -23,8 +23,9 @@ from tasks.tracking_champion import fetch_champion
 from tasks.tracking_live import training_log
 from tasks.tracking_state import log_state
 from tasks.tracking_store import PatientClient, is_momentary, store_uri
+from tasks.tracking_system import system_metrics
 
-__all__ = ["connect_early", "fetch_champion", "track", "training_log"]
+__all__ = ["connect_early", "fetch_champion", "system_metrics", "track", "training_log"]
 
 
 def _store_was_busy(task: Any, task_run: Any, state: Any) -> bool:

@@ -10,11 +10,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
 from fmbseg.params import redact
 from fmbseg.steps import evaluate, units
+from fmbseg.steps.code import package_versions
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
 from tasks.tracking_store import PatientClient
+from tasks.tracking_text import shown
 
 _CHECKOUT = Path(__file__).parents[1]
+NOTE = "mlflow.note.content"
+"""The run's description, which MLflow reads as Markdown."""
 _BATCH = 100
 """MLflow takes no more params or tags at once."""
 
@@ -68,23 +72,30 @@ def fingerprint(workspace: Workspace) -> str:
 
 def flat_params(workspace: Workspace) -> dict[str, str]:
     """Dotted key to value, fit to be shown."""
-    return {key: str(value)[:6000] for key, value in flatten(workspace.params.public()).items()}
+    return {key: shown(value, 6000) for key, value in flatten(workspace.params.public()).items()}
 
 
 def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
-    """What the run was made from. The many shards of stage 1 are one tag; units.json has all."""
+    """What the run was made from; hashes stand behind the prefix `key.`.
+
+    The many shards of stage 1 are one tag; units.json has all.
+    """
     shards = {name: key for name, key in keys.items() if name.startswith("data/pseudo_masks/")}
-    single = {f"unit.{name}": key for name, key in keys.items() if name not in shards}
+    single = {f"key.unit.{name}": key for name, key in keys.items() if name not in shards}
     lock = workspace.root / "dvc.lock"
     commit = _git("rev-parse", "HEAD") or "none"
+    edited = len(_git("status", "--porcelain", "-uno").splitlines())
+    beside = read_json(workspace.download / "listing.json")
     return {
-        "git_commit": commit,
-        "git_changed_files": str(len(_git("status", "--porcelain", "-uno").splitlines())),
-        "mlflow.source.git.commit": commit,
-        "dvc_lock": file_sha(lock) if lock.is_file() else "none",
-        "dataset_fingerprint": fingerprint(workspace),
+        "code": f"{commit[:7]}{f' and {edited} changed files' if edited else ''}",
+        "packages": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
         "images": str(len(workspace.listing().images)),
-        "unit.data/pseudo_masks": sha_of(shards),
+        "mlflow.source.git.commit": commit,
+        "key.git_commit": commit,
+        "key.dvc_lock": file_sha(lock) if lock.is_file() else "none",
+        "key.images": fingerprint(workspace),
+        **{f"key.{name}": beside[name] for name in ("classes", "labels") if beside.get(name)},
+        "key.unit.data/pseudo_masks": sha_of(shards),
         **single,
     }
 
@@ -95,7 +106,10 @@ def log_facts(
     """Tags, and the params that the run does not have yet (a logged one cannot change)."""
     known = client.get_run(run).data.params
     new = [Param(key, value) for key, value in params.items() if key not in known]
-    marks = [RunTag(key, value[:5000]) for key, value in tags.items()]
+    marks = [
+        RunTag(key, value[:5000] if key == NOTE else shown(value, 5000))
+        for key, value in tags.items()
+    ]
     for start in range(0, max(len(new), len(marks)), _BATCH):
         part = slice(start, start + _BATCH)
         client.log_batch(run, params=new[part], tags=marks[part])
@@ -105,7 +119,7 @@ def log_data_set(client: PatientClient, workspace: Workspace, run: str) -> None:
     """The training images as the run's input."""
     count = len(workspace.listing().images)
     data_set = Dataset(
-        name=workspace.data_set,
+        name=workspace.name,
         digest=fingerprint(workspace),
         source_type="local",
         source=json.dumps({"uri": redact(str(workspace.images_root()))}),

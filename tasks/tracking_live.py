@@ -14,10 +14,15 @@ from fmbseg.steps.workspace import Workspace
 from tasks.tracking_facts import flat_params, log_facts
 from tasks.tracking_run import last_step, log_points
 from tasks.tracking_store import PatientClient, experiment_id, store_uri
+from tasks.tracking_system import log_system
+from tasks.tracking_text import shown
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 30.0
+_SYSTEM_EVERY_S = 30.0
 _TRAIN_PARAMS = ("seed", "device", "train.", "models.profile", "models.clip", "models.vision")
+TRAIN_KEY = "key.train"
+"""Tag of a run: key of the training's unit."""
 _SOURCE = {"mlflow.source.name": "flows/pipeline.py", "mlflow.source.type": "PROJECT"}
 
 
@@ -45,7 +50,7 @@ def begun_runs(
     client: PatientClient, experiment: str, workspace: Workspace, train_key: str
 ) -> list[Any]:
     """Unfinished runs of this training here, newest first, whose params are still true."""
-    wanted = f"tags.train_key = '{train_key}' and attributes.status != 'FINISHED'"
+    wanted = f"tags.`{TRAIN_KEY}` = '{train_key}' and attributes.status != 'FINISHED'"
     params = flat_params(workspace)
     return [
         run
@@ -57,7 +62,7 @@ def begun_runs(
 
 def create_run(client: PatientClient, experiment: str, workspace: Workspace, train_key: str) -> str:
     """A new parent run; its id."""
-    tags = {**_SOURCE, "train_key": train_key, "workspace": _place(workspace), **experiment_tags()}
+    tags = {**_SOURCE, TRAIN_KEY: train_key, "workspace": _place(workspace), **experiment_tags()}
     name = tags.get("dvc.experiment", f"{workspace.name}-{train_key[:6]}")
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
@@ -77,6 +82,7 @@ class _TrainingLog:
         self._run: str | None = None
         self._last: int | None = None
         self._waiting: list[dict[str, float]] = []
+        self._measured = -_SYSTEM_EVERY_S
         self._warned, self._pause_s, self._not_before = False, _FIRST_PAUSE_S, 0.0
 
     def __call__(self, points: Sequence[dict[str, float]]) -> None:
@@ -114,6 +120,9 @@ class _TrainingLog:
             self._last = last_step(self._client, self._run)
         self._last = log_points(self._client, self._run, self._waiting, self._last)
         self._waiting.clear()
+        if time.monotonic() - self._measured >= _SYSTEM_EVERY_S:
+            self._measured = time.monotonic()
+            log_system(self._client, self._workspace, self._run)
 
 
 def _open(client: PatientClient, workspace: Workspace) -> str:
@@ -122,7 +131,7 @@ def _open(client: PatientClient, workspace: Workspace) -> str:
     train_key = train_step.key(workspace).digest
     for other in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         here = other.data.tags.get("workspace") == _place(workspace)
-        if here and other.data.tags.get("train_key") != train_key:
+        if here and other.data.tags.get(TRAIN_KEY) != train_key:
             client.set_terminated(other.info.run_id, "KILLED")
     begun = begun_runs(client, experiment, workspace, train_key)
     if not begun:
@@ -138,4 +147,4 @@ def _open(client: PatientClient, workspace: Workspace) -> str:
 
 
 def _place(workspace: Workspace) -> str:
-    return workspace.root.resolve().as_posix()
+    return shown(workspace.root.resolve().as_posix(), 5000)

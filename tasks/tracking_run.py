@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Metric
 
+from fmbseg.evaluate.content import MaskCount
 from fmbseg.steps import figures as found_figures
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking_facts import Result, flatten, log_facts, results
 from tasks.tracking_store import PatientClient
+from tasks.tracking_text import metric_names
 
 _BATCH = 1000
 """MLflow takes no more metrics at once."""
@@ -62,11 +64,14 @@ def log_figures(
     figures |= _prefixed("train", read_json(workspace.train / "timing.json"))
     counts = read_json(workspace.subsample / "counts.json")
     figures["pseudo_masks.fraction"] = float(counts["fraction"])
-    *classes, total = mask_table(counts["counts"])
-    for row, end in [(total, ""), *((row, f".{_safe(row['class'])}") for row in classes)]:
-        figures[f"pseudo_masks.kept{end}"] = row["kept"]
-        figures[f"pseudo_masks.stage11{end}"] = row["stage 1.1"]
-        figures[f"pseudo_masks.stage12{end}"] = row["stage 1.2"]
+    masks = found_figures.mask_counts(workspace)
+    ends = metric_names(one.class_name for one in masks)
+    total = found_figures.mask_figures(found_figures.mask_total(masks))
+    figures |= {f"pseudo_masks.{name}": float(number) for name, number in total.items()}
+    for one in masks:  # stage by stage in pseudo_mask_counts.json
+        figures[f"pseudo_masks.found.{ends[one.class_name]}"] = float(one.found)
+        figures[f"pseudo_masks.kept.{ends[one.class_name]}"] = float(one.kept)
+    figures["classes_never_found"] = float(sum(one.found == 0 for one in masks))
     figures["quarantined_images"] = float(len(pseudo_masks.quarantined(workspace)))
     scores = found_figures.foundation(workspace)
     if scores is not None:
@@ -80,18 +85,30 @@ def log_figures(
     _log_metrics(client, run, {k: v for k, v in figures.items() if k not in known}, owner)
 
 
-def mask_table(counts: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
-    """Kept pseudo masks per class and stage, the last row over all classes."""
-    first, second = counts["1.1"], counts["1.2"]
-    pairs = [(n, first.get(n, 0), second.get(n, 0)) for n in dict.fromkeys([*first, *second])]
-    pairs.append(("all classes", sum(first.values()), sum(second.values())))
-    return [{"class": n, "stage 1.1": a, "stage 1.2": b, "kept": a + b} for n, a, b in pairs]
+def mask_table(counts: Sequence[MaskCount]) -> list[dict[str, Any]]:
+    """Pseudo masks found and kept, per class and stage, the last row over all classes."""
+    return [
+        {
+            "class": one.class_name,
+            "stage 1.1 found": one.found_11, "stage 1.1 kept": one.kept_11,
+            "stage 1.2 found": one.found_12, "stage 1.2 kept": one.kept_12, "kept": one.kept,
+        }
+        for one in (*counts, found_figures.mask_total(counts))
+    ]  # fmt: skip
 
 
-def log_files(client: PatientClient, workspace: Workspace, run: str, keys: dict[str, str]) -> None:
+def log_files(
+    client: PatientClient,
+    workspace: Workspace,
+    run: str,
+    keys: dict[str, str],
+    dead: found_figures.NeverFound,
+) -> None:
     """The run's tables, lists and the report."""
-    counts = read_json(workspace.subsample / "counts.json")["counts"]
-    tables = {"pseudo_mask_counts.json": mask_table(counts)}
+    tables = {"pseudo_mask_counts.json": mask_table(found_figures.mask_counts(workspace))}
+    if dead.classes:
+        rows = [{"class": name, "images": dead.images} for name in dead.classes]
+        tables["classes_never_found.json"] = rows
     found = results(workspace)
     if found:
         tables["iou_per_class.json"] = [
@@ -108,7 +125,7 @@ def log_method(client: PatientClient, experiment: str, parent: str, result: Resu
     """A nested run for one method on one data set, unless the parent has it already."""
     mine = f"tags.mlflow.parentRunId = '{parent}' and tags.method = '{result.name}'"
     for old in client.search_runs([experiment], mine):
-        if old.data.tags.get("unit_key") == result.key and old.info.status == "FINISHED":
+        if old.data.tags.get("key.unit") == result.key and old.info.status == "FINISHED":
             return
         client.delete_run(old.info.run_id)
     figures = result.figures
@@ -116,13 +133,14 @@ def log_method(client: PatientClient, experiment: str, parent: str, result: Resu
         "mlflow.parentRunId": parent,
         "mlflow.runName": f"{figures['method']} on {figures['data_set']}",
         "method": result.name,
-        "unit_key": result.key,
+        "key.unit": result.key,
     }
     run = client.create_run(experiment, tags=marks).info.run_id
     named = ("method", "data_set", "split", "protocol_hash", "seed")
     log_facts(client, run, {}, {name: str(figures[name]) for name in named})
     values = ("miou", "pixel_accuracy", "seconds_per_image", "images")
-    ious = {f"iou.{_safe(n)}": v for n, v in figures["iou"].items() if v is not None}
+    ends = metric_names(figures["iou"])
+    ious = {f"iou.{ends[n]}": v for n, v in figures["iou"].items() if v is not None}
     _log_metrics(client, run, {**{name: figures[name] for name in values}, **ious})
     client.log_dict(run, figures["protocol"], "protocol.json")
     rows = [{"class": name, "iou": value} for name, value in figures["iou"].items()]
@@ -177,11 +195,6 @@ def _prefixed(prefix: str, tree: dict[str, Any]) -> dict[str, float]:
     """The numbers of a tree under dotted names."""
     flat = flatten(tree, f"{prefix}." if prefix else "")
     return {k: float(v) for k, v in flat.items() if isinstance(v, int | float)}
-
-
-def _safe(name: str) -> str:
-    """A class name in the characters and the length that a metric's name may have."""
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)[:200]
 
 
 def _now() -> int:

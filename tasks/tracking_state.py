@@ -6,15 +6,20 @@ import logging
 from fmbseg.steps import figures
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, sha_of
+from fmbseg.store.names import markdown_text
 from tasks import tracking_facts as facts
 from tasks import tracking_model as model
 from tasks import tracking_promotion as promotion
 from tasks import tracking_run as content
 from tasks.tracking_champion import fetch_champion
+from tasks.tracking_changes import MODEL, changed
 from tasks.tracking_live import begun_runs, create_run, experiment_tags
 from tasks.tracking_names import registered_model
 from tasks.tracking_store import PatientClient, experiment_id, one_at_a_time, store_uri
+from tasks.tracking_system import log_system
 
+STATE = "key.state"
+"""Tag of a run: hash of all its units' keys and of the registered model's name."""
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +40,7 @@ def log_state(root: str) -> str:
         state = sha_of([keys, registered_model(client, workspace)])[:16]
         train_key = facts.unit_key(workspace.train)
         begun = begun_runs(client, experiment, workspace, train_key)
-        finished = f"tags.state = '{state}' and attributes.status = 'FINISHED'"
+        finished = f"tags.`{STATE}` = '{state}' and attributes.status = 'FINISHED'"
         logged = client.search_runs([experiment], finished)
         if logged:
             for again in begun:  # the same bytes were trained once more
@@ -66,8 +71,10 @@ def _complete(
     keys: dict[str, str],
     state: str,
 ) -> None:
-    marks = facts.tags(workspace, keys)
-    facts.log_facts(client, run, {**marks, "state": state}, facts.flat_params(workspace))
+    params, marks = facts.flat_params(workspace), facts.tags(workspace, keys)
+    marks |= {STATE: state, MODEL: registered_model(client, workspace)}
+    marks["changed"] = changed(client, experiment, run, marks, params)
+    facts.log_facts(client, run, marks, params)
     facts.log_data_set(client, workspace, run)
     history = read_json(workspace.train / "history.json")
     content.log_points(client, run, history, content.last_step(client, run))
@@ -75,7 +82,8 @@ def _complete(
     found = facts.results(workspace)
     primary = workspace.params.tracking.primary_method
     content.log_figures(client, workspace, run, {"fmbseg": model.model_id(version)})
-    content.log_files(client, workspace, run, keys)
+    dead = figures.never_found(workspace)
+    content.log_files(client, workspace, run, keys, dead)
     for result in found:
         content.log_method(client, experiment, run, result)
     scores = [
@@ -87,9 +95,14 @@ def _complete(
     moved, why = promotion.promote(client, workspace, version, scores[0] if scores else None)
     word = "moved" if moved else "kept"
     _log.info("champion: %s; %s", word, why)
-    outcome_words = f"Model version {version.version}. Champion {word}: {why}."
-    note = f"{figures.markdown_table(workspace)}\n\n{outcome_words}"
     outcome = {"champion": word, "champion_reason": why, "model_version": str(version.version)}
-    facts.log_facts(client, run, {**outcome, "mlflow.note.content": note}, {})
+    said = [f"Model version {version.version} of {marks[MODEL]}. Champion {word}: {why}."]
+    if dead.classes:
+        outcome["never_found"] = dead.words()
+        said.append(f"{dead.words()}.")
+    said.append(f"Changed {marks['changed']}.")
+    note = "\n\n".join([figures.markdown_table(workspace), *map(markdown_text, said)])
+    facts.log_facts(client, run, {**outcome, facts.NOTE: note}, {})
+    log_system(client, workspace, run)
     if moved:
         fetch_champion(str(workspace.root))

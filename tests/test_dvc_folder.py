@@ -73,7 +73,7 @@ def test_photographs_without_labels_leave_dvc_clean(tmp_path: Path):
     one = on(photographs(tmp_path / "photos", labelled=False), tmp_path / "code")
     one.flow()
     assert one.status() == set()
-    assert read_json(one.root / "reports/report/metrics.json") == {}
+    assert read_json(one.root / "reports/report/metrics.json").keys() == {"pseudo_masks"}
     assert not [unit for unit in one.computed() if unit.startswith("reports/evaluate")]
 
 
@@ -84,7 +84,7 @@ def test_photographs_without_labels_work_both_ways_and_are_looked_at_on_demand(t
     one.flow()
     assert one.status() == set()
     assert "Running stage" not in one.dvc("repro")
-    assert read_json(one.root / "reports/report/metrics.json") == {}
+    assert read_json(one.root / "reports/report/metrics.json").keys() == {"pseudo_masks"}
     one.dvc("metrics", "show")
     before = one.computed()
     assert not [unit for unit in before if unit.startswith("reports/evaluate")]

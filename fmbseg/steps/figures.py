@@ -1,7 +1,7 @@
 """What the steps found, as tables: for the terminal, the report, Prefect, MLflow and DVC."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fmbseg.evaluate.content import Example, MaskCount, MethodResult
 from fmbseg.steps import evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
-from fmbseg.store.names import printable
+from fmbseg.store.names import markdown_text, printable
 from fmbseg.vocabulary import read_classes
 
 CONFUSIONS = 10
@@ -83,8 +83,13 @@ def flat(
     }
 
 
-def markdown_table(workspace: Workspace) -> str:
-    """The mIoU table and the foundation models' figures, with the protocol they belong to."""
+def markdown_table(workspace: Workspace, text: Callable[[str], str] = markdown_text) -> str:
+    """The mIoU table and the foundation models' figures, with the protocol they belong to.
+
+    Args:
+        workspace: whose figures.
+        text: makes a class name fit to be shown; `printable` for a terminal.
+    """
     found, frozen = of_methods(workspace), foundation(workspace)
     if frozen is None:
         return "No labels were given, so there is nothing to score."
@@ -93,8 +98,9 @@ def markdown_table(workspace: Workspace) -> str:
     for m in found.values():
         low = min(((v, name) for name, v in m["iou"].items() if v is not None), default=(0.0, "-"))
         lines.append(
-            f"| `{m['method']}` | {m['data_set']} | {m['miou']:.3f} | {low[0]:.3f} ({low[1]}) | "
-            f"{m['pixel_accuracy']:.3f} | {m['seconds_per_image']:.3f} |"
+            f"| `{m['method']}` | {m['data_set']} | {m['miou']:.3f} | "
+            f"{low[0]:.3f} ({text(low[1])}) | {m['pixel_accuracy']:.3f} | "
+            f"{m['seconds_per_image']:.3f} |"
         )
     first = next(iter(found.values()))
     presence, sam = frozen["presence"], frozen["sam_random_point"]
@@ -112,7 +118,7 @@ def markdown_table(workspace: Workspace) -> str:
 def summary(workspace: Workspace) -> str:
     """What `make run` prints at its end."""
     bad, dead = pseudo_masks.quarantined(workspace), never_found(workspace).words()
-    lines = ["", markdown_table(workspace), ""]
+    lines = ["", markdown_table(workspace, printable), ""]
     lines.append(f"pseudo masks: {mask_words(mask_counts(workspace))}")
     lines += [dead] if dead else []
     lines.append(f"{len(bad)} image{'' if len(bad) == 1 else 's'} quarantined")
@@ -144,6 +150,15 @@ def mask_total(counts: Sequence[MaskCount]) -> MaskCount:
     columns = ("found_11", "found_12", "kept_11", "kept_12")
     sums = {column: sum(getattr(one, column) for one in counts) for column in columns}
     return MaskCount("all classes", **sums)
+
+
+def mask_figures(count: MaskCount) -> dict[str, int]:
+    """A class's numbers under the names that metrics.json and MLflow give them."""
+    return {
+        "stage11.found": count.found_11, "stage11.kept": count.kept_11,
+        "stage12.found": count.found_12, "stage12.kept": count.kept_12,
+        "found": count.found, "kept": count.kept,
+    }  # fmt: skip
 
 
 def mask_words(counts: Sequence[MaskCount]) -> str:

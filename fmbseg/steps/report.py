@@ -58,7 +58,9 @@ def run(workspace: Workspace) -> bool:
     def compute(out: Path) -> None:
         build_report(out / "index.html", _content(workspace))
         found = figures.of_methods(workspace)
-        write_json(out / "metrics.json", figures.flat(found, figures.foundation(workspace)))
+        masks = figures.mask_figures(figures.mask_total(figures.mask_counts(workspace)))
+        scores = figures.flat(found, figures.foundation(workspace))
+        write_json(out / "metrics.json", {**scores, "pseudo_masks": masks})
         write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
 
     return workspace.run_unit("report", workspace.report, key(workspace), compute)

@@ -1,10 +1,14 @@
-"""File names that logs and reports can show."""
+"""Names of files and classes that logs, reports and Markdown can show."""
 
 import unicodedata
 
 _BREAKING_CATEGORIES = ("Cc", "Zl", "Zp")
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They reverse the letters after them: such a name is not what it looks like."""
+
+_JOINERS = "\u200c\u200d"
+"""They shape the letters beside them in Persian, Hindi and emoji."""
+_MARKUP = frozenset("!\"#$%&'*+.:;<=>?@[\\]^`{|}~_")
 
 
 def name_problem(name: str) -> str | None:
@@ -24,5 +28,21 @@ def printable(name: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if _breaks_a_line(c) else c for c in text)
 
 
+def markdown_text(text: str) -> str:
+    """The text so that Markdown, in a table too, shows each of its characters and obeys none.
+
+    Punctuation stands as character references, which all readers of Markdown understand; marks
+    that nobody sees, such as those that turn the direction of writing, as backslash escapes.
+    """
+    shown = "".join(
+        c.encode("unicode_escape").decode() if _is_unseen(c) else c for c in printable(text)
+    )
+    return "".join(f"&#{ord(c)};" if c in _MARKUP else c for c in shown)
+
+
 def _breaks_a_line(character: str) -> bool:
     return unicodedata.category(character) in _BREAKING_CATEGORIES or character in _TURNING
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" and character not in _JOINERS
