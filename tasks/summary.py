@@ -6,6 +6,8 @@ from prefect.cache_policies import NO_CACHE
 
 from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
+from fmbseg.store.names import markdown_text, printable
+from tasks.tracking_pages import Pages, pages
 
 
 @task(name="summarise", cache_policy=NO_CACHE)
@@ -16,24 +18,48 @@ def summarise(root: str, mlflow_run: str) -> None:
         root: the workspace.
         mlflow_run: id of the MLflow run that holds the same figures.
     """
-    workspace = Workspace.open(root)
-    found = figures.of_methods(workspace)
-    rows = [
+    workspace, at = Workspace.open(root), pages(root, mlflow_run)
+    create_markdown_artifact(
+        _text(workspace, mlflow_run, at), key="figures", description="mIoU by method"
+    )
+    create_table_artifact(_rows(workspace), key="miou", description="mIoU by method")
+    if at.report is not None:
+        first = f"Start `{at.first}` first. " if at.first else ""
+        create_link_artifact(
+            at.report,
+            link_text=f"report (after `{at.first}`)" if at.first else "report",
+            key="report",
+            description=f"{first}Masks, figures and pictures on one page, kept by MLflow. On the "
+            f"machine of the run: {markdown_text(_page(workspace))}",
+        )
+
+
+def _text(workspace: Workspace, run: str, at: Pages) -> str:
+    """Figures, warnings and where to look, as Markdown."""
+    bad, dead = pseudo_masks.quarantined(workspace), figures.never_found(workspace).words()
+    lines = [figures.markdown_table(workspace), ""]
+    lines += [f"**Warning:** {markdown_text(dead)}.", ""] if dead else []
+    lines += [f"Pseudo masks: {figures.mask_words(figures.mask_counts(workspace))}.", ""]
+    shown = f"`{run}`" if at.run is None else f"[`{run}`]({at.run})"
+    first = f" (start `{at.first}` first)" if at.first else ""
+    lines += [f"MLflow run {shown}{first}. Report: {markdown_text(_page(workspace))}", ""]
+    lines.append(f"{len(bad)} image{'' if len(bad) == 1 else 's'} quarantined.")
+    lines += [
+        f"- image {markdown_text(one['image'])}: {markdown_text(one['reason'])}" for one in bad
+    ]
+    return "\n".join(lines)
+
+
+def _rows(workspace: Workspace) -> list[dict[str, object]]:
+    return [
         {
-            "method": one["method"], "data set": one["data_set"], "split": one["split"],
+            "method": one["method"], "data set": printable(one["data_set"]), "split": one["split"],
             "mIoU": round(one["miou"], 4), "pixel accuracy": round(one["pixel_accuracy"], 4),
             "images": one["images"], "protocol": one["protocol_hash"], "seed": one["seed"],
         }
-        for one in found.values()
+        for one in figures.of_methods(workspace).values()
     ]  # fmt: skip
-    bad = pseudo_masks.quarantined(workspace)
-    text = [figures.markdown_table(workspace), "", f"MLflow run `{mlflow_run}`.", ""]
-    text += [f"{len(bad)} images quarantined.", *(f"- `{b['image']}`: {b['reason']}" for b in bad)]
-    create_markdown_artifact("\n".join(text), key="figures", description="mIoU by method")
-    create_table_artifact(rows, key="miou", description="mIoU by method")
-    create_link_artifact(
-        (workspace.report / "index.html").resolve().as_uri(),
-        link_text="report",
-        key="report",
-        description="masks, figures and pictures on one page",
-    )
+
+
+def _page(workspace: Workspace) -> str:
+    return str((workspace.report / "index.html").resolve())

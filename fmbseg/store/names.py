@@ -1,5 +1,6 @@
 """Names of files and classes that logs, reports and Markdown can show."""
 
+import re
 import unicodedata
 
 _BREAKING_CATEGORIES = ("Cc", "Zl", "Zp")
@@ -8,7 +9,8 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 _JOINERS = "\u200c\u200d"
 """They shape the letters beside them in Persian, Hindi and emoji."""
-_MARKUP = frozenset("!\"#$%&'*+.:;<=>?@[\\]^`{|}~_")
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|~@#]|:(?=/)|(?<=www)\.", re.IGNORECASE)
+"""What Markdown may obey within a line; the last two would begin an address."""
 
 
 def name_problem(name: str) -> str | None:
@@ -31,13 +33,15 @@ def printable(name: str) -> str:
 def markdown_text(text: str) -> str:
     """The text so that Markdown, in a table too, shows each of its characters and obeys none.
 
-    Punctuation stands as character references, which all readers of Markdown understand; marks
+    It must not begin a line, where a `-` or a number would begin a list.
+
+    Markup stands as character references, which all readers of Markdown understand; marks
     that nobody sees, such as those that turn the direction of writing, as backslash escapes.
     """
     shown = "".join(
         c.encode("unicode_escape").decode() if _is_unseen(c) else c for c in printable(text)
     )
-    return "".join(f"&#{ord(c)};" if c in _MARKUP else c for c in shown)
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", shown)
 
 
 def _breaks_a_line(character: str) -> bool:

@@ -1,0 +1,60 @@
+"""Addresses of MLflow's pages, for those who come from Prefect's."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from sqlalchemy.engine import make_url
+
+from fmbseg.params import redact
+from fmbseg.steps.workspace import Workspace
+from tasks.tracking_store import PatientClient, home_of, store_uri
+
+_LOCAL = "http://127.0.0.1:5000"
+"""Where `make mlflow` serves the database file."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Where a browser shows a run and its report.
+
+    Attributes:
+        run: address of the run; None where the store has no pages that are known here.
+        report: address of the copy of the report that the run holds; None likewise.
+        first: command that has to run before they answer; empty where a server is up.
+    """
+
+    run: str | None
+    report: str | None
+    first: str
+
+
+def pages(root: str, run: str) -> Pages:
+    """Addresses of a run's pages.
+
+    Args:
+        root: the workspace.
+        run: id of the MLflow run.
+    """
+    uri = store_uri(Workspace.open(root))
+    server, first = _server(uri)
+    if server is None:
+        return Pages(None, None, "")
+    experiment = PatientClient(uri).get_run(run).info.experiment_id
+    page = f"{server}/#/experiments/{experiment}/runs/{run}"
+    return Pages(page, f"{page}/artifacts/report/index.html", first)
+
+
+def _server(uri: str) -> tuple[str | None, str]:
+    """Address of the server of a store's pages, and the command that starts it."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+        return urlunsplit(bare).rstrip("/"), ""
+    if not uri.startswith(("sqlite", "postgresql", "mysql", "mssql")):
+        return None, ""
+    file = make_url(uri).database or ""
+    if uri.startswith("sqlite") and Path(file) == home_of(Path.cwd()) / "mlflow.db":
+        return _LOCAL, "make mlflow"
+    return _LOCAL, f"mlflow ui --backend-store-uri {shlex.quote(redact(uri))}"
