@@ -14,7 +14,7 @@ from flows.parameters import write_params
 from fmbseg.params import ParamsError, load_params
 from fmbseg.params_yaml import read_tree
 from fmbseg.steps.download import check
-from fmbseg.steps.workspace import Listing, Workspace
+from fmbseg.steps.workspace import Listing, Workspace, folder_name
 from fmbseg.store import StoreError, image_sha, scan_images
 from fmbseg.store.names import printable
 
@@ -214,7 +214,7 @@ def _names(images: Path) -> list[str]:
     folder = images.resolve()
     if images.name == "images" and folder.parent.name:
         folder = folder.parent
-    name = folder.name or "images"
+    name = folder_name(images)
     short = hashlib.sha256(str(images.resolve()).encode()).hexdigest()[:8]
     parent = folder.parent.name
     return [name, *([f"{name}-{parent}"] if parent else []), f"{name}-{short}"]
