@@ -1,5 +1,6 @@
 """Label maps and masks as pictures."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image as PilImage
 
 from fmbseg.evaluate.colours import palette
+from fmbseg.evaluate.layers import INK_RGB, _eroded, layer_png, map_layer, masks_layer
 from fmbseg.evaluate.pictures import (
     colourise,
     legend,
@@ -33,6 +35,49 @@ def test_colours_differ_and_do_not_depend_on_how_many_classes_there_are() -> Non
     assert np.array_equal(palette(300)[:7], palette(7))
     assert palette(0).shape == (0, 3)
     assert np.array_equal(palette(513)[512], palette(1)[0])
+
+
+@pytest.mark.parametrize(("count", "least"), [(20, 20), (60, 9), (171, 5)])
+def test_any_two_classes_differ_by_a_distance_that_eyes_tell(count: int, least: float) -> None:
+    """CIELAB distance (CIE76); about 2.3 is just noticeable side by side."""
+    lab = cielab(palette(count).astype(float))
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1e9 * np.eye(count)
+    assert apart.min() >= least
+
+
+def cielab(rgb: np.ndarray) -> np.ndarray:
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                       [0.0193339, 0.1191920, 0.9503041]])  # fmt: skip
+    white = np.array([0.95047, 1.0, 1.08883])
+    xyz = linear @ to_xyz.T / white
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1
+    )
+
+
+def test_a_layer_keeps_its_pixels_in_a_small_file_with_many_colours_too() -> None:
+    image = np.full((64, 96, 3), 7, np.uint8)
+    half = np.zeros((64, 96), bool)
+    half[10:50, 20:70] = True
+    few = masks_layer([pseudo(half, 3, "1.1")], (64, 96), COLOURS)
+    many = map_layer(np.arange(300).reshape(15, 20), palette(300))
+    for layer in (few, many):
+        read = np.asarray(PilImage.open(io.BytesIO(layer_png(layer))).convert("RGBA"))
+        clear = layer[..., 3] == 0
+        assert np.array_equal(read[..., 3], layer[..., 3])
+        assert np.array_equal(read[~clear], layer[~clear])
+    assert len(layer_png(few)) < image.nbytes / 10
+
+
+def test_masks_keep_their_place_at_another_size() -> None:
+    inside = np.zeros((20, 30), bool)
+    inside[5:15, 10:20] = True
+    layer = masks_layer([pseudo(inside, 0, "1.2")], (20, 30), COLOURS, size_hw=(60, 90))
+    rows, columns = np.nonzero(layer[..., 3])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (15, 44, 30, 59)
 
 
 def test_no_class_has_the_grey_of_ignored_pixels() -> None:
@@ -66,23 +111,22 @@ def test_a_label_without_colour_is_named() -> None:
         colourise(LABELS.astype(np.int32) * -1, COLOURS)
 
 
-def test_overlay_mixes_by_alpha_and_leaves_its_input_alone() -> None:
-    image = np.full((3, 4, 3), 200, np.uint8)
-    mixed = overlay(image, LABELS, COLOURS, alpha=0.25, outline=False)
-    expected = 0.75 * 200 + 0.25 * colourise(LABELS, COLOURS).astype(float)
-    assert np.abs(mixed - expected).max() <= 0.5001
-    assert (image == 200).all()
-
-
-def test_outline_darkens_borders_only() -> None:
-    labels = np.zeros((4, 6), np.uint8)
-    labels[:, 3:] = 1
-    image = np.full((4, 6, 3), 200, np.uint8)
-    plain = overlay(image, labels, COLOURS, outline=False)
+def test_what_is_drawn_over_a_picture_has_the_palette_s_colours_and_nothing_between() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    labels = np.zeros((300, 400), np.uint8)
+    labels[:, 130:], labels[40:200, 200:], labels[250:] = 1, 2, IGNORE
+    before = image.copy()
     drawn = overlay(image, labels, COLOURS)
-    changed = (plain != drawn).any(-1)
-    assert changed[:, 3].all()
-    assert changed.sum() == 4
+    assert np.array_equal(image, before)
+    changed = (drawn != image).any(-1)
+    allowed = {tuple(c) for c in COLOURS[:3].tolist()} | {INK_RGB}
+    assert {tuple(c) for c in drawn[changed].tolist()} == allowed
+    assert not changed[250:].any(), "pixels without a class show the picture"
+    for index in range(3):
+        inside = labels == index
+        rim = inside & ~_eroded(inside, 2)
+        assert (drawn[rim] == COLOURS[index]).all(), "an opaque outline of at least 2 px"
+        assert 0.5 < (~changed[_eroded(inside, 6)]).mean() < 0.95, "the picture shows between"
 
 
 def test_sizes_must_agree() -> None:
@@ -118,10 +162,9 @@ def test_small_masks_are_drawn_on_top_and_points_for_stage_11_only() -> None:
     masks = [pseudo(small, 0, "1.2"), pseudo(large, 1, "1.1")]
     drawn = masks_picture(image, masks, COLOURS)
     plain = masks_picture(image, masks, COLOURS, points=False)
-    assert (
-        np.abs(plain[20, 15].astype(int) - COLOURS[0]).sum()
-        < np.abs(plain[20, 15].astype(int) - COLOURS[1]).sum()
-    )
+    assert (plain[15, 10:20] == COLOURS[0]).all(), "the small mask's outline"
+    assert (plain[5, 5:50] == COLOURS[1]).all()
+    assert not (plain[16:24, 11:19] == COLOURS[1]).all(-1).any(), "none of what lies below"
     assert (plain[2, 2] == 128).all()
     assert (drawn[10, 30] == 255).all()
     assert (plain[10, 30] != 255).any()

@@ -99,14 +99,18 @@ def count_chart(name: str, series: Sequence[str], counts: Mapping[str, Sequence[
 
 
 def line_plot(
-    steps: Sequence[int], epochs: Sequence[int], values: Sequence[float]
+    steps: Sequence[int],
+    epochs: Sequence[int],
+    values: Sequence[float],
+    x_range: tuple[int, int] | None = None,
 ) -> LinePlot | None:
     """Plot values over training steps; values that are not finite are left out.
 
     Args:
         steps: ascending.
         epochs: the epoch of each step.
-        values: the loss or the learning rate at each step.
+        values: the loss, the learning rate or another figure at each step.
+        x_range: first and last step of the axis, to stand below another plot; None: of `steps`.
 
     Returns:
         The plot, or None without any finite value.
@@ -120,7 +124,8 @@ def line_plot(
     for point in kept:
         by_epoch.setdefault(point[1], []).append(point)
     coarse = [_mean_point(points) for points in by_epoch.values()]
-    x_low, x_high = kept[0][0], max(kept[-1][0], kept[0][0] + 1)
+    first, last = x_range or (kept[0][0], kept[-1][0])
+    x_low, x_high = min(first, kept[0][0]), max(last, kept[-1][0], kept[0][0] + 1)
     y_values = nice_ticks(min(v for _, v in fine), max(v for _, v in fine), 5)
     y_low, y_high = y_values[0], y_values[-1]
 

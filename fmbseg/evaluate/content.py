@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Integer
+
 from fmbseg.evaluate.confusions import Confusion
 from fmbseg.evaluate.examples import Side
-from fmbseg.types import Image
+from fmbseg.store.names import printable
+from fmbseg.types import Image, PseudoMask
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Example:
         miou: over the classes of its labels and of its prediction, 0 to 1.
         pixel_accuracy: 0 to 1.
         picture: file with the image, the prediction and the truth side by side.
+        classes: those of the prediction and of the truth.
     """
 
     side: Side
@@ -56,6 +61,7 @@ class Example:
     miou: float
     pixel_accuracy: float
     picture: Path
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,17 +167,102 @@ class SamScore:
     points: int
 
 
+@dataclass(frozen=True)
+class FileLink:
+    """A file or folder beside the report.
+
+    Attributes:
+        what: it holds.
+        path: relative to the report's folder, with forward slashes.
+        form: its format.
+    """
+
+    what: str
+    path: str
+    form: str
+
+
+@dataclass(frozen=True)
+class TrackingHint:
+    """Where MLflow holds the run.
+
+    Attributes:
+        address: of the server that `make mlflow` starts.
+        experiment: its name.
+        search: what to type into the search field of the experiment's runs.
+    """
+
+    address: str
+    experiment: str
+    search: str
+
+
+@dataclass(frozen=True)
+class ValidationPoint:
+    """mIoU of the validation images during training, 0 to 1."""
+
+    step: int
+    epoch: int
+    miou: float
+    images: int
+
+
+@dataclass(frozen=True)
+class NeverFound:
+    """Classes without a single pseudo mask in stage 1: no image seems to show them.
+
+    Attributes:
+        classes: their names, in the vocabulary's order.
+        total: number of classes in the vocabulary.
+        images: how many images were looked at.
+    """
+
+    classes: tuple[str, ...]
+    total: int
+    images: int
+
+    def counted(self) -> str:
+        """How many, without their names: "4 of 11 classes were never found in 60 images"."""
+        count = len(self.classes)
+        return (
+            f"{count} of {self.total} classes {'was' if count == 1 else 'were'} never found in "
+            f"{self.images:,} image{'' if self.images == 1 else 's'}"
+        )
+
+    def words(self, most: int = 12) -> str:
+        """One line that says so, or an empty text where every class was found.
+
+        Args:
+            most: names to print; the others are counted.
+        """
+        if not self.classes:
+            return ""
+        names = ", ".join(printable(name) for name in self.classes[:most])
+        more = len(self.classes) - most
+        rest = f", … ({more} more)" if more > 0 else ""
+        return f"{self.counted()}: {names}{rest}; try synonyms"
+
+
 @dataclass(frozen=True, eq=False)
 class GalleryRow:
-    """The pictures of one image; None where a step has none."""
+    """What was found in one image; None where a step has nothing.
+
+    Attributes:
+        name: of the image.
+        image: RGB.
+        stage_11: masks of stage 1.1; `stage_12` and `kept` likewise.
+        prediction: class index per pixel, the trained segmenter's answer; `truth` likewise.
+        files: where its masks lie.
+    """
 
     name: str
     image: Image
-    stage_11: Image | None = None
-    stage_12: Image | None = None
-    kept: Image | None = None
-    prediction: Image | None = None
-    truth: Image | None = None
+    stage_11: tuple[PseudoMask, ...] | None = None
+    stage_12: tuple[PseudoMask, ...] | None = None
+    kept: tuple[PseudoMask, ...] | None = None
+    prediction: Integer[np.ndarray, "height width"] | None = None
+    truth: Integer[np.ndarray, "height width"] | None = None
+    files: tuple[FileLink, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +278,14 @@ class ReportContent:
     class_names: tuple[str, ...] = ()
     results: tuple[MethodResult, ...] = ()
     history: tuple[HistoryPoint, ...] = ()
+    validation: tuple[ValidationPoint, ...] = ()
     mask_counts: tuple[MaskCount, ...] = ()
+    never_found: NeverFound | None = None
     gallery: tuple[GalleryRow, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    files: tuple[FileLink, ...] = ()
+    tracking: TrackingHint | None = None
     presence: PresenceScore | None = None
     sam: SamScore | None = None
     extra_figures: Mapping[str, float | int | str | None] = field(default_factory=dict)

@@ -1,45 +1,93 @@
-"""Pictures inside the page: data URIs, as large as a number of bytes allows."""
+"""Pictures inside the page: data URIs, as large as a number of bytes allows.
+
+A photograph is embedded once as JPEG; what is painted over it comes as PNG without loss, so that
+its colours are the legend's.
+"""
 
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image as PilImage
 
-from fmbseg.evaluate.content import Example, GalleryRow
+from fmbseg.evaluate.colours import Palette
+from fmbseg.evaluate.content import Example, FileLink, GalleryRow
+from fmbseg.evaluate.layers import Layer, layer_png, map_layer, masks_layer, resized
+from fmbseg.types import IGNORE, Image
 
-GALLERY_SIDES_PX = (480, 360, 256, 192, 128, 96)
-EXAMPLE_SIDES_PX = (320, 256, 192, 128, 96, 64)
-Pictured = list[tuple[Example, str]]
-"""Examples with their data URIs."""
+GALLERY_SIDES_PX = (720, 560, 480, 360, 256, 192, 128)
+EXAMPLE_SIDES_PX = (480, 320, 256, 192, 128, 96, 64)
+MAX_TIMES = 5
+"""A small image is enlarged at most so many times."""
+MASK_COLUMNS = {"stage_11": "masks of stage 1.1", "stage_12": "masks of stage 1.2",
+                "kept": "masks kept for training"}  # fmt: skip
+MAP_COLUMNS = {"prediction": "prediction", "truth": "truth"}
+
+
+@dataclass(frozen=True)
+class Painted:
+    """One picture of a row; `layer` is a data URI, or None where a step has nothing."""
+
+    label: str
+    layer: str | None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A photograph and what is painted over it.
+
+    Attributes:
+        name: of the image.
+        size_wh: width and height of the layers, px.
+        photo: its data URI.
+        layers: what is painted.
+        present: class indices that occur in any layer.
+        files: where its masks lie.
+    """
+
+    name: str
+    size_wh: tuple[int, int]
+    photo: str
+    layers: tuple[Painted, ...]
+    present: tuple[int, ...]
+    files: tuple[FileLink, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Length of its data URIs."""
+        return len(self.photo) + sum(len(one.layer) for one in self.layers if one.layer)
+
+
+Pictured = list[tuple[Example, Embedded]]
+"""Examples with their pictures."""
 
 
 def embed_gallery(
-    rows: Sequence[GalleryRow], columns: Sequence[str], budget_bytes: int
-) -> list[tuple[str, list[str | None]]]:
+    rows: Sequence[GalleryRow], palette: Palette, budget_bytes: int
+) -> list[Embedded]:
     """Embed the rows' pictures at the largest size within the budget; the last rows may go.
 
     Args:
         rows: of the gallery.
-        columns: their attributes to show.
+        palette: a colour per class.
         budget_bytes: of all data URIs together.
-
-    Returns:
-        Name and a data URI (None where the row has no picture) for each column, row by row.
     """
-    embedded: list[tuple[str, list[str | None]]] = []
+    columns = {
+        name: label
+        for name, label in {**MASK_COLUMNS, **MAP_COLUMNS}.items()
+        if any(getattr(row, name) is not None for row in rows)
+    }
+    embedded: list[Embedded] = []
     for side_px in GALLERY_SIDES_PX:
         embedded, total = [], 0
         for row in rows:
-            pictures = [getattr(row, column) for column in columns]
-            cells = [
-                None if p is None else _data_uri(PilImage.fromarray(p), (side_px, side_px))
-                for p in pictures
-            ]
-            total += sum(len(cell) for cell in cells if cell)
+            one = _embed_row(row, columns, palette, side_px)
+            total += one.bytes
             if total > budget_bytes:
                 break
-            embedded.append((row.name, cells))
+            embedded.append(one)
         if len(embedded) == len(rows):
             break
     return embedded
@@ -55,7 +103,7 @@ def embed_examples(groups: Sequence[Sequence[Example]], budget_bytes: int) -> li
         budget_bytes: of all data URIs together; every group has the same share.
 
     Returns:
-        The examples of each group with their data URIs, the worst first, then the best.
+        The examples of each group with their pictures, the worst first, then the best.
     """
     share = budget_bytes // max(1, len(groups))
     opened = [[(one, _opened(one)) for one in sorted(group, key=_extremes_first)]
@@ -68,36 +116,110 @@ def embed_examples(groups: Sequence[Sequence[Example]], budget_bytes: int) -> li
     return embedded
 
 
+def _embed_row(
+    row: GalleryRow, columns: dict[str, str], palette: Palette, side_px: int
+) -> Embedded:
+    image_hw = row.image.shape[:2]
+    size_hw = _painted_hw((image_hw[0], image_hw[1]), side_px)
+    layers: list[Painted] = []
+    present: set[int] = set()
+    for column, label in columns.items():
+        found = getattr(row, column)
+        if found is None:
+            layers.append(Painted(label, None))
+        elif column in MASK_COLUMNS:
+            present |= {mask.class_index for mask in found}
+            points = column != "kept"
+            layer = masks_layer(
+                found, (image_hw[0], image_hw[1]), palette, points=points, size_hw=size_hw
+            )
+            layers.append(Painted(label, _png_uri(layer)))
+        else:
+            present |= {int(index) for index in np.unique(found)} - {IGNORE}
+            layers.append(Painted(label, _png_uri(map_layer(resized(found, size_hw), palette))))
+    return Embedded(
+        name=row.name,
+        size_wh=(size_hw[1], size_hw[0]),
+        photo=_photo_uri(row.image, side_px),
+        layers=tuple(layers),
+        present=tuple(sorted(present)),
+        files=row.files,
+    )
+
+
+def _painted_hw(image_hw: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """A small image is enlarged by a whole number, so that its pixels stay squares."""
+    longest = max(image_hw)
+    if longest <= side_px:
+        times = min(MAX_TIMES, side_px // longest)
+        return image_hw[0] * times, image_hw[1] * times
+    scale = side_px / longest
+    return max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale))
+
+
 def _extremes_first(example: Example) -> tuple[int, bool]:
     return example.rank, example.side == "best"
 
 
-def _opened(example: Example) -> PilImage.Image:
-    """The picture no larger than it will be needed: a large evaluation has hundreds of them."""
+def _opened(example: Example) -> tuple[Image, Image, Image]:
+    """Photograph, prediction and truth, no larger than they will be needed."""
     with PilImage.open(example.picture) as picture:
-        picture.thumbnail(_three(EXAMPLE_SIDES_PX[0]), PilImage.Resampling.BOX)
-        return picture.convert("RGB")
+        whole = np.asarray(picture.convert("RGB"))
+    width = whole.shape[1] // 3
+    photo, *maps = (whole[:, place * width : (place + 1) * width] for place in range(3))
+    size_hw = _reduced_hw(photo, EXAMPLE_SIDES_PX[0])
+    prediction, truth = (resized_rgb(one, size_hw) for one in maps)
+    return _shrunk(photo, EXAMPLE_SIDES_PX[0]), prediction, truth
 
 
-def _within(group: Sequence[tuple[Example, PilImage.Image]], side_px: int, share: int) -> Pictured:
-    kept, total = [], 0
-    for example, picture in group:
-        uri = _data_uri(picture, _three(side_px))
-        total += len(uri)
+def _within(
+    group: Sequence[tuple[Example, tuple[Image, Image, Image]]], side_px: int, share: int
+) -> Pictured:
+    kept: Pictured = []
+    total = 0
+    for example, (photo, prediction, truth) in group:
+        size_hw = _reduced_hw(photo, side_px)
+        layers = tuple(
+            Painted(label, _png_uri(_opaque(resized_rgb(one, size_hw))))
+            for label, one in (("prediction", prediction), ("truth", truth))
+        )
+        one = Embedded(
+            example.image, (size_hw[1], size_hw[0]), _photo_uri(photo, side_px), layers, ()
+        )
+        total += one.bytes
         if total > share:
             break
-        kept.append((example, uri))
+        kept.append((example, one))
     return sorted(kept, key=lambda entry: (entry[0].side == "best", entry[0].rank))
 
 
-def _three(side_px: int) -> tuple[int, int]:
-    """Bounds (width, height) of three pictures side by side, px."""
-    return 3 * side_px, side_px
+def resized_rgb(picture: Image, size_hw: tuple[int, int]) -> Image:
+    """A picture of pure colours at another size, with the same colours."""
+    places = np.arange(picture.shape[0] * picture.shape[1]).reshape(picture.shape[:2])
+    return np.asarray(picture.reshape(-1, 3)[resized(places, size_hw)])
 
 
-def _data_uri(picture: PilImage.Image, bounds_wh_px: tuple[int, int]) -> str:
-    reduced = picture.copy()
-    reduced.thumbnail(bounds_wh_px, PilImage.Resampling.BOX)
+def _reduced_hw(picture: Image, side_px: int) -> tuple[int, int]:
+    height, width = picture.shape[:2]
+    scale = min(1.0, side_px / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _shrunk(picture: Image, side_px: int) -> Image:
+    height, width = _reduced_hw(picture, side_px)
+    reduced = PilImage.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(reduced.resize((width, height), PilImage.Resampling.BOX))
+
+
+def _opaque(picture: Image) -> Layer:
+    return np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+
+
+def _photo_uri(picture: Image, side_px: int) -> str:
     buffer = io.BytesIO()
-    reduced.save(buffer, "JPEG", quality=88, subsampling=0)
+    PilImage.fromarray(_shrunk(picture, side_px)).save(buffer, "JPEG", quality=86, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _png_uri(layer: Layer) -> str:
+    return "data:image/png;base64," + base64.b64encode(layer_png(layer)).decode()

@@ -5,17 +5,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Integer
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
 from fmbseg.evaluate.colours import Palette
 from fmbseg.evaluate.colours import palette as palette
-from fmbseg.store import decode_rle, write_bytes
+from fmbseg.evaluate.layers import (
+    HATCH_RGB,
+    check_same_size,
+    compose,
+    map_layer,
+    masks_layer,
+    outlines_layer,
+)
+from fmbseg.store import write_bytes
 from fmbseg.types import IGNORE, Image, PseudoMask
 
-_HATCH_PERIOD_PX = 8
-_HATCH_RGB = ((58, 58, 62), (104, 104, 110))
 _PAPER_RGB, _INK_RGB = (255, 255, 255), (28, 28, 32)
 
 
@@ -29,46 +35,23 @@ def colourise(labels: Integer[np.ndarray, "height width"], palette: Palette) -> 
     Raises:
         ValueError: a label that has no colour.
     """
-    wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= len(palette)))])
-    if len(wrong):
-        raise ValueError(
-            f"labels {wrong[:5].tolist()} have no colour: the palette has {len(palette)}; "
-            f"wanted 0 to {len(palette) - 1}, or {IGNORE} for ignored pixels"
-        )
-    ignored = labels == IGNORE
-    picture = np.zeros((*labels.shape, 3), np.uint8)
-    picture[~ignored] = palette[labels[~ignored]]
-    picture[ignored] = _hatch(labels.shape)[ignored]
-    return picture
+    return np.ascontiguousarray(map_layer(labels, palette)[..., :3])
 
 
-def overlay(
-    image: Image,
-    labels: Integer[np.ndarray, "height width"],
-    palette: Palette,
-    alpha: float = 0.55,
-    outline: bool = True,
-) -> Image:
-    """Lay a label map over its image.
+def overlay(image: Image, labels: Integer[np.ndarray, "height width"], palette: Palette) -> Image:
+    """Draw the regions of a label map over their image: outline and stripes in pure colours.
 
     Args:
         image: the image, same size as `labels`.
-        labels: class index per pixel, or IGNORE.
+        labels: class index per pixel; nothing is drawn over IGNORE.
         palette: a colour per class.
-        alpha: weight of the labels' colours, 0 to 1.
-        outline: darken the borders between labels.
 
     Raises:
         ValueError: sizes differ, or a label has no colour.
     """
-    _check_same_size(image, labels.shape, "label map")
-    picture = _blend(image, colourise(labels, palette), alpha)
-    if outline:
-        border = np.zeros(labels.shape, bool)
-        border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-        border[1:] |= labels[1:] != labels[:-1]
-        picture[border] = picture[border] // 3
-    return picture
+    check_same_size(image.shape[:2], labels.shape, "label map")
+    colourise(labels, palette)  # every label has a colour
+    return compose(image, outlines_layer(labels, palette))
 
 
 def legend(
@@ -121,7 +104,7 @@ def with_legend(
 def masks_picture(
     image: Image, masks: Sequence[PseudoMask], palette: Palette, points: bool = True
 ) -> Image:
-    """Draw pseudo masks over their image, small ones on top of large ones.
+    """Draw pseudo masks over their image as outlines with stripes, small ones on top of large ones.
 
     Args:
         image: the image the masks belong to.
@@ -132,23 +115,7 @@ def masks_picture(
     Raises:
         ValueError: a mask of another size.
     """
-    picture = image.copy()
-    for pseudo in sorted(masks, key=lambda pseudo: -pseudo.mask.area_px):
-        inside = decode_rle(pseudo.mask.rle)
-        _check_same_size(image, inside.shape, f"mask of {pseudo.class_name!r}")
-        colour = palette[pseudo.class_index]
-        picture[inside] = _blend(image[inside], colour, 0.6)
-        picture[_rim(inside)] = colour // 2
-    if not points:
-        return picture
-    canvas = PilImage.fromarray(picture)
-    drawer = ImageDraw.Draw(canvas)
-    radius = max(1.5, min(image.shape[:2]) / 90)
-    for pseudo in (pseudo for pseudo in masks if pseudo.stage == "1.1"):
-        for x, y in pseudo.mask.points_xy_px:
-            for reach, fill in ((radius * 1.7, (20, 20, 24)), (radius, (255, 255, 255))):
-                drawer.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
-    return np.array(canvas)
+    return compose(image, masks_layer(masks, image.shape[:2], palette, points=points))
 
 
 def save_png(path: Path, image: Image) -> None:
@@ -174,32 +141,12 @@ def save_label_png(
     colourise(labels, palette)  # every label has a colour
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    table[IGNORE] = _HATCH_RGB[0]
+    table[IGNORE] = HATCH_RGB[0]
     picture = PilImage.fromarray(labels.astype(np.uint8)).convert("L")
     picture.putpalette(table.tobytes())
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
-
-
-def _hatch(shape_hw: tuple[int, ...]) -> Image:
-    y, x = np.indices(shape_hw[:2])
-    stripe = (x + y) % _HATCH_PERIOD_PX < 2
-    return np.where(stripe[..., None], _HATCH_RGB[1], _HATCH_RGB[0]).astype(np.uint8)
-
-
-def _blend(
-    under: UInt8[np.ndarray, "*pixel 3"], over: UInt8[np.ndarray, "*colour 3"], alpha: float
-) -> UInt8[np.ndarray, "*pixel 3"]:
-    mixed = under.astype(np.float32) * (1 - alpha) + over.astype(np.float32) * alpha
-    return mixed.round().astype(np.uint8)
-
-
-def _rim(inside: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """Pixels of the mask with a 4-neighbour outside it."""
-    padded = np.pad(inside, 1)
-    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(inside & ~core)
 
 
 def _shorten(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room_px: float) -> str:
@@ -208,11 +155,3 @@ def _shorten(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room
     while name and font.getlength(name + "…") > room_px:
         name = name[:-1]
     return name + "…"
-
-
-def _check_same_size(image: Image, found_hw: tuple[int, ...], what: str) -> None:
-    if image.shape[:2] != tuple(found_hw):
-        raise ValueError(
-            f"the {what} is {found_hw[0]}x{found_hw[1]} px, its image {image.shape[0]}x"
-            f"{image.shape[1]} (height x width); wanted equal sizes"
-        )

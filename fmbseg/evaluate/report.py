@@ -1,11 +1,16 @@
 """The static report: one HTML file that holds its own pictures and asks the network for nothing."""
 
+import base64
+import hashlib
+import json
 import math
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from fmbseg.evaluate import comparison, quoted
 from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
@@ -13,17 +18,10 @@ from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.content import MethodResult, ReportContent
 from fmbseg.evaluate.embed import embed_examples, embed_gallery
 from fmbseg.store import write_bytes
+from fmbseg.store.names import printable
 
 MAX_PICTURES_BYTES = 3_500_000
 MAX_EXAMPLES_BYTES = 1_800_000
-_COLUMNS = {
-    "image": "image",
-    "stage_11": "masks 1.1",
-    "stage_12": "masks 1.2",
-    "kept": "masks kept",
-    "prediction": "prediction",
-    "truth": "truth",
-}
 
 
 def build_report(out_html: Path, content: ReportContent) -> None:
@@ -33,27 +31,17 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         out_html: where to; its folder must exist or be creatable.
         content: what to show. The same content gives the same bytes.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        fraction=_fraction, figure=_figure, duration=_duration,
-        percent=comparison.percent, signed=comparison.signed,
-    )  # fmt: skip
+    environment = _environment()
     steps, epochs = [p.step for p in content.history], [p.epoch for p in content.history]
-    columns = {
-        attribute: label
-        for attribute, label in _COLUMNS.items()
-        if any(getattr(row, attribute) is not None for row in content.gallery)
-    }
     score_columns = _score_columns(content.results)
+    colours = palette(len(content.class_names))
+    legend = list(zip(content.class_names, colours, strict=True))
+    script = environment.get_template("report.js.j2").render()
     page = environment.get_template("report.html.j2").render(
         content=content,
         facts=content.facts,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         score_columns=score_columns,
         protocols=_protocols(score_columns),
         comparison=comparison.compare(content.results),
@@ -72,12 +60,59 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         ],
         loss=line_plot(steps, epochs, [p.loss for p in content.history]),
         learning_rate=line_plot(steps, epochs, [p.learning_rate for p in content.history]),
-        gallery=embed_gallery(content.gallery, list(columns), MAX_PICTURES_BYTES),
-        gallery_columns=columns,
-        legend=list(zip(content.class_names, palette(len(content.class_names)), strict=True)),
+        validation=line_plot(
+            [p.step for p in content.validation],
+            [p.epoch for p in content.validation],
+            [p.miou for p in content.validation],
+            x_range=(steps[0], steps[-1]) if steps else None,
+        ),
+        gallery=[
+            (row, [legend[index] for index in row.present])
+            for row in embed_gallery(content.gallery, colours, MAX_PICTURES_BYTES)
+        ],
+        legend=legend,
+        every_class=sorted(
+            {*content.class_names, *(name for result in content.results for name in result.iou)}
+        ),
     )
     out_html.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out_html, page.encode())
+    write_bytes(out_html, page.encode("utf-8", "backslashreplace"))
+
+
+def shown(text: object) -> str:
+    """A name as one line of text: control, turning and undecodable characters as escapes."""
+    return printable(str(text).encode("utf-8", "backslashreplace").decode())
+
+
+def isolated(text: object) -> Markup:
+    """A name in the page's text; its writing direction turns nothing around it."""
+    return Markup("<bdi>{}</bdi>").format(shown(text))
+
+
+def link(path: str) -> str:
+    """A path relative to the page as an address, its names percent-encoded."""
+    return urllib.parse.quote(path.encode("utf-8", "surrogatepass"), safe="/")
+
+
+def class_list(names: Sequence[str]) -> str:
+    """Class names for the filter, as the text of an attribute."""
+    return json.dumps([shown(name) for name in names])
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        fraction=_fraction, figure=_figure, duration=_duration,
+        percent=comparison.percent, signed=comparison.signed,
+        shown=shown, isolated=isolated, link=link, class_list=class_list,
+    )  # fmt: skip
+    return environment
 
 
 def _score_columns(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
@@ -128,7 +163,7 @@ def _data_sets(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
             "results": [],
         })  # fmt: skip
         sides = {
-            side: [(one, uri) for one, uri in pictures if one.side == side]
+            side: [(one, embedded) for one, embedded in pictures if one.side == side]
             for side in ("worst", "best")
         }
         data_set["results"].append({"result": result, "sides": sides, "open": False})

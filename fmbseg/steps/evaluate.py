@@ -13,7 +13,7 @@ from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.colours import Palette, palette
 from fmbseg.evaluate.examples import Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.evaluate.pictures import overlay, save_png
+from fmbseg.evaluate.pictures import colourise, save_png
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
 from fmbseg.evaluate.segmentation import Segmentation
@@ -26,7 +26,7 @@ from fmbseg.steps import columns, foundation, pseudo_masks
 from fmbseg.steps.columns import Column
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, UnreadableImageError, file_sha, write_json
-from fmbseg.types import Stage
+from fmbseg.types import IGNORE, Stage
 
 FOUNDATION = "foundation"
 IMAGE_SCORES = "image_scores.json"
@@ -199,15 +199,20 @@ def _image_score(name: str, counted: ConfusionMatrix) -> dict[str, Any]:
     return {"image": name, **rounded}
 
 
-def _save_examples(
-    out: Path, extremes: Extremes, colours: Palette
-) -> dict[str, dict[str, int | str]]:
-    """Write image, prediction and truth side by side; image to side, rank and file below `out`."""
-    saved: dict[str, dict[str, int | str]] = {}
+def _save_examples(out: Path, extremes: Extremes, colours: Palette) -> dict[str, dict[str, Any]]:
+    """Write image, prediction and truth side by side, both maps in the palette's own colours.
+
+    Returns:
+        Image to side, rank, file below `out`, and the class indices of both maps.
+    """
+    saved: dict[str, dict[str, Any]] = {}
     for side, rank, answered in extremes.chosen():
         labels = (answered.predicted, answered.truth)
-        pair = [overlay(answered.image, one, colours) for one in labels]
+        pair = [colourise(one, colours) for one in labels]
+        classes = sorted({int(index) for index in np.unique(labels)} - {IGNORE})
         file = f"examples/{side}-{rank}.png"
         save_png(out / file, np.hstack([answered.image, *pair]))
-        saved[answered.name] = {"side": side, "rank": rank, "file": file}
+        saved[answered.name] = {
+            "side": side, "rank": rank, "file": file, "classes": classes,
+        }  # fmt: skip
     return saved

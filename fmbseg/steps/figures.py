@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.confusions import most_confused
 from fmbseg.evaluate.content import Example, MaskCount, MethodResult
+from fmbseg.evaluate.content import NeverFound as NeverFound
 from fmbseg.steps import evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
@@ -36,11 +36,13 @@ def result(workspace: Workspace, unit: str) -> MethodResult:
     known = {k: v for k, v in metrics.items() if k in MethodResult.__dataclass_fields__}
     entry = CATALOGUE.get(metrics["data_set"])
     matrix = np.array(read_json(folder / "confusion.json"), np.int64)
+    names = list(metrics["iou"])
     examples = tuple(
         Example(
             side=one["example"]["side"], rank=one["example"]["rank"], image=one["image"],
             miou=one["miou"], pixel_accuracy=one["pixel_accuracy"],
             picture=folder / one["example"]["file"],
+            classes=tuple(names[index] for index in one["example"]["classes"]),
         )
         for one in read_json(folder / evaluate.IMAGE_SCORES)
         if one["example"]
@@ -48,7 +50,7 @@ def result(workspace: Workspace, unit: str) -> MethodResult:
     return MethodResult(
         **known,
         paper_column=None if entry is None else entry.column,
-        confusions=most_confused(matrix, list(metrics["iou"]), CONFUSIONS),
+        confusions=most_confused(matrix, names, CONFUSIONS),
         examples=examples,
     )
 
@@ -168,37 +170,6 @@ def mask_words(counts: Sequence[MaskCount]) -> str:
         f"{total.found_11:,} found by stage 1.1, {total.found_12:,} by stage 1.2; {total.kept:,} "
         f"kept for training ({total.kept_11:,} of 1.1, {total.kept_12:,} of 1.2)"
     )
-
-
-@dataclass(frozen=True)
-class NeverFound:
-    """Classes without a single pseudo mask in stage 1: no image seems to show them.
-
-    Attributes:
-        classes: their names, in the vocabulary's order.
-        total: number of classes in the vocabulary.
-        images: how many images were looked at.
-    """
-
-    classes: tuple[str, ...]
-    total: int
-    images: int
-
-    def words(self, most: int = 12) -> str:
-        """One line that says so, or an empty text where every class was found.
-
-        Args:
-            most: names to print; the others are counted.
-        """
-        if not self.classes:
-            return ""
-        names = ", ".join(printable(name) for name in self.classes[:most])
-        count, more = len(self.classes), len(self.classes) - most
-        return (
-            f"{count} of {self.total} classes {'was' if count == 1 else 'were'} "
-            f"never found in {self.images:,} image{'' if self.images == 1 else 's'}: {names}"
-            f"{f', … ({more} more)' if more > 0 else ''}; try synonyms"
-        )
 
 
 def never_found(workspace: Workspace) -> NeverFound:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.content import (
+    FileLink,
     GalleryRow,
     HistoryPoint,
     PresenceScore,
@@ -13,8 +13,8 @@ from fmbseg.evaluate.content import (
     ReportContent,
     RunFacts,
     SamScore,
+    ValidationPoint,
 )
-from fmbseg.evaluate.pictures import masks_picture, overlay
 from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, figures, pseudo_masks
@@ -24,6 +24,8 @@ from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_
 from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import read_classes
 
+COCO = "COCO JSON, masks as RLE"
+VALIDATION = "validation.json"
 CARD = Path(__file__).parents[1] / "miniature" / "MODEL_CARD.md"
 
 
@@ -38,6 +40,8 @@ def key(workspace: Workspace) -> UnitKey:
     } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
     for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
         inputs[name] = file_sha(workspace.train / name)
+    if (workspace.train / VALIDATION).is_file():
+        inputs[VALIDATION] = file_sha(workspace.train / VALIDATION)
     for unit, found in figures.of_methods(workspace).items():
         inputs[f"evaluate/{unit}"] = sha_of(found | {"seconds_per_image": None})
         for file in figures.pictured_files(workspace, unit):
@@ -110,12 +114,46 @@ def _content(workspace: Workspace) -> ReportContent:
             for e in read_json(workspace.train / "history.json")
         ),
         mask_counts=figures.mask_counts(workspace),
+        never_found=figures.never_found(workspace),
+        validation=_validation(workspace),
         gallery=_gallery(workspace, class_names),
+        files=_files(workspace),
         quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
         notes=notes(workspace),
         presence=PresenceScore(**frozen["presence"]) if frozen else None,
         sam=SamScore(**frozen["sam_random_point"]) if frozen else None,
     )  # fmt: skip
+
+
+def _validation(workspace: Workspace) -> tuple[ValidationPoint, ...]:
+    """The validation images' mIoU during training, where training looked at it."""
+    path = workspace.train / VALIDATION
+    if not path.is_file():
+        return ()
+    return tuple(
+        ValidationPoint(int(e["step"]), int(e["epoch"]), float(e["miou"]), int(e["images"]))
+        for e in read_json(path)
+    )
+
+
+def _files(workspace: Workspace) -> tuple[FileLink, ...]:
+    """What a run leaves, beside this page."""
+    listed = [
+        ("pseudo masks", workspace.pseudo_masks, f"stage11.json and stage12.json a shard, {COCO}"),
+        ("masks kept for training", workspace.subsample / "kept.json", COCO),
+        ("trained model", workspace.train, "a folder for fmbseg.Segmenter.load: segmenter.json, "
+         "alignment.safetensors"),
+        ("figures to compare runs by", workspace.report / "metrics.json", "JSON"),
+    ]  # fmt: skip
+    for unit in evaluate.scored(workspace):
+        path = evaluate.folder(workspace, unit)
+        listed.append((f"evaluation {unit}", path, "metrics.json, confusion.json, examples as PNG"))
+    return tuple(FileLink(what, _link(workspace, path), form) for what, path, form in listed)
+
+
+def _link(workspace: Workspace, path: Path) -> str:
+    """The path of a file of the workspace as seen from the report's folder."""
+    return "../../" + path.relative_to(workspace.root).as_posix()
 
 
 def _shown(workspace: Workspace) -> dict[str, Any]:
@@ -137,7 +175,7 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
     wanted = workspace.params.report.gallery_images
     if wanted == 0:
         return ()
-    colours, kept = palette(len(class_names)), _by_image(workspace.subsample / "kept.json")
+    kept = _by_image(workspace.subsample / "kept.json")
     segmenter = Segmenter.load(workspace.train, workspace.params.device, models=workspace.models())
     truths, rows = training_truth(workspace), []
     at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
@@ -145,9 +183,9 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
     for name in spread:
         image = workspace.read_image(name)
         shard = next(s for s, names in pseudo_masks.shards(workspace).items() if name in names)
+        folder = pseudo_masks.folder(workspace, shard)
         stages = [
-            _by_image(workspace.pseudo_masks / shard / file).get(name, [])
-            for file in ("stage11.json", "stage12.json")
+            _by_image(folder / file).get(name, []) for file in ("stage11.json", "stage12.json")
         ]
         predicted = segmenter.predict(image, list(class_names)).labels
         target = truths[at[name]].target if truths is not None and name in at else None
@@ -155,11 +193,15 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
             GalleryRow(
                 name=name,
                 image=image,
-                stage_11=masks_picture(image, stages[0], colours),
-                stage_12=masks_picture(image, stages[1], colours),
-                kept=masks_picture(image, kept[name], colours, points=False),
-                prediction=overlay(image, predicted, colours),
-                truth=None if target is None else overlay(image, target, colours),
+                stage_11=tuple(stages[0]),
+                stage_12=tuple(stages[1]),
+                kept=tuple(kept[name]),
+                prediction=predicted,
+                truth=target,
+                files=tuple(
+                    FileLink(what, _link(workspace, folder / file), COCO)
+                    for what, file in (("stage 1.1", "stage11.json"), ("stage 1.2", "stage12.json"))
+                ),
             )
         )
     return tuple(rows)
