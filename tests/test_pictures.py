@@ -124,8 +124,8 @@ def test_what_is_drawn_over_a_picture_has_the_palette_s_colours_and_nothing_betw
     assert not changed[250:].any(), "pixels without a class show the picture"
     for index in range(3):
         inside = labels == index
-        rim = inside & ~_eroded(inside, 2)
-        assert (drawn[rim] == COLOURS[index]).all(), "an opaque outline of at least 2 px"
+        rim = inside & ~_eroded(inside, 3)
+        assert (drawn[rim] == COLOURS[index]).all(), "an opaque outline of 3 px or more"
         assert 0.5 < (~changed[_eroded(inside, 6)]).mean() < 0.95, "the picture shows between"
 
 

@@ -25,7 +25,7 @@ POINT_RGB = (255, 255, 255)
 HATCH_RGB = ((58, 58, 62), (104, 104, 110))
 """The two greys of pixels without a class."""
 _HATCH_PERIOD_PX = 8
-_LINE_SHARE = 150
+_LINE_SHARE = 110
 
 
 def masks_layer(
@@ -167,7 +167,7 @@ def _stripes(shape_hw: tuple[int, ...], index: int, line: int) -> Bool[np.ndarra
     y, x = np.arange(shape_hw[0])[:, None], np.arange(shape_hw[1])
     along = (x + y, x - y, y + 0 * x, x + 0 * y)[index % 4]
     width = max(1, line // 2)
-    return np.asarray(along % (7 * width) < width)
+    return np.asarray(along % (8 * width) < width)
 
 
 def _paint_points(layer: Layer, masks: Sequence[PseudoMask], image_hw: tuple[int, int]) -> None:
