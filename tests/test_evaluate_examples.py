@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from fmbseg.datasets import DatasetError
+from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.confusions import NO_ANSWER, Confusion, most_confused
 from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
@@ -152,16 +153,19 @@ def test_every_image_has_its_own_score_and_the_extremes_have_pictures(scored: Pa
             assert found == pytest.approx((counted.miou(), counted.pixel_accuracy()), abs=1e-6)
     pictured = {name: one["example"] for name, one in scores.items() if one["example"]}
     assert pictured == {
-        "11.png": {"side": "worst", "rank": 1, "file": "examples/worst-1.png"},
-        "10.png": {"side": "worst", "rank": 2, "file": "examples/worst-2.png"},
-        "0.png": {"side": "best", "rank": 1, "file": "examples/best-1.png"},
-        "1.png": {"side": "best", "rank": 2, "file": "examples/best-2.png"},
+        "11.png": {"side": "worst", "rank": 1, "file": "examples/worst-1.png", "classes": [0, 1]},
+        "10.png": {"side": "worst", "rank": 2, "file": "examples/worst-2.png", "classes": [0, 1]},
+        "0.png": {"side": "best", "rank": 1, "file": "examples/best-1.png", "classes": [0]},
+        "1.png": {"side": "best", "rank": 2, "file": "examples/best-2.png", "classes": [0, 1]},
     }
     files = sorted(f"examples/{path.name}" for path in (scored / "examples").iterdir())
     assert files == sorted(one["file"] for one in pictured.values())
     with Image.open(scored / "examples/worst-1.png") as picture:
         assert picture.size == (36, 12), "image, prediction and truth"
         assert picture.getpixel((0, 0)) == (110, 110, 110)
+        colours = [tuple(colour) for colour in palette(2).tolist()]
+        assert picture.getpixel((12, 11)) == colours[0], "predicted, the class's own colour"
+        assert picture.getpixel((24, 11)) == colours[1], "true"
 
 
 def test_the_matrix_of_all_images_is_the_sum_of_theirs(scored: Path):
