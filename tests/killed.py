@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from fmbseg.store import read_json, write_json
 from fmbseg.store.journal import Journal
+from fmbseg.store.lines import read_lines
 from tests import system
 from tests.forked import run_step
 from tests.once import made_once
@@ -70,7 +71,8 @@ class Left:
     Attributes:
         lines: of the journal.
         units: folders of the finished units.
-        images: shard to finished images of a shard that is not finished.
+        images: folder of a unit that is not finished to the images that are: of a shard, or of an
+            evaluation.
         step: of the last checkpoint of a training that is not complete.
     """
 
@@ -111,9 +113,15 @@ class Left:
 
 
 def finished_images(root: Path) -> dict[str, int]:
-    """Shard to how many of its images lie finished where a cut stage 1 keeps them."""
-    kept = (root / ".scratch" / "pseudo_masks").glob("*/*-[0-9]*")
-    return {folder.name: len(list(folder.glob("[!.]*.json"))) for folder in kept}
+    """Unit to how many of its images lie finished where a cut stage 1 or evaluation keeps them."""
+    shards = (root / ".scratch" / "pseudo_masks").glob("*/*-[0-9]*")
+    found = {
+        f"data/pseudo_masks/{folder.name}": len(list(folder.glob("[!.]*.json")))
+        for folder in shards
+    }
+    for file in (root / ".scratch" / "evaluate").glob("*/*/images.jsonl"):
+        found[f"reports/evaluate/{file.parents[1].name}"] = len(read_lines(file))
+    return found
 
 
 def checkpoint_step(root: Path) -> int | None:
@@ -132,10 +140,10 @@ def assert_nothing_was_lost(root: Path, left: Left) -> None:
     assert units[: len(left.lines)] == left.lines
     new = {line["unit"]: line for line in journal[len(left.lines) :]}
     assert not left.units & set(new), "a unit was in place and was computed again"
-    for shard, images in left.images.items():
-        line = new.get(f"data/pseudo_masks/{shard}", {})
+    for unit, images in left.images.items():
+        line = new.get(unit, {})
         if "computed" in line:  # else it was complete, and adopted
-            assert line["reused"] == images, shard
+            assert line["reused"] == images, unit
     if left.step is not None and "models/train" in new:
         total = read_json(root / "models/train/history.json")[-1]["step"]
         assert read_json(root / "models/train/timing.json")["steps"] == total - left.step

@@ -1,6 +1,8 @@
 """Which images an evaluation keeps, and which classes it names as confused."""
 
 import itertools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.steps import columns, evaluate
 from fmbseg.steps.columns import Column
+from fmbseg.steps.image_records import ImageRecords
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from fmbseg.types import IGNORE, LabelMap
@@ -191,3 +194,58 @@ def test_labels_that_all_mean_none_are_told_and_leave_no_figure(
     with pytest.raises(DatasetError, match=r"drawn test: found no labelled pixel in 12 .* 2 class"):
         evaluate.run(workspace, "maskclip-drawn")
     assert not evaluate.folder(workspace, "maskclip-drawn").exists()
+
+
+def test_a_cut_evaluation_goes_on_after_its_last_finished_image_to_the_same_bytes(
+    workspace: Workspace, scored: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Cut at every image: nothing is asked twice but the pictures that are kept."""
+    wanted = {path.name: path.read_bytes() for path in scored.rglob("*") if path.is_file()}
+    for last in (0, 4, 11):
+        shutil.rmtree(scored)
+        asked: list[int] = []
+
+        def cut(self, image, class_names, *, last=last, asked=asked, similarities=False):
+            if len(asked) == last and image[0, 0, 0] // 10 == last:
+                raise KeyboardInterrupt
+            asked.append(int(image[0, 0, 0]) // 10)
+            return LabelMap(np.zeros(image.shape[:2], np.int32), tuple(class_names))
+
+        monkeypatch.setattr(Grounded, "segment", cut)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.run(workspace, "maskclip-drawn")
+        assert asked == list(range(last))
+        asked.append(-1)
+        assert evaluate.run(workspace, "maskclip-drawn")
+        assert asked[last + 1 :][: 12 - last] == list(range(last, 12))
+        again = asked[last + 1 :][12 - last :]
+        assert set(again) <= {0, 1, 10, 11}, "pictures of images finished before the cut"
+        assert all(index < last for index in again)
+        line = workspace.journal.lines()[-1]
+        assert (line["computed"], line["reused"]) == (12 - last, last)
+        found = {path.name: path.read_bytes() for path in scored.rglob("*") if path.is_file()}
+        assert found.keys() == wanted.keys()
+        timed = {"metrics.json", "manifest.json"}
+        assert {k: v for k, v in found.items() if k not in timed} == {
+            k: v for k, v in wanted.items() if k not in timed
+        }
+        metrics = read_json(scored / "metrics.json")
+        assert 0 < metrics.pop("seconds_per_image") < 60
+        before = json.loads(wanted["metrics.json"])
+        del before["seconds_per_image"]
+        assert metrics == before
+
+
+def test_seconds_an_image_are_those_measured_on_both_sides_of_a_cut(tmp_path: Path):
+    records = ImageRecords(tmp_path, ["a.png", "b.png", "c.png"])
+    records.add(0, {"seconds": 0.1})
+    records.add(2, {"seconds": 1 / 3})
+    with (tmp_path / "images.jsonl").open("a") as cut:
+        cut.write('{"index": 1, "image": "b.p')
+    again = ImageRecords(tmp_path, ["a.png", "b.png", "c.png"])
+    assert len(again) == 2
+    assert again.get(1) is None
+    assert again.get(2)["seconds"] == 1 / 3, "to the last bit"
+    again.add(1, {"seconds": 2.0})
+    assert len(ImageRecords(tmp_path, ["a.png", "b.png", "c.png"])) == 3
+    assert len(ImageRecords(tmp_path, ["a.png", "other.png"])) == 1, "by place and name"

@@ -97,6 +97,14 @@ def training_fingerprint(
     return digest.hexdigest()
 
 
+def _content_sha(tensors: dict[str, Tensor], progress: str) -> str:
+    """SHA-256 of all that a checkpoint holds: damage inside a tensor shows nowhere else."""
+    digest = hashlib.sha256(progress.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0" + tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
 def save_progress(
     path: Path,
     head: AlignmentHead,
@@ -112,6 +120,7 @@ def save_progress(
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum.detach().cpu().contiguous()
     metadata = {"fingerprint": fingerprint, "progress": json.dumps(asdict(progress))}
+    metadata["content"] = _content_sha(tensors, metadata["progress"])
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_bytes(path, save(tensors, metadata))
 
@@ -133,6 +142,8 @@ def load_progress(
                 _log.warning("%s: of another training; starting anew", path)
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("content") != _content_sha(tensors, metadata.get("progress", "")):
+            raise SafetensorError("its content is not what was written")
     except SafetensorError as error:
         _log.warning("%s: unreadable (%s); starting anew", path, error)
         return None

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fmbseg.datasets.base import DatasetError
 from fmbseg.datasets.context import IDS_OF_459
 from fmbseg.datasets.json_stream import elements_of_arrays
-from fmbseg.store import write_bytes
+from fmbseg.store import flush_tree, write_bytes
 
 SPLITS = ("train", "val")
 
@@ -202,8 +202,10 @@ def _write_labels(
             continue
         content = io.BytesIO()
         PIL.Image.fromarray(labels).save(content, "PNG")
-        write_bytes(path, content.getvalue())
+        write_bytes(path, content.getvalue(), flush=False)
         written += 1
+    if folder.is_dir():
+        flush_tree(folder)  # before the lists, which say that the conversion is done
     return written, kept, problems
 
 

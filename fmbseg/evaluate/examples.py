@@ -2,7 +2,7 @@
 
 import bisect
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Generic, Literal, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -11,7 +11,7 @@ from PIL import Image as PilImage
 from fmbseg.types import Image
 
 Side = Literal["worst", "best"]
-
+Kept = TypeVar("Kept")
 
 MAX_SIDE_PX = 1024
 """Longest side of a picture that is kept; a larger one is for files, not for eyes."""
@@ -56,7 +56,7 @@ class Answered:
         return cls(name, np.asarray(small), *nearest)
 
 
-class Extremes:
+class Extremes(Generic[Kept]):
     """Keeps the images with the lowest and the highest scores, each once.
 
     At most `wanted` images and the one being looked at are held, whatever their number; what is
@@ -71,25 +71,25 @@ class Extremes:
                 `wanted` is odd) the best.
         """
         self._wanted = wanted
-        self._kept: list[tuple[float, int, Answered]] = []
+        self._kept: list[tuple[float, int, Kept]] = []
 
-    def add(self, score: float, position: int, answered: Answered) -> None:
+    def add(self, score: float, position: int, kept: Kept) -> None:
         """Look at one more image.
 
         Args:
             score: any finite number.
             position: of the image in its data set; decides between equal scores.
-            answered: what is kept of it.
+            kept: what is kept of it.
         """
-        bisect.insort(self._kept, (score, position, answered), key=lambda entry: entry[:2])
+        bisect.insort(self._kept, (score, position, kept), key=lambda entry: entry[:2])
         if len(self._kept) > self._wanted:
             del self._kept[self._wanted // 2]
 
-    def chosen(self) -> list[tuple[Side, int, Answered]]:
-        """Side, rank and image: the worst from rank 1 on, then the best from rank 1 on."""
+    def chosen(self) -> list[tuple[Side, int, Kept]]:
+        """Side, rank and what was kept: the worst from rank 1 on, then the best from rank 1 on."""
         half = len(self._kept) // 2
         worst, best = self._kept[:half], self._kept[half:][::-1]
         return [
-            *(("worst", rank, answered) for rank, (_, _, answered) in enumerate(worst, 1)),
-            *(("best", rank, answered) for rank, (_, _, answered) in enumerate(best, 1)),
+            *(("worst", rank, kept) for rank, (_, _, kept) in enumerate(worst, 1)),
+            *(("best", rank, kept) for rank, (_, _, kept) in enumerate(best, 1)),
         ]

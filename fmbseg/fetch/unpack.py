@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from fmbseg.datasets.catalogue import Archive
 from fmbseg.fetch.remote import DownloadError
-from fmbseg.store import StoreError, extract_archive, read_json, write_json
+from fmbseg.store import StoreError, extract_archive, flush_tree, read_json, write_json
 
 SHELF = ".archives"
 """Folder below a data set's root: what is fetched, what is being unpacked, what is done."""
@@ -79,10 +79,12 @@ def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True)
             partial = staging.with_name(f".{staging.name}.unpacking-{os.getpid()}")
             partial.mkdir()
             _link_or_copy(source, partial / archive.file_name)
+            flush_tree(partial)
             os.rename(partial, staging)
     if not _plan(archive, root).is_file():
         write_json(_plan(archive, root), asdict(Done(archive.unpack_to, _counts(staging))))
     _merge(staging, root / archive.unpack_to)
+    flush_tree(root / archive.unpack_to, contents=False)
     os.replace(_plan(archive, root), _marker(archive, root))
     shutil.rmtree(staging, ignore_errors=True)
 

@@ -102,7 +102,7 @@ def compute_shard(
         if record is None:
             found = pseudo_masks_of_image(image, name, clip, sam, texts, class_names, options)
             record = _to_record(found, (height, width), pixels)
-            write_json(path, record, compact=True)
+            write_json(path, record, compact=True, flush=False)  # a damaged one is noticed
             computed += 1
         records[name] = record
     sizes = {name: (record["size"][0], record["size"][1]) for name, record in records.items()}
@@ -145,7 +145,8 @@ def save_records(shard_folder: Path, salvaged: Path) -> int:
             "1.1": masks.get((name, "1.1"), []),
             "1.2": masks.get((name, "1.2"), []),
         }
-        write_json(salvaged / _salvaged_name(name, seen["pixels"]), record, compact=True)
+        file = salvaged / _salvaged_name(name, seen["pixels"])
+        write_json(file, record, compact=True, flush=False)
     return len(presence)
 
 

@@ -1,40 +1,25 @@
 """Step `evaluate`: one method on one data set, every figure with its protocol."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
-from fmbseg.datasets import DatasetError
 from fmbseg.evaluate.background import Background
-from fmbseg.evaluate.colours import Palette, palette
-from fmbseg.evaluate.examples import Answered, Extremes
-from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.evaluate.pictures import colourise, save_png
-from fmbseg.evaluate.prepared import PreparedMethod, classes_in
+from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
 from fmbseg.evaluate.segmentation import Segmentation
-from fmbseg.models.images import size_problem
 from fmbseg.segmenter import Segmenter
 from fmbseg.segmenters.clip_diy import ClipDiyOptions, ClipDiySegmentation
 from fmbseg.segmenters.maskclip import DenseClipSegmentation
 from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.steps import columns, foundation, pseudo_masks
 from fmbseg.steps.columns import Column
+from fmbseg.steps.scoring import IMAGE_SCORES, Asked, score
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, UnreadableImageError, file_sha, write_json
-from fmbseg.types import IGNORE, Stage
+from fmbseg.store import UnitKey, file_sha
+from fmbseg.types import Stage
 
+__all__ = ["FOUNDATION", "IMAGE_SCORES", "build", "folder", "key", "protocol", "run", "units"]
 FOUNDATION = "foundation"
-IMAGE_SCORES = "image_scores.json"
-"""Of a unit: `[{"image", "miou", "pixel_accuracy", "example"}]`, an image of the data set each.
-
-An image's mIoU is over the classes of its labels and its prediction. `example` is null, or for
-the images with the worst and the best mIoU `{"side", "rank", "file"}`.
-"""
 
 
 def units(workspace: Workspace) -> list[str]:
@@ -103,20 +88,30 @@ def key(workspace: Workspace, unit: str) -> UnitKey:
 
 
 def run(workspace: Workspace, unit: str) -> bool:
-    """Make `reports/evaluate/<method>-<data set>/`; True when there was something to do."""
+    """Make `reports/evaluate/<method>-<data set>/`; True when there was something to do.
+
+    A cut evaluation keeps every finished image.
+    """
     method, _, name = unit.partition("-")
+    unit_key = key(workspace, unit)
+    scratch = workspace.scratch(f"evaluate/{unit}", unit_key)
 
-    def compute(out: Path) -> None:
-        column = columns.open_column(workspace, name)
+    def compute(out: Path) -> dict[str, int]:
+        column, seed = columns.open_column(workspace, name), workspace.params.seed
         if method == FOUNDATION:
-            foundation.score(
-                column.samples, workspace.models(), pseudo_masks.options(workspace),
-                workspace.params.seed, out / "metrics.json",
+            return foundation.score(
+                column.samples, workspace.models(), pseudo_masks.options(workspace), seed,
+                out / "metrics.json", scratch,
             )  # fmt: skip
-        else:
-            _score(workspace, method, column, out)
+        prepared = PreparedMethod(
+            protocol(workspace, column), build(workspace, method), column.classes,
+            column.background_index,
+        )  # fmt: skip
+        asked = Asked(prepared, column, workspace.params.evaluate.examples, seed)
+        title = f"evaluate: {method} on {column.name} {column.split}"
+        return score(asked, out, scratch, title)
 
-    return workspace.run_unit("evaluate", folder(workspace, unit), key(workspace, unit), compute)
+    return workspace.run_unit("evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)
 
 
 def build(workspace: Workspace, method: str) -> Segmentation:
@@ -140,79 +135,3 @@ def build(workspace: Workspace, method: str) -> Segmentation:
         stages=stages.get(method, ("1.1", "1.2")), name=method,
         needs_image_labels=method == "stage1_image_labels",
     )  # fmt: skip
-
-
-def _score(workspace: Workspace, method: str, column: Column, out: Path) -> None:
-    prepared = PreparedMethod(
-        protocol(workspace, column), build(workspace, method), column.classes,
-        column.background_index,
-    )  # fmt: skip
-    samples, count = column.samples, len(column.classes)
-    confusion, seconds = ConfusionMatrix(count), 0.0
-    extremes, scores = Extremes(workspace.params.evaluate.examples), list[dict[str, Any]]()
-    bad: list[dict[str, str]] = []
-    title = f"evaluate: {method} on {column.name} {column.split}"
-    for index in tqdm(range(len(samples)), desc=title):
-        try:
-            sample = samples[index]
-        except (UnreadableImageError, DatasetError) as error:
-            bad.append({"image": samples.names[index], "reason": str(error)})
-            continue
-        if sample.target is None:
-            continue
-        if problem := size_problem(sample.image.shape[:2]):
-            bad.append({"image": sample.name, "reason": problem})
-            continue
-        present = classes_in(sample.target) if prepared.needs_image_labels else None
-        began = time.perf_counter()
-        labels = prepared.predict(sample.image, present)
-        seconds += time.perf_counter() - began
-        truth, counted = prepared.truth(sample.target), ConfusionMatrix(count)
-        counted.update(labels, truth)
-        confusion.matrix += counted.matrix
-        scores.append(_image_score(sample.name, counted))
-        if scores[-1]["miou"] is not None:
-            answered = Answered.reduced(sample.name, sample.image, labels, truth)
-            extremes.add(scores[-1]["miou"], index, answered)
-    if not confusion.matrix.any():
-        raise DatasetError(
-            f"{column.name} {column.split}: found no labelled pixel in {len(scores)} scored images "
-            f"({len(bad)} could not be used); wanted labels of its {count} classes, see "
-            "data.labels and data.ignore_label"
-        )
-    metrics = prepared.metrics(
-        confusion, data_set=column.name, split=column.split, seed=workspace.params.seed,
-        images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
-    )  # fmt: skip
-    write_json(out / "metrics.json", metrics)
-    write_json(out / "confusion.json", np.asarray(confusion.matrix).tolist())
-    write_json(out / "quarantine.json", bad)
-    examples = _save_examples(out, extremes, palette(count))
-    scores = [one | {"example": examples.get(one["image"])} for one in scores]
-    write_json(out / IMAGE_SCORES, scores, compact=True)
-
-
-def _image_score(name: str, counted: ConfusionMatrix) -> dict[str, Any]:
-    """One image's figures; null where none of its pixels is labelled."""
-    figures = {"miou": counted.miou(), "pixel_accuracy": counted.pixel_accuracy()}
-    rounded = {key: round(v, 6) if np.isfinite(v) else None for key, v in figures.items()}
-    return {"image": name, **rounded}
-
-
-def _save_examples(out: Path, extremes: Extremes, colours: Palette) -> dict[str, dict[str, Any]]:
-    """Write image, prediction and truth side by side, both maps in the palette's own colours.
-
-    Returns:
-        Image to side, rank, file below `out`, and the class indices of both maps.
-    """
-    saved: dict[str, dict[str, Any]] = {}
-    for side, rank, answered in extremes.chosen():
-        labels = (answered.predicted, answered.truth)
-        pair = [colourise(one, colours) for one in labels]
-        classes = sorted({int(index) for index in np.unique(labels)} - {IGNORE})
-        file = f"examples/{side}-{rank}.png"
-        save_png(out / file, np.hstack([answered.image, *pair]))
-        saved[answered.name] = {
-            "side": side, "rank": rank, "file": file, "classes": classes,
-        }  # fmt: skip
-    return saved

@@ -25,6 +25,7 @@ from fmbseg.store.files import (
     write_bytes,
     write_json,
 )
+from fmbseg.store.flush import flush_tree
 from fmbseg.store.formats import UnreadableImageError
 from fmbseg.store.images import MAX_BYTES, MAX_PIXELS, decode_image, image_sha, read_image
 from fmbseg.store.listing import IMAGE_SUFFIXES, ImageScan, Refused, list_images, scan_images
@@ -58,6 +59,7 @@ __all__ = [
     "explain_full_disk",
     "extract_archive",
     "file_sha",
+    "flush_tree",
     "folder_digest",
     "free_bytes",
     "human_bytes",

@@ -16,6 +16,7 @@ from fmbseg.store.archive_entries import (
     damage_named,
     open_contents,
 )
+from fmbseg.store.flush import flush_names, flush_tree
 from fmbseg.store.space import explain_full_disk, human_bytes, require_space
 
 MAX_ARCHIVE_BYTES = 64 * 10**9
@@ -38,7 +39,8 @@ def extract_archive(
 
     Only plain files and folders are unpacked; anything else refuses the whole archive. Rights,
     owners and dates in the archive are not taken over. Files are written to a folder beside
-    `folder` which is renamed at the end, so `folder` is complete or absent. Whether an unpacked
+    `folder`, flushed to the disk, and the folder is renamed at the end, so `folder` is complete or
+    absent, after a cut of power too. Whether an unpacked
     folder is up to date, and resuming, are the caller's business: a killed call leaves
     `.<folder>.unpacking-*` behind, which may be deleted, and the next one starts afresh.
 
@@ -73,7 +75,9 @@ def extract_archive(
             with explain_full_disk(what, folder.parent):
                 partial.mkdir(parents=True)
                 names = _unpack(archive, contents, partial, max_bytes, progress)
+                flush_tree(partial)
                 os.rename(partial, folder)
+                flush_names(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return names

@@ -1,7 +1,6 @@
 """A line for every unit that was computed: what, when, by which process, in how many seconds."""
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from fmbseg.store.lines import append_line, read_lines
 
 
 @dataclass
@@ -38,27 +39,8 @@ class Journal:
                 "seconds": round(time.perf_counter() - began, 3),
                 "pid": os.getpid(), "host": socket.gethostname(), **entry.notes,
             }  # fmt: skip
-            text = json.dumps(line) + "\n"
-            try:
-                self._append(text)
-            except FileNotFoundError:  # somebody removed the folder between two of the calls
-                self._append(text)
+            append_line(self.path, line)
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines, oldest first; a line that was cut is left out."""
-        if not self.path.is_file():
-            return []
-        found = []
-        for line in self.path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
-
-    def _append(self, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            cut = file.seek(0, os.SEEK_END) > 0
-            if cut:
-                file.seek(-1, os.SEEK_END)
-                cut = file.read(1) != b"\n"
-            file.write(("\n" + text if cut else text).encode())  # one write: lines never mix
+        return read_lines(self.path)

@@ -3,8 +3,10 @@
 The manifest is the one truth about whether an output is up to date. It lies inside the folder and
 is written last; the folder appears under its name by a rename. So a process killed at any moment
 leaves either the old folder, the new one, or neither and a complete new one beside it, which the
-next run adopts. A lock beside the folder keeps two processes (or threads) from computing the same
-unit: the second waits and then finds the first one's result.
+next run adopts. A cut of power leaves the same: the files are on the disk before the manifest
+that vouches for them, and the manifest before the folder gets its name. A lock beside the folder
+keeps two processes (or threads) from computing the same unit: the second waits and then finds the
+first one's result.
 """
 
 import contextlib
@@ -17,7 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fmbseg.store.files import MANIFEST, StoreError, file_shas, read_json, sha_of, write_json
+from fmbseg.store.files import (
+    MANIFEST,
+    PARTIAL,
+    StoreError,
+    file_shas,
+    json_bytes,
+    read_json,
+    sha_of,
+    write_json,
+)
+from fmbseg.store.flush import flush_file, flush_names, flush_tree
 
 _FORMAT = 1
 _PARTS = ("inputs", "params", "code", "packages")
@@ -71,7 +83,11 @@ def unit_problem(folder: str | Path, key: UnitKey) -> str | None:
         manifest = read_json(folder / MANIFEST)
         found_format, found_key = manifest["format"], manifest["key"]
         files, parts = dict(manifest["files"]), dict(manifest["parts"])
-    except (StoreError, KeyError, TypeError, ValueError):
+        whole = (folder / MANIFEST).read_bytes() == json_bytes(manifest)
+        whole = whole and (found_format != _FORMAT or found_key == sha_of(parts))
+    except (StoreError, OSError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
         return "its manifest is missing or damaged"
     if found_format != _FORMAT:
         return f"its manifest has format {found_format}; wanted {_FORMAT}"
@@ -128,6 +144,7 @@ def run_unit(
             partial.mkdir()
             try:
                 compute(partial)
+                flush_tree(partial)
                 manifest = {
                     "format": _FORMAT,
                     "key": key.digest,
@@ -135,6 +152,8 @@ def run_unit(
                     "files": file_shas(partial),
                 }
                 write_json(partial / MANIFEST, manifest)
+                flush_file(partial / MANIFEST)
+                flush_names(partial)
             except BaseException:
                 _remove(partial)
                 raise
@@ -154,13 +173,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _prefix(folder: Path) -> str:
-    return f".{folder.name}.partial-"
+    return f".{folder.name}{PARTIAL}"
 
 
 def _publish(partial: Path, folder: Path) -> None:
     if os.path.lexists(folder):  # a link that leads nowhere is in the way too
         os.rename(folder, folder.parent / f"{_prefix(folder)}old-{secrets.token_hex(4)}")
     os.rename(partial, folder)
+    flush_names(folder.parent)
 
 
 def _adopt_finished(folder: Path, key: UnitKey) -> bool:

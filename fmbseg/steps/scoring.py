@@ -1,0 +1,189 @@
+"""One method's answers compared with the labels of a data set, image by image."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fmbseg.datasets import DatasetError
+from fmbseg.datasets.base import Sample
+from fmbseg.evaluate.colours import Palette, palette
+from fmbseg.evaluate.examples import Answered, Extremes
+from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.pictures import colourise, save_png
+from fmbseg.evaluate.prepared import PreparedMethod, classes_in
+from fmbseg.models.images import size_problem
+from fmbseg.steps.columns import Column
+from fmbseg.steps.image_records import ImageRecords
+from fmbseg.store import UnreadableImageError, write_json
+from fmbseg.types import IGNORE
+
+IMAGE_SCORES = "image_scores.json"
+"""Of a unit: `[{"image", "miou", "pixel_accuracy", "example"}]`, an image of the data set each.
+
+An image's mIoU is over the classes of its labels and its prediction. `example` is null, or for
+the images with the worst and the best mIoU `{"side", "rank", "file", "classes"}`.
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A method on a data set.
+
+    Attributes:
+        method: with the protocol's prompts and windows on it.
+        column: the data set.
+        examples: pictures to keep, of the worst and the best images.
+        seed: of the run.
+    """
+
+    method: PreparedMethod
+    column: Column
+    examples: int
+    seed: int
+
+    def answer(self, sample: Sample) -> tuple[Answered, ConfusionMatrix, float]:
+        """Ask for one image: what it shows, its counts, and the seconds that the method took."""
+        assert sample.target is not None
+        present = classes_in(sample.target) if self.method.needs_image_labels else None
+        began = time.perf_counter()
+        labels = self.method.predict(sample.image, present)
+        seconds = time.perf_counter() - began
+        truth, counted = self.method.truth(sample.target), ConfusionMatrix(self.classes)
+        counted.update(labels, truth)
+        return Answered.reduced(sample.name, sample.image, labels, truth), counted, seconds
+
+    def answer_again(self, index: int) -> Answered:
+        """The same once more, for the picture of an image that was finished before a cut."""
+        return self.answer(self.column.samples[index])[0]
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.column.classes)
+
+
+def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
+    """Write `metrics.json`, `confusion.json`, `quarantine.json`, image scores and examples.
+
+    Each finished image is noted in `scratch` at once. A cut evaluation goes on after the last of
+    them and writes the same bytes, but for `seconds_per_image`, the mean of the measured times.
+
+    Args:
+        asked: what to score.
+        out: for the files.
+        scratch: for finished images; outlives a killed run, belongs to one content key.
+        title: of the progress bar.
+
+    Returns:
+        How many images were `computed` and how many `reused`.
+
+    Raises:
+        DatasetError: no pixel is labelled.
+    """
+    column, samples = asked.column, asked.column.samples
+    finished = ImageRecords(scratch, samples.names)
+    reused, computed, seconds = len(finished), 0, 0.0
+    confusion, scores = ConfusionMatrix(asked.classes), list[dict[str, Any]]()
+    extremes: Extremes[Callable[[], Answered]] = Extremes(asked.examples)
+    bad: list[dict[str, str]] = []
+    for index in tqdm(range(len(samples)), desc=title):
+        record, picture = finished.get(index), partial(asked.answer_again, index)
+        if record is None:
+            sample = _usable(column, index, bad)
+            if sample is None:
+                continue
+            answered, counts, took = asked.answer(sample)
+            picture = partial(_same, answered)
+            record = finished.add(index, {"cells": _cells(counts), "seconds": took})
+            computed += 1
+        seconds += record["seconds"]
+        counted = _counts(record["cells"], asked.classes)
+        confusion.matrix += counted.matrix
+        scores.append(_image_score(record["image"], counted))
+        if scores[-1]["miou"] is not None:
+            extremes.add(scores[-1]["miou"], index, picture)
+    if not confusion.matrix.any():
+        raise DatasetError(
+            f"{column.name} {column.split}: found no labelled pixel in {len(scores)} scored images "
+            f"({len(bad)} could not be used); wanted labels of its {asked.classes} classes, see "
+            "data.labels and data.ignore_label"
+        )
+    metrics = asked.method.metrics(
+        confusion, data_set=column.name, split=column.split, seed=asked.seed,
+        images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
+    )  # fmt: skip
+    write_json(out / "metrics.json", metrics)
+    write_json(out / "confusion.json", np.asarray(confusion.matrix).tolist())
+    write_json(out / "quarantine.json", bad)
+    examples = _save_examples(out, extremes, palette(asked.classes))
+    scores = [one | {"example": examples.get(one["image"])} for one in scores]
+    write_json(out / IMAGE_SCORES, scores, compact=True)
+    return {"computed": computed, "reused": reused}
+
+
+def _usable(column: Column, index: int, bad: list[dict[str, str]]) -> Sample | None:
+    """An image with labels; None without them, and where it cannot be used, which `bad` gets."""
+    try:
+        sample = column.samples[index]
+    except (UnreadableImageError, DatasetError) as error:
+        bad.append({"image": column.samples.names[index], "reason": str(error)})
+        return None
+    if sample.target is None:
+        return None
+    if problem := size_problem(sample.image.shape[:2]):
+        bad.append({"image": sample.name, "reason": problem})
+        return None
+    return sample
+
+
+def _same(answered: Answered) -> Answered:
+    return answered
+
+
+def _cells(counted: ConfusionMatrix) -> list[list[int]]:
+    """[position in the matrix, pixels] of the cells that are not zero: few of them, in an image."""
+    flat = counted.matrix.ravel()
+    return [[int(cell), int(flat[cell])] for cell in np.flatnonzero(flat)]
+
+
+def _counts(cells: list[list[int]], classes: int) -> ConfusionMatrix:
+    """The inverse of `_cells`."""
+    counted = ConfusionMatrix(classes)
+    for cell, pixels in cells:
+        counted.matrix.flat[cell] = pixels
+    return counted
+
+
+def _image_score(name: str, counted: ConfusionMatrix) -> dict[str, Any]:
+    """One image's figures; null where none of its pixels is labelled."""
+    figures = {"miou": counted.miou(), "pixel_accuracy": counted.pixel_accuracy()}
+    rounded = {key: round(v, 6) if np.isfinite(v) else None for key, v in figures.items()}
+    return {"image": name, **rounded}
+
+
+def _save_examples(
+    out: Path, extremes: Extremes[Callable[[], Answered]], colours: Palette
+) -> dict[str, dict[str, Any]]:
+    """Write image, prediction and truth side by side, both maps in the palette's own colours.
+
+    Returns:
+        Image to side, rank, file below `out`, and the class indices of both maps.
+    """
+    saved: dict[str, dict[str, Any]] = {}
+    for side, rank, picture in extremes.chosen():
+        answered = picture()
+        labels = (answered.predicted, answered.truth)
+        pair = [colourise(one, colours) for one in labels]
+        classes = sorted({int(index) for index in np.unique(labels)} - {IGNORE})
+        file = f"examples/{side}-{rank}.png"
+        save_png(out / file, np.hstack([answered.image, *pair]))
+        saved[answered.name] = {
+            "side": side, "rank": rank, "file": file, "classes": classes,
+        }  # fmt: skip
+    return saved
