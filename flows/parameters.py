@@ -137,11 +137,8 @@ def write_params(path: Path, overrides: dict[str, Any]) -> None:
 
 
 def _yaml() -> YAML:
-    """Reads and writes YAML so that lines that are not changed stay as they are."""
+    """Reads and writes YAML as DVC does, so that lines that are not changed stay as they are."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    yaml.representer.add_representer(
-        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
     return yaml
