@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from fmbseg.datasets import Dataset, DatasetError
 from fmbseg.models.build import FoundationModels
@@ -42,8 +41,7 @@ def score(
     rng = np.random.default_rng([seed, 7])
     finished = ImageRecords(scratch, samples.names)
     reused, records = len(finished), list[dict[str, Any]]()
-    for index in tqdm(range(len(samples)), desc="evaluate: presence and SAM's masks"):
-        record = finished.get(index)
+    for index, record in finished.each("evaluate: presence and SAM's masks"):
         if record is not None:
             if record["labelled"]:
                 rng.integers(record["labelled"])  # so that the next image draws what it would have

@@ -1,9 +1,10 @@
 """What an evaluation found in each image: a cut one goes on after the last finished image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fmbseg.progress import progress
 from fmbseg.store.lines import append_line, read_lines
 
 _FILE = "images.jsonl"
@@ -34,9 +35,17 @@ class ImageRecords:
         """Images that are finished."""
         return len(self._found)
 
-    def get(self, index: int) -> dict[str, Any] | None:
-        """What is known of an image; None when it is not finished."""
-        return self._found.get(index)
+    def each(self, title: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Every image's index and what is known of it, None when it is not finished.
+
+        Says meanwhile where the evaluation is, under the title.
+        """
+        with progress(title, total=len(self._names), initial=len(self)) as done:
+            for index in range(len(self._names)):
+                record = self._found.get(index)
+                yield index, record
+                if record is None:
+                    done.update()
 
     def add(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
         """Note what was found in an image; returns it.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fmbseg.datasets import DatasetError
 from fmbseg.datasets.base import Sample
@@ -86,14 +85,14 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     Raises:
         DatasetError: no pixel is labelled.
     """
-    column, samples = asked.column, asked.column.samples
-    finished = ImageRecords(scratch, samples.names)
+    column = asked.column
+    finished = ImageRecords(scratch, column.samples.names)
     reused, computed, seconds = len(finished), 0, 0.0
     confusion, scores = ConfusionMatrix(asked.classes), list[dict[str, Any]]()
     extremes: Extremes[Callable[[], Answered]] = Extremes(asked.examples)
     bad: list[dict[str, str]] = []
-    for index in tqdm(range(len(samples)), desc=title):
-        record, picture = finished.get(index), partial(asked.answer_again, index)
+    for index, record in finished.each(title):
+        picture = partial(asked.answer_again, index)
         if record is None:
             sample = _usable(column, index, bad)
             if sample is None:
