@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.conftest import REPOSITORY
-from tests.system import Checkout, Finished, Started, checkout
+from tests.system import Checkout, Finished, Started, checkout, environment
 
 Value = TypeVar("Value")
 ACTIVE = {"SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED"}
@@ -101,6 +102,22 @@ def served_copy(
     """A copy of the checkout (see `checkout`) and a server of its own on a free port."""
     copy = checkout(root, outside, sections)
     shutil.copyfile(REPOSITORY / "prefect.yaml", root / "prefect.yaml")
+    with _beside_a_server(copy) as served:
+        yield served
+
+
+@contextmanager
+def served_clone(root: Path, outside: Path) -> Iterator[Served]:
+    """A clone of the checkout's last commit, as a newcomer has it, and a server of its own."""
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(root)], check=True)
+    (outside / "logs").mkdir(parents=True)
+    with _beside_a_server(Checkout(root, environment(root, outside), outside / "logs")) as served:
+        yield served
+
+
+@contextmanager
+def _beside_a_server(copy: Checkout) -> Iterator[Served]:
+    """A Prefect server with its pages on a free port, which the copy's commands find."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -1,0 +1,128 @@
+"""A headless Chromium that shows a page at a given size, and saves what it shows.
+
+Over the browser's own protocol (Chrome DevTools), because a window of a headless browser is never
+narrower than 500 px, and because pages made by scripts have to be waited for.
+"""
+
+import base64
+import contextlib
+import itertools
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+WIDE, PHONE = (1280, 900), (390, 844)
+"""Window sizes in px, width and height."""
+
+
+def find_browser() -> str | None:
+    """Path of the first browser there is."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+class Page:
+    """One page of a running browser."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        """Speak to the page behind a connection; see `opened`."""
+        self._socket, self._numbers = socket, itertools.count(1)
+        for domain in ("Page", "Runtime"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call a method of the protocol and wait for its answer.
+
+        Raises:
+            RuntimeError: the browser refused.
+        """
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return dict(answer["result"])
+
+    def open(self, url: str, size_wh: tuple[int, int], settle_s: float = 1.0) -> None:
+        """Show a page in a window of a size in px, and wait until it has loaded and settled."""
+        width, height = size_wh
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
+        )  # fmt: skip
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
+        time.sleep(settle_s)
+
+    def run(self, script: str) -> Any:
+        """Value of a JavaScript expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        if "exceptionDetails" in found:
+            raise RuntimeError(f"{script}: {found['exceptionDetails']['text']}")
+        return found["result"].get("value")
+
+    def until(self, script: str, seconds: float = 60) -> None:
+        """Wait until an expression is true in the page.
+
+        Raises:
+            TimeoutError: it did not become true.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.run(f"!!({script})"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the page never came to {script}: {self.text()[:500]}")
+            time.sleep(0.2)
+
+    def text(self) -> str:
+        """What a reader sees as text."""
+        return str(self.run("document.body ? document.body.innerText : ''"))
+
+    def save(self, path: Path, *, whole: bool = False) -> None:
+        """Write what is shown as PNG; with `whole` the page down to its end."""
+        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(taken["data"]))
+
+
+@contextlib.contextmanager
+def opened(browser: str) -> Iterator[Page]:
+    """A page of a browser of its own, which ends with the block."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                "--disable-background-networking", "--remote-debugging-port=0",
+                f"--user-data-dir={profile}", "about:blank",
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            with connect(_address(process, Path(profile)), max_size=None) as socket:
+                yield Page(socket)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _address(process: "subprocess.Popen[bytes]", profile: Path) -> str:
+    """Where the first page of a browser that has just been started listens."""
+    port, deadline = profile / "DevToolsActivePort", time.monotonic() + 60
+    while not (port.is_file() and "\n" in port.read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the browser does not listen (exit code {process.poll()})")
+        time.sleep(0.05)
+    number = port.read_text().splitlines()[0]
+    with urllib.request.urlopen(f"http://127.0.0.1:{number}/json", timeout=20) as answer:
+        pages = json.load(answer)
+    return str(next(one["webSocketDebuggerUrl"] for one in pages if one["type"] == "page"))
