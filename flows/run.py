@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with _server() as server:
         try:
             from flows.pipeline import fmbseg  # takes seconds, in which the server starts
+            from fmbseg.steps.departures import departure_lines
             from fmbseg.steps.figures import summary
             from fmbseg.steps.ready import not_ready
 
@@ -70,6 +72,8 @@ def _run(arguments: argparse.Namespace) -> int:
             if problem is not None:
                 print(f"fmbseg: {problem}", file=sys.stderr)
                 return 2
+            for line in departure_lines(Workspace.open(root).params):
+                _say(textwrap.fill(f"==> {line}", 110, subsequent_indent="    "))
             if server is not None:
                 server.wait()
             page = fmbseg(str(root))

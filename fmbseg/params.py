@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from fmbseg.paper import resolve
 from fmbseg.params_yaml import ParamsError as ParamsError
 from fmbseg.params_yaml import describe, read_tree
 
@@ -133,6 +134,7 @@ class EvaluateParams(Section):
     split: Literal["val", "test"]
     column_images: Positive
     protocol: Literal["whole", "tcl", "sclip", "sclip_stuff", "sclip_city"]
+    templates: Literal["protocol", "model"]
     background: Literal["protocol", "ignore", "stuff_names"]
     synonyms: Literal["protocol", "none", "mean", "max"]
     examples: Annotated[int, Field(ge=0)]
@@ -224,7 +226,7 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
         overrides: dotted key to value, laid over the file (`{"train.epochs": 3}`).
 
     Returns:
-        The frozen sections.
+        The frozen sections; `auto` is resolved where the profile decides (`fmbseg.paper.AUTO`).
 
     Raises:
         ParamsError: no file, no YAML, an unknown key or a bad value; one line with the dotted key.
@@ -239,6 +241,6 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
                 raise ParamsError(f"{dotted}: {section} is a value, not a section")
         branch[key] = value
     try:
-        return Params.model_validate(tree)
+        return Params.model_validate(resolve(tree))
     except ValidationError as error:
         raise ParamsError(describe(error, Params)) from None

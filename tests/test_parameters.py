@@ -96,7 +96,7 @@ def test_an_empty_form_and_values_that_stand_there_already_leave_the_file_untouc
     before = params.stat()
     write_params(params, {"data.labels": None})
     prepare(str(params.parent), NO_CHANGES)
-    write_params(params, {"train.epochs": load_params(params).train.epochs})
+    write_params(params, {"train.batch_images": load_params(params).train.batch_images})
     after = params.stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 

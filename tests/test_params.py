@@ -70,7 +70,7 @@ def test_names_never_lead_out_of_the_workspace(override):
 
 def test_a_misspelt_key_is_named_before_the_missing_one_it_stands_for(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.read_text().replace("  epochs: 30", "  epoch: 30"))
+    path.write_text(PARAMS.read_text().replace("  epochs: auto", "  epoch: 30"))
     with pytest.raises(ParamsError) as caught:
         load_params(path)
     assert str(caught.value) == "train.epoch: unknown key; did you mean train.epochs?"

@@ -41,7 +41,7 @@ FACES: dict[str, tuple[Callable[[], int], list[str]]] = {
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("  epochs: 30", "  epoch: 30", "train.epoch: unknown key; did you mean train.epochs?"),
+        ("  epochs: auto", "  epoch: 30", "train.epoch: unknown key; did you mean train.epochs?"),
         ("seed: 0", "seed: 0\nseed: 1", "the key seed stands twice in its section, in lines 2 and"),
         ("device: auto", "device: banana", "device: found 'banana'; wanted auto, cpu, cuda, "),
     ],

@@ -146,7 +146,7 @@ def test_an_edit_of_the_checkouts_params_that_a_workspace_ignores_is_said_with_t
     photos = photographs(checkout / "photos")
     opened(photos)
     edit(checkout / "params.yaml", "profile: miniature", "profile: base     ")
-    edit(checkout / "params.yaml", "epochs: 30", "epochs: 50")
+    edit(checkout / "params.yaml", "epochs: auto", "epochs: 50")
     edit(checkout / "params.yaml", "train_images: 600", "train_images: 60")
     _, said = opened(photos)
     assert "models.profile base (here miniature); train.epochs 50 (here 30)." in said[1]

@@ -12,6 +12,7 @@ import torch
 from fmbseg.models.status import weights_status
 from fmbseg.models.weights import offline_flags
 from fmbseg.params import load_params
+from fmbseg.steps.departures import departures
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -34,7 +35,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     print(f"{'disk':<18}{free:.1f} GB free here")
     flags = ", ".join(offline_flags())
     print(f"{'offline':<18}{flags or 'no flag set: missing weights may be fetched'}")
-    models = load_params(arguments.params).models
+    params = load_params(arguments.params)
+    models = params.models
     overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
     missing = 0
     print(f"weights of the profile {models.profile!r}:")
@@ -44,4 +46,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         missing += not status.present
     if missing:
         print(f"to fetch them: fmbseg download --weights {models.profile}")
+    print(f"settings of {arguments.params} beside the paper's:")
+    for one in departures(params):
+        print(f"  {'departs' if one.published else 'not published':<15}{one.words()}")
     return 1 if missing else 0

@@ -10,6 +10,7 @@ from jaxtyping import Integer
 
 from fmbseg.evaluate.confusions import Confusion
 from fmbseg.evaluate.examples import Side
+from fmbseg.paper import Departure
 from fmbseg.store.names import printable
 from fmbseg.types import Image, PseudoMask
 
@@ -284,6 +285,7 @@ class ReportContent:
     gallery: tuple[GalleryRow, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    departures: tuple[Departure, ...] = ()
     files: tuple[FileLink, ...] = ()
     tracking: TrackingHint | None = None
     presence: PresenceScore | None = None

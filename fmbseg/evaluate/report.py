@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from fmbseg import paper
 from fmbseg.evaluate import comparison, quoted
 from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
 from fmbseg.evaluate.colours import palette
@@ -110,7 +111,7 @@ def _environment() -> Environment:
     environment.filters.update(
         fraction=_fraction, figure=_figure, duration=_duration,
         percent=comparison.percent, signed=comparison.signed,
-        shown=shown, isolated=isolated, link=link, class_list=class_list,
+        shown=shown, isolated=isolated, link=link, class_list=class_list, setting=paper.shown,
     )  # fmt: skip
     return environment
 

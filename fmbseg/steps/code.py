@@ -35,7 +35,10 @@ CODE: dict[str, tuple[str, ...]] = {
         "evaluate/pictures.py", "evaluate/examples.py", "segmenters", "segmenter.py",
         "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
-    "report": ("steps/report.py", "steps/truth.py", "steps/figures.py", "evaluate"),
+    "report": (
+        "steps/report.py", "steps/truth.py", "steps/figures.py", "steps/departures.py", "paper.py",
+        "evaluate",
+    ),
 }  # fmt: skip
 """Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""
 

@@ -54,7 +54,7 @@ def protocol(workspace: Workspace, column: Column) -> EvaluationProtocol:
     """The protocol of params.yaml for a data set; printed with every figure."""
     section = workspace.params.evaluate
     found = PROTOCOLS[section.protocol]
-    if section.protocol == "whole":
+    if section.protocol == "whole" or section.templates == "model":
         found = replace(found, templates=(workspace.params.models.template,))
     if section.synonyms != "protocol":
         found = replace(found, synonyms=section.synonyms)

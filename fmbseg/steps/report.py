@@ -18,6 +18,7 @@ from fmbseg.evaluate.content import (
 from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, figures, pseudo_masks
+from fmbseg.steps.departures import departures, model_names
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_json
@@ -85,13 +86,9 @@ def _content(workspace: Workspace) -> ReportContent:
     frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
     bad = pseudo_masks.quarantined(workspace)
-    models = params.models
     facts = RunFacts(
-        profile=models.profile,
-        models={
-            role: (spec.name if (spec := getattr(models, role)) else f"{models.profile} profile")
-            for role in ("clip", "sam", "vision")
-        },
+        profile=params.models.profile,
+        models=model_names(params),
         seed=params.seed,
         data_set=workspace.data_set,
         images=len(workspace.listing().images) + len(workspace.listing().refused) - len(bad),
@@ -117,6 +114,7 @@ def _content(workspace: Workspace) -> ReportContent:
         never_found=figures.never_found(workspace),
         validation=_validation(workspace),
         gallery=_gallery(workspace, class_names),
+        departures=tuple(departures(params)),
         files=_files(workspace),
         quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
         notes=notes(workspace),

@@ -1,0 +1,40 @@
+"""Where a run departs from the paper: one list for report, `fmbseg doctor` and a run's start."""
+
+from fmbseg import paper
+from fmbseg.models.profiles import PROFILES, resolve_profile
+from fmbseg.params import Params
+from fmbseg.steps.workspace import overrides_of
+
+
+def departures(params: Params) -> list[paper.Departure]:
+    """Every setting that departs from the paper, then every one that the paper does not publish.
+
+    Raises:
+        ValueError: an override that names no model.
+    """
+    return paper.departures(params.model_dump(), model_names(params))
+
+
+def departure_lines(params: Params) -> list[str]:
+    """The same as text, what departs on one line and what is not published on the next."""
+    return paper.lines(departures(params))
+
+
+def model_names(params: Params) -> dict[str, str]:
+    """Role to the model in use, with its weights where they are not the published ones.
+
+    Raises:
+        ValueError: an override that names no model.
+    """
+    found = resolve_profile(params.models.profile, overrides_of(params.models))
+    published = PROFILES["paper"]
+    clip = found.clip.name
+    if found.clip.pretrained:
+        clip += f", {found.clip.pretrained}"
+    sam, vision = found.sam.name, found.vision.name
+    if found.sam.checkpoint and sam == published.sam.name:
+        own = found.sam.checkpoint != published.sam.checkpoint
+        sam += f", {found.sam.checkpoint}" if own else ""
+    if found.vision.file:
+        vision += f", {found.vision.file}"
+    return {"clip": clip, "sam": sam, "vision": vision}
