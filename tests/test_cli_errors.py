@@ -168,7 +168,7 @@ def test_an_error_of_ours_is_one_line_and_a_fault_keeps_its_trace(
         ("--classes", "cat=, dog", "an empty name in 'cat='"),
         ("--classes", "cat, Cat", "'Cat' is given twice"),
         ("--background", "missing.txt", "--background: 'missing.txt' looks like a file"),
-        ("--background", "grass, Sky", "classes and background together: 'Sky' is given twice"),
+        ("--background", "sea, Sky", "classes and background together: 'Sky' is given twice"),
         ("--min-similarity", "1.5", "--min-similarity: found 1.5; wanted a cosine, -1 to 1"),
         ("--min-similarity", "nan", "wanted a cosine"),
     ],
