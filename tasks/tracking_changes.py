@@ -1,7 +1,9 @@
 """In what a run differs from the run before it of the same registered model, in words."""
 
+import json
 from typing import Any
 
+from tasks.tracking_facts import UNITS
 from tasks.tracking_store import PatientClient
 
 MODEL = "registered_model"
@@ -65,14 +67,14 @@ def _sources(before: Any, tags: dict[str, str]) -> list[str]:
 
 def _units(before: Any, tags: dict[str, str]) -> str:
     """Units that were made anew though nothing that is listed differs."""
-    old, head = before.data.tags, "key.unit."
-    anew = sorted(
-        name.removeprefix(head)
-        for name, key in tags.items()
-        if name.startswith(head) and old.get(name) != key
-    )
-    if not anew:
+    old, new = before.data.tags.get(UNITS), tags[UNITS]
+    if old == new:
         return "nothing"
+    try:
+        known = json.loads(old or "{}")
+    except ValueError:  # cut, being too long for a tag
+        known = {}
+    anew = sorted(name for name, key in json.loads(new).items() if known.get(name) != key)
     return f"none of parameters, images, code and packages, yet made anew: {', '.join(anew)}"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
 from fmbseg.params import redact
-from fmbseg.steps import evaluate, units
+from fmbseg.steps import evaluate
+from fmbseg.steps import units as all_units
 from fmbseg.steps.code import package_versions
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
@@ -19,6 +20,8 @@ from tasks.tracking_text import shown
 _CHECKOUT = Path(__file__).parents[1]
 NOTE = "mlflow.note.content"
 """The run's description, which MLflow reads as Markdown."""
+UNITS = "key.units"
+"""Tag of a run: unit to the beginning of its key, as JSON."""
 _BATCH = 100
 """MLflow takes no more params or tags at once."""
 
@@ -58,9 +61,9 @@ def unit_keys(workspace: Workspace) -> dict[str, str]:
     """Folder to key of every unit whose output a run holds."""
     folders = [
         unit.folder
-        for step in units.STEPS
+        for step in all_units.STEPS
         if step != "report"
-        for unit in units.units_of(workspace, step)
+        for unit in all_units.units_of(workspace, step)
     ]
     return {f.relative_to(workspace.root).as_posix(): unit_key(f) for f in folders}
 
@@ -76,12 +79,13 @@ def flat_params(workspace: Workspace) -> dict[str, str]:
 
 
 def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
-    """What the run was made from; hashes stand behind the prefix `key.`.
+    """What the run was made from; hashes stand behind the prefix `key.`, after all others.
 
-    The many shards of stage 1 are one tag; units.json has all.
+    The many shards of stage 1 count as one in `key.units`; units.json has all.
     """
     shards = {name: key for name, key in keys.items() if name.startswith("data/pseudo_masks/")}
-    single = {f"key.unit.{name}": key for name, key in keys.items() if name not in shards}
+    units = {name: key[:12] for name, key in keys.items() if name not in shards}
+    units["data/pseudo_masks"] = sha_of(shards)[:12]
     lock = workspace.root / "dvc.lock"
     commit = _git("rev-parse", "HEAD") or "none"
     edited = len(_git("status", "--porcelain", "-uno").splitlines())
@@ -95,8 +99,7 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
         "key.dvc_lock": file_sha(lock) if lock.is_file() else "none",
         "key.images": fingerprint(workspace),
         **{f"key.{name}": beside[name] for name in ("classes", "labels") if beside.get(name)},
-        "key.unit.data/pseudo_masks": sha_of(shards),
-        **single,
+        UNITS: json.dumps(units),
     }
 
 

@@ -74,7 +74,8 @@ def _complete(
     params, marks = facts.flat_params(workspace), facts.tags(workspace, keys)
     marks |= {STATE: state, MODEL: registered_model(client, workspace)}
     marks["changed"] = changed(client, experiment, run, marks, params)
-    facts.log_facts(client, run, marks, params)
+    words = {name: value for name, value in marks.items() if not name.startswith("key.")}
+    facts.log_facts(client, run, words, params)
     facts.log_data_set(client, workspace, run)
     history = read_json(workspace.train / "history.json")
     content.log_points(client, run, history, content.last_step(client, run))
@@ -102,7 +103,8 @@ def _complete(
         said.append(f"{dead.words()}.")
     said.append(f"Changed {marks['changed']}.")
     note = "\n\n".join([figures.markdown_table(workspace), *map(markdown_text, said)])
-    facts.log_facts(client, run, {**outcome, facts.NOTE: note}, {})
+    hashes = {name: value for name, value in marks.items() if name not in words}
+    facts.log_facts(client, run, {**outcome, facts.NOTE: note, **hashes}, {})
     log_system(client, workspace, run)
     if moved:
         fetch_champion(str(workspace.root))

@@ -101,6 +101,12 @@ def test_the_pages_of_mlflow_show_the_run_and_its_miou(finished: Path, tmp_path:
         assert "miou.fmbseg.miniature" in shown
         assert f"{run.data.metrics['miou.stage1.miniature']:.3f}"[:5] in shown
         assert "stage1 on miniature" in shown, "the nested runs"
+        report = f"{page}/artifacts/report/index.html"
+        shown = screenshots.browse(browser, report, "--dump-dom", (1700, 1000), 90_000)
+        assert "mlflow-html-iframe" in shown, "the address that Prefect links"
+        raw = f"{address}/get-artifact?path=report/index.html&run_uuid={run_id}"
+        with urllib.request.urlopen(raw, timeout=60) as answer:
+            assert answer.read() == (finished / "reports/report/index.html").read_bytes()
         screenshots.take_mlflow(browser, charts, tmp_path / "mlflow.png")
     with Image.open(tmp_path / "mlflow.png") as picture:
         assert picture.width > 1200
