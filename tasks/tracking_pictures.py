@@ -8,6 +8,8 @@ from jaxtyping import Integer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fmbseg.store.names import printable
+
 _MOST_NUMBERED = 25
 _LONGEST_NAME = 24
 
@@ -30,7 +32,7 @@ def draw_confusion(
         title: stands above.
         path: target.
     """
-    names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in class_names]
+    names = [_label(name) for name in class_names]
     count = len(names)
     columns = [*names, "no answer"] if matrix[:, count].any() else names
     pixels = matrix.sum(1, keepdims=True)
@@ -49,7 +51,7 @@ def draw_confusion(
     axes.set_yticks(range(count), names, fontsize=font)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(_text(title), fontsize=10, loc="left")
     if count <= _MOST_NUMBERED:
         for row, column in np.argwhere(percent >= 0.5):
             value = percent[row, column]
@@ -60,3 +62,13 @@ def draw_confusion(
     figure.colorbar(shown, ax=axes, shrink=0.6, label="% of the true class's pixels")
     FigureCanvasAgg(figure)
     figure.savefig(path)
+
+
+def _label(name: str) -> str:
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return _text(shown)
+
+
+def _text(name: str) -> str:
+    """The name on one line; between two dollars matplotlib would read a formula."""
+    return printable(name).replace("$", r"\$")

@@ -146,6 +146,7 @@ def test_a_run_says_in_words_what_differs_from_the_run_before(copy: Copy):
         f"since {before}: train.temperature 0.2 → 0.3; report.gallery_images 2 → 3"
     )
     set_params(third, train={"temperature": 0.3}, report={"gallery_images": 3})
+    another_result(third, 0.6)
     listing = third / "data" / "download" / "miniature" / "listing.json"
     images = read_json(listing)["images"]
     write_json(listing, read_json(listing) | {"images": images | {"extra.png": "0" * 64}})

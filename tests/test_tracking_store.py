@@ -92,3 +92,10 @@ def test_a_confusion_matrix_of_any_size_gives_every_name_room(tmp_path: Path, co
     draw_confusion(matrix, names, "stage1 on miniature test", tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert min(picture.size) > count * 16
+
+
+def test_class_names_full_of_markup_are_drawn_as_text(tmp_path: Path):
+    names = ["$\\frac{$", "a\nb\x00", "\u202efig", "<b>|`"]
+    draw_confusion(np.eye(4, 5, dtype=np.int64), names, "stage1 on $\\x$", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) > 100
