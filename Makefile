@@ -15,7 +15,7 @@ OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .s
   .prefect-results mlflow.db mlartifacts
 
 .DEFAULT_GOAL := help
-.PHONY: help run server serve test check e2e table ablations bench-orchestration mlflow clean clean-all lock readme
+.PHONY: help run server serve test check e2e table ablations benchmarks bench-orchestration mlflow clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -60,6 +60,9 @@ table: $(READY)  ## every method on five views of the miniature, three seeds; wr
 
 ablations: $(READY)  ## one setting after the other on the validation split; writes docs/ablations.md
 	@$(BIN)/python -m studies.ablations
+
+benchmarks: $(READY)  ## the paper's table: download, run, score; DATA_SETS="voc21 ade150" ZIPS= WORKSPACE=runs/paper
+	@$(BIN)/python -m flows.benchmarks $(DATA_SETS) $(if $(ZIPS),--zips "$(ZIPS)") $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
 
 bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle machine; SIZE=small|default PAIRS=3
 	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))

@@ -1,31 +1,31 @@
 """docs/benchmarks.md: its commands can be copied, its table agrees with the code."""
 
-import os
 import re
+import shutil
 import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from flows import benchmarks
+from flows.parameters import write_params
 from fmbseg import load_params
+from fmbseg.cli import _parser
 from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.evaluate.comparison import signed
 from fmbseg.evaluate.quoted import COLUMNS, PAPER
 from fmbseg.steps import evaluate
+from fmbseg.steps.departures import departures
 from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json
 from tests import official_trees as trees
-from tests.conftest import REPOSITORY, SMALL
-from tests.system import set_params
+from tests.conftest import REPOSITORY
 from tests.test_seven_columns import grow
+from tests.test_steps import run_all
 
 PAGE = (REPOSITORY / "docs/benchmarks.md").read_text()
 BLOCKS = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-PARSED = """
-import sys
-from fmbseg.cli import _parser
-_parser().parse_args(sys.argv[1:])
-"""
-RECORDED = '#!/bin/sh\necho {name} "$@" >> "{log}"\n'
 
 
 def rows() -> dict[str, list[str]]:
@@ -35,38 +35,19 @@ def rows() -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells if first in COLUMNS}
 
 
-def bash(script: str, folder: Path, make: str) -> list[str]:
-    """Run a script with `fmbseg` and `make` recorded; the commands it gave."""
-    log, shims = folder / "log", folder / "shims"
-    shims.mkdir(exist_ok=True)
-    commands = {
-        "fmbseg": f'exec "{sys.executable}" -c \'{PARSED}\' "$@"\n', "make": make, "python":
-        f'exec "{sys.executable}" "$@"\n',
-    }  # fmt: skip
-    for name, body in commands.items():
-        record = RECORDED.format(name=name, log=log) if name != "python" else "#!/bin/sh\n"
-        (shims / name).write_text(record + body)
-        (shims / name).chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{shims}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY),
-    }  # fmt: skip
+def dry_run(command: str, folder: Path) -> list[str]:
+    """What a `make` command of the page would run."""
     done = subprocess.run(
-        ["bash", "-eu", "-c", script], cwd=folder, env=environment, text=True, timeout=900,
-        capture_output=True, check=False,
+        [*command.split(), "--dry-run", f"VENV={folder}"], cwd=REPOSITORY, text=True,
+        capture_output=True, check=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return log.read_text().splitlines() if log.exists() else []
-
-
-def block_with(words: str) -> str:
-    (found,) = [block for block in BLOCKS if words in block]
-    return found
+    return [line for line in done.stdout.splitlines() if "flows.benchmarks" in line]
 
 
 def test_every_column_has_a_command_its_images_and_the_papers_number():
     assert tuple(rows()) == COLUMNS
     for column, (command, images, fetched, disk, time, paper) in rows().items():
-        found = re.fullmatch(r"`score (\w+)( --zips FOLDER)?`", command)
+        found = re.fullmatch(r"`make benchmarks DATA_SETS=(\w+)( ZIPS=FOLDER)?`", command)
         assert found is not None
         entry = CATALOGUE[found[1]]
         assert entry.column == column
@@ -80,61 +61,85 @@ def test_every_column_has_a_command_its_images_and_the_papers_number():
     assert "](docs/benchmarks.md)" in (REPOSITORY / "README.md").read_text()
 
 
-def test_the_commands_for_once_are_ones_that_the_program_takes(tmp_path: Path):
-    assert bash(block_with("download --list"), tmp_path, "") == [
-        "fmbseg download --list",
-        "fmbseg download --weights paper",
-        "fmbseg download coco_stuff171 --split train val",
-        "fmbseg estimate --params runs/paper/params.yaml",
-    ]
+def test_the_page_is_one_command_and_its_others_are_ones_that_the_program_takes(tmp_path: Path):
+    (tmp_path / ".ready").touch()
+    (line,) = dry_run("make benchmarks", tmp_path)
+    assert line.split()[1:3] == ["-m", "flows.benchmarks"]
+    assert benchmarks._parser().parse_args(line.split()[3:]).data_sets == [*benchmarks.DATA_SETS]
+    command = "make benchmarks DATA_SETS=cityscapes19 ZIPS=FOLDER"
+    assert f"`{command}`" in PAGE
+    (line,) = dry_run(command, tmp_path)
+    found = benchmarks._parser().parse_args(line.replace('"', "").split()[3:])
+    assert (found.data_sets, found.zips) == (["cityscapes19"], Path("FOLDER"))
+    assert BLOCKS[0] == "make benchmarks\n"
+    for line in BLOCKS[1].splitlines():
+        _parser().parse_args(line.partition("#")[0].split()[1:])
+
+
+def test_the_seven_data_sets_are_the_papers_columns():
+    assert [CATALOGUE[name].column for name in benchmarks.DATA_SETS] == [*COLUMNS]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml, small trees of all data sets, and COCO's as training images."""
+    grow(tmp_path / "data/benchmarks")
+    installing = import_module("fmbseg.fetch.install")
+    monkeypatch.setattr(installing, "_complete", lambda *_: True)  # fewer images than published
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.weights
+def test_the_command_makes_the_papers_params_once_and_says_what_it_leaves_out(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[str, ...]] = []
+
+    def run(root: Path) -> int:
+        asked.append(load_params(root / "params.yaml").evaluate.data_sets)
+        return 0
+
+    monkeypatch.setattr(benchmarks, "_weights", lambda _: None)
+    shutil.rmtree(checkout / "data/benchmarks/leftImg8bit")
+    assert benchmarks.main(["voc21", "cityscapes19", "ade150"], run) == 1
+    assert asked == [("home", "voc21"), ("home", "voc21", "ade150")]
+    assert "cityscapes19 is left out: cityscapes19: only an account" in capsys.readouterr().err
+    params = load_params("runs/paper/params.yaml")
+    assert params.models.profile == "paper"
+    assert (params.train.epochs, params.train.patches_per_image) == (10, None)
+    assert (params.evaluate.protocol, params.evaluate.background) == ("tcl", "stuff_names")
+    assert [one.key for one in departures(params) if one.published] == []
+    before, after = (Path(name).read_text() for name in ("params.yaml", "runs/paper/params.yaml"))
+    assert before.count("#") == after.count("#"), "comments are kept"
+    write_params(Path("runs/paper/params.yaml"), {"train.learning_rate": 0.3})
+    assert benchmarks.main(["voc20"], lambda _: 3) == 3, "a failed run ends it"
+    assert load_params("runs/paper/params.yaml").train.learning_rate == 0.3, "own edits stay"
+    assert benchmarks.main(["voc99"]) == 2
 
 
 @pytest.mark.slow
-def test_the_recipe_and_the_columns_commands_leave_the_papers_params(tmp_path: Path):
-    (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-    commands = [rows()[column][0].strip("`") for column in ("PV-21", "City")]
-    again = [*commands, commands[0]]
-    script = block_with("score()") + "\n".join(again)
-    given = bash(block_with("mkdir -p runs/paper") + script, tmp_path, "")
-    names = [command.split()[1] for command in again]
-    assert given == [
-        "make run WORKSPACE=runs/paper",
-        *(
-            line
-            for command in again
-            for line in (command.replace("score", "fmbseg download"), given[0])
-        ),
-    ]
-    params = load_params(tmp_path / "runs/paper/params.yaml")
-    assert params.evaluate.data_sets == ("home", *names[:-1])
-    assert (params.evaluate.protocol, params.evaluate.background) == ("tcl", "stuff_names")
-    assert params.models.profile == "paper"
-    assert (params.train.epochs, params.train.patches_per_image) == (10, None)
-    before, after = ((tmp_path / name / "params.yaml").read_text() for name in (".", "runs/paper"))
-    assert before.count("#") == after.count("#"), "comments are kept"
-
-
-@pytest.mark.e2e
 @pytest.mark.weights
-@pytest.mark.timeout(1000)
-def test_the_recipe_runs_on_small_trees_with_the_miniatures_models(tmp_path: Path):
-    root = tmp_path / "data/benchmarks"
-    grow(root)
-    classes = CATALOGUE["coco_stuff171"].classes.class_file()
-    (root / "coco_stuff171.classes.txt").write_text(classes)  # as a download leaves it
-    (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-    bash(block_with("mkdir -p runs/paper"), tmp_path, "")
-    few = {"epochs": 1, "save_every_epochs": 1, "patches_per_image": None}
-    set_params(tmp_path / "runs/paper", {
-        "models": {"profile": "miniature"}, "train": few, "report": SMALL["report"],
-        "pseudo_masks": SMALL["pseudo_masks"],
+def test_the_command_downloads_runs_scores_and_prints_the_table_beside_the_papers(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = checkout / "runs/paper"
+    benchmarks.prepare(root, "miniature")
+    write_params(root / "params.yaml", {
+        "train.epochs": 1, "report.gallery_images": 0, "pseudo_masks.points_per_side": 6,
     })  # fmt: skip
-    make = f'exec "{sys.executable}" -m flows.run --workspace runs/paper\n'
-    bash(block_with("score()") + "score voc21\nscore ade150", tmp_path, make)
-    workspace = Workspace.open(tmp_path / "runs/paper")
-    assert workspace.params.evaluate.data_sets == ("home", "voc21", "ade150")
-    assert evaluate.scored(workspace) == ["fmbseg-voc21", "fmbseg-ade150"]
-    page = (workspace.report / "index.html").read_text()
-    assert f"{trees.IMAGES}</td>" in page
-    assert "PV-21" in page
-    assert "ADE" in page
+
+    def run(workspace: Path) -> int:
+        run_all(Workspace.open(workspace))
+        return 0
+
+    assert benchmarks.main(["voc21"], run) == 0
+    printed = capsys.readouterr().out
+    workspace = Workspace.open(root)
+    metrics = read_json(evaluate.folder(workspace, "fmbseg-voc21") / "metrics.json")
+    measured, paper = 100 * metrics["miou"], PAPER.figures["PV-21"]
+    assert (
+        f"| PV-21 | voc21 val | {paper:.2f} | {measured:.2f} | {signed(measured - paper)} "
+        f"| {trees.IMAGES} | tcl {metrics['protocol_hash']} |"
+    ) in printed
