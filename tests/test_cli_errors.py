@@ -16,7 +16,7 @@ from fmbseg.errors import is_for_user, one_line
 from fmbseg.fetch import DownloadError
 from fmbseg.models.weights import MissingWeightsError
 from fmbseg.params import load_params
-from fmbseg.steps.download import DataError, check
+from fmbseg.steps.ready import not_ready
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import write_json
 from tests.conftest import REPOSITORY
@@ -195,8 +195,9 @@ def test_a_device_of_params_yaml_that_is_not_here_is_told_before_any_step(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     text = (small_workspace / "params.yaml").read_text()
     (small_workspace / "params.yaml").write_text(text.replace("device: auto", "device: cuda"))
-    with pytest.raises(DataError, match="device: found 'cuda', but torch sees no such device"):
-        check(Workspace.open(small_workspace))
+    problem = not_ready(Workspace.open(small_workspace))
+    assert problem is not None
+    assert "device: found 'cuda', but torch sees no such device" in problem
     assert "device: found 'cuda'" in said(
         capsys, "estimate", "--params", small_workspace / "params.yaml"
     )

@@ -16,7 +16,7 @@ _DRAWN_BYTES = 40_000
 
 
 class DataError(ValueError):
-    """The images, classes or device that params.yaml names cannot be used."""
+    """The images or classes that params.yaml names cannot be used."""
 
 
 def units(workspace: Workspace) -> list[str]:
@@ -116,10 +116,10 @@ def _drops_apart(workspace: Workspace) -> bool:
 
 
 def check(workspace: Workspace) -> None:
-    """Refuse a device, images, classes or labels that no step could use, before any step starts.
+    """Refuse images, classes or labels that no step could use, before any step starts.
 
     Raises:
-        DataError: no such device here; a folder or the class file does not exist; no image.
+        DataError: a folder or the class file does not exist, or there is no image.
         VocabularyError: the class file cannot be used.
     """
     if Path(workspace.params.data.drops).is_absolute() and not workspace.drops.is_dir():
@@ -127,7 +127,6 @@ def check(workspace: Workspace) -> None:
             f"data.drops: no folder {workspace.drops}; outside the workspace none is made: make "
             "it, or name one inside, such as data/drops"
         )
-    _check_device(workspace.params.device)
     if workspace.data_set == "miniature":
         return
     data = workspace.params.data
@@ -148,17 +147,6 @@ def check(workspace: Workspace) -> None:
             f"data.classes: no file {workspace.classes_path()}; wanted one class name a line"
         )
     read_classes(workspace.classes_path())
-
-
-def _check_device(device: str) -> None:
-    if device in ("auto", "cpu"):
-        return
-    from fmbseg.models.device import resolve_device  # torch takes seconds to load
-
-    try:
-        resolve_device(device)
-    except ValueError as error:
-        raise DataError(str(error)) from None
 
 
 def _draw(workspace: Workspace, out: Path) -> None:
