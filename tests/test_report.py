@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import math
 import re
 from dataclasses import replace
@@ -21,11 +22,13 @@ from fmbseg.evaluate.content import (
     HistoryPoint,
     MaskCount,
     MethodResult,
+    NeverFound,
     PresenceScore,
     Quarantined,
     ReportContent,
     RunFacts,
     SamScore,
+    ValidationPoint,
 )
 from fmbseg.evaluate.layers import HATCH_RGB, INK_RGB, POINT_RGB
 from fmbseg.evaluate.pictures import colourise, save_png
@@ -187,6 +190,33 @@ def test_painted_colours_are_the_legend_s_pixel_by_pixel(tmp_path: Path) -> None
         assert counts[in_legend].sum() > 0.5 * counts.sum()
 
 
+def test_never_found_classes_stand_at_the_top_with_the_next_step(tmp_path: Path) -> None:
+    html = build(tmp_path, replace(FULL, never_found=NeverFound(("cat",), 3, 60)))
+    top = html.split("<main>")[0]
+    assert "1 of 3 classes was never found in 60 images:" in top
+    assert "<bdi>cat</bdi>" in top.split("Classes never found")[1]
+    assert "Try synonyms" in top
+    assert "never found" not in build(tmp_path, replace(FULL, never_found=NeverFound((), 3, 60)))
+
+
+def test_tables_sort_pictures_enlarge_and_a_class_filters_by_keyboard_too(tmp_path: Path) -> None:
+    tags = Page(build(tmp_path, FULL)).tags
+    headings = [a for tag, a in tags if tag == "th" and a.get("scope") == "col"]
+    buttons = [a for tag, a in tags if tag == "button"]
+    assert headings
+    assert all(one["aria-sort"] == "none" for one in headings)
+    assert len([one for one in buttons if one.get("class") == "sort"]) == len(headings)
+    assert len([one for one in buttons if one.get("class") == "shot"]) == 6
+    assert all(one["type"] == "button" for one in buttons)
+    assert [a["aria-labelledby"] for tag, a in tags if tag == "dialog"] == ["enlarged-title"]
+    listed = [json.loads(a["data-classes"] or "") for _, a in tags if "data-classes" in a]
+    assert ["sky"] in listed
+    assert ["sky", "brick wall", "cat"] in listed, "the gallery's image"
+    assert ("label", {"for": "filter"}) in tags
+    open_at_first = [a for tag, a in tags if tag == "details" and a.get("class") == "unit"]
+    assert open_at_first == [{"class": "unit"}], "the settings are folded"
+
+
 def test_without_labels_the_page_says_so(tmp_path: Path) -> None:
     html = build(tmp_path, replace(FULL, results=(), presence=None, sam=None, extra_figures={}))
     assert "nothing could be scored" in html
@@ -264,6 +294,17 @@ def test_ticks_are_round_and_enclose_the_range(
     low: float, high: float, expected: list[float]
 ) -> None:
     assert nice_ticks(low, high, 5) == pytest.approx(expected)
+
+
+def test_the_validation_curve_stands_below_the_loss_on_the_same_steps(tmp_path: Path) -> None:
+    points = tuple(ValidationPoint(4 * i, i, 0.1 * i, 20) for i in range(1, 4))
+    html = build(tmp_path, replace(FULL, validation=points))
+    assert html.index("Loss by step") < html.index("mIoU of 20 validation images by step")
+    assert 'aria-label="Validation mIoU over training steps' in html
+    plot = line_plot([4, 8, 12], [1, 2, 3], [0.1, 0.2, 0.3], x_range=(1, 12))
+    assert plot is not None
+    assert plot.fine.split()[0].startswith("272.7,"), "step 4 of 1 to 12"
+    assert "validation images by step" not in build(tmp_path, FULL)
 
 
 @pytest.mark.parametrize("value", [0.0, 2.0, -3.0, 1e-9])

@@ -1,5 +1,6 @@
 """What a run in MLflow holds."""
 
+import html
 import json
 import re
 import shutil
@@ -52,6 +53,11 @@ def test_a_run_holds_all_that_the_steps_left(copy: Copy, tmp_path: Path):
     (run,) = parents(client)
     assert run.info.run_id == run_id
     assert run.info.status == "FINISHED"
+
+    text = html.unescape((workspace.report / "index.html").read_text())
+    (search,) = re.findall(r"tags\.`key\.train` = '\w+'", text)
+    (shown,) = client.search_runs([run.info.experiment_id], search)
+    assert shown.info.run_id == run_id, "the report says how to find it"
 
     tags, metrics = run.data.tags, run.data.metrics
     assert tags["key.dvc_lock"] == file_sha(root / "dvc.lock")

@@ -13,6 +13,7 @@ from fmbseg.evaluate.content import (
     ReportContent,
     RunFacts,
     SamScore,
+    TrackingHint,
     ValidationPoint,
 )
 from fmbseg.evaluate.report import build_report
@@ -21,12 +22,14 @@ from fmbseg.steps import evaluate, figures, pseudo_masks
 from fmbseg.steps.departures import departures, model_names
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, read_coco, read_json, sha_of, write_json
+from fmbseg.store import MANIFEST, UnitKey, file_sha, read_coco, read_json, sha_of, write_json
 from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import read_classes
 
 COCO = "COCO JSON, masks as RLE"
 VALIDATION = "validation.json"
+MLFLOW = "http://127.0.0.1:5000"
+"""What `make mlflow` serves."""
 CARD = Path(__file__).parents[1] / "miniature" / "MODEL_CARD.md"
 
 
@@ -48,9 +51,11 @@ def key(workspace: Workspace) -> UnitKey:
         for file in figures.pictured_files(workspace, unit):
             inputs[str(file.relative_to(workspace.root))] = file_sha(file)
     inputs["evaluate/foundation"] = sha_of(figures.foundation(workspace))
+    inputs["train_key"] = _train_key(workspace)
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
-    return workspace.key("report", inputs, _shown(workspace))
+    experiment = {"experiment": workspace.params.tracking.experiment}
+    return workspace.key("report", inputs, {**_shown(workspace), **experiment})
 
 
 def run(workspace: Workspace) -> bool:
@@ -116,6 +121,9 @@ def _content(workspace: Workspace) -> ReportContent:
         gallery=_gallery(workspace, class_names),
         departures=tuple(departures(params)),
         files=_files(workspace),
+        tracking=TrackingHint(
+            MLFLOW, params.tracking.experiment, f"tags.`key.train` = '{_train_key(workspace)}'"
+        ),
         quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
         notes=notes(workspace),
         presence=PresenceScore(**frozen["presence"]) if frozen else None,
@@ -147,6 +155,11 @@ def _files(workspace: Workspace) -> tuple[FileLink, ...]:
         path = evaluate.folder(workspace, unit)
         listed.append((f"evaluation {unit}", path, "metrics.json, confusion.json, examples as PNG"))
     return tuple(FileLink(what, _link(workspace, path), form) for what, path, form in listed)
+
+
+def _train_key(workspace: Workspace) -> str:
+    """The key of the trained unit, which MLflow's run bears as a tag."""
+    return str(read_json(workspace.train / MANIFEST)["key"])
 
 
 def _link(workspace: Workspace, path: Path) -> str:
