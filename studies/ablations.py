@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from fmbseg.miniature.train_vision import export
 from fmbseg.miniature.vision_scores import build_encoder
 from fmbseg.miniature.world import SEEN_THINGS
+from fmbseg.progress import lines_to_stderr
 from fmbseg.store import write_json
 from studies import page
 from studies.cells import Cell, CellError, run_all
@@ -228,6 +229,7 @@ def write(wanted: Sequence[Ablation], found: Mapping[tuple[str, str], Cell]) -> 
 
 def main() -> int:
     """Run what is missing, then write."""
+    lines_to_stderr()
     wanted = ablations(ROOT)
     found = cells(ROOT, wanted)
     try:

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from flows.parameters import write_params
+from fmbseg.progress import progress
 from fmbseg.steps import evaluate, units
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, unit_is_valid
@@ -139,7 +138,7 @@ def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
     with (
         ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as processes,
         ThreadPoolExecutor(AT_ONCE) as threads,
-        tqdm(total=len(ordered), desc=title) as bar,
+        progress(title, total=len(ordered), unit="cell") as done,
     ):
         for cell in ordered:
             futures[cell.root] = threads.submit(one, cell)
@@ -149,7 +148,7 @@ def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
             except BaseException:
                 threads.shutdown(wait=True, cancel_futures=True)
                 raise
-            bar.update()
+            done.update()
     seconds = {root: future.result() for root, future in futures.items()}
     fresh = sum(value > 0 for value in seconds.values())
     took = time.perf_counter() - started

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
 from fmbseg.miniature.world import SEEN_THINGS
+from fmbseg.progress import lines_to_stderr
 from fmbseg.store import read_json, write_json
 from studies import page, pictures
 from studies.cells import Cell, CellError, run_all
@@ -212,6 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(Size.seeds))
     seeds = tuple(parser.parse_args().seeds)
+    lines_to_stderr()
     size = Size(seeds=seeds)
     found = cells(ROOT, size)
     try:

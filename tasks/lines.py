@@ -1,16 +1,13 @@
 """What a run says in Prefect's pages: a line for every finished unit, one for every failure."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefect import get_run_logger
-from prefect.exceptions import MissingContextError
-from prefect.logging.loggers import LoggingAdapter
-
+from fmbseg.progress import listening
 from fmbseg.steps.workspace import Workspace
+from tasks.progress import TaskProgress, run_log
 
 
 @contextmanager
@@ -19,16 +16,8 @@ def reason_first() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _log().error("%s", one_line(error))
+        run_log().error("%s", one_line(error))
         raise
-
-
-def _log() -> logging.Logger | LoggingAdapter:
-    """The run's logger; a plain one where the code is called outside a run."""
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return logging.getLogger("fmbseg")
 
 
 def one_line(error: BaseException) -> str:
@@ -43,7 +32,7 @@ def run_unit(
     run: Callable[[], bool],
     result: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> str:
-    """Run a unit inside a task and log its line.
+    """Run a unit inside a task and log its line; while it runs, where it is.
 
     Args:
         workspace: the run's.
@@ -55,7 +44,7 @@ def run_unit(
     Returns:
         The folder.
     """
-    with reason_first():
+    with reason_first(), listening(TaskProgress(unit)):
         computed = run()
     said = "up to date by now"
     if computed:
@@ -65,5 +54,5 @@ def run_unit(
         said = f"{line['seconds']:.0f} s"
         if result is not None:
             said = f"{result(line)}, {said}"
-    _log().info("%s: %s", unit, said)
+    run_log().info("%s: %s", unit, said)
     return str(folder)

@@ -12,11 +12,11 @@ import PIL.Image
 import pycocotools.mask
 import scipy.io
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from fmbseg.datasets.base import DatasetError
 from fmbseg.datasets.context import IDS_OF_459
 from fmbseg.datasets.json_stream import elements_of_arrays
+from fmbseg.progress import tracked
 from fmbseg.store import flush_tree, write_bytes
 
 SPLITS = ("train", "val")
@@ -190,7 +190,7 @@ def _write_labels(
     folder = voc2010 / "SegmentationClassContext"
     written = kept = 0
     problems: list[str] = []
-    for stem, make in tqdm(jobs, desc="PASCAL Context: label files"):
+    for stem, make in tracked(jobs, "PASCAL Context: label files"):
         path = folder / f"{stem}.png"
         if _is_whole_png(path):
             kept += 1

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from fmbseg.estimate.meter import Meter, Phase, Rate
 from fmbseg.estimate.models import TEXT
+from fmbseg.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Runs:
         that later ones find in memory.
         """
         phases: list[Phase] = []
-        for name in tqdm(names, desc=f"estimate: {label}", disable=not self.progress):
+        for name in tracked(names, f"estimate: {label}", shown=self.progress):
             with self.phase() as phase:
                 work(name)
             phases.append(phase)

@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fmbseg.fetch.remote import DownloadError, Remote, shown
+from fmbseg.progress import progress as progress_of
 from fmbseg.store import StoreError, read_json, write_json
 
 _CHUNK_BYTES = 2**20
@@ -106,13 +105,11 @@ def set_aside(path: Path, file: Path) -> Path:
 def digests(path: Path, *, progress: bool = True) -> dict[str, str]:
     """`md5` and `sha256` of a file, hexadecimal, in one pass."""
     hashes = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
-    bar = tqdm(
-        desc=f"checking {path.name}", total=path.stat().st_size, unit="B", unit_scale=True,
-        disable=not progress, leave=False,
-    )  # fmt: skip
-    with path.open("rb") as stream, bar:
+    size = path.stat().st_size
+    step = progress_of(f"checking {path.name}", total=size, unit="B", shown=progress)
+    with path.open("rb") as stream, step as done:
         while chunk := stream.read(_CHUNK_BYTES):
             for one in hashes.values():
                 one.update(chunk)
-            bar.update(len(chunk))
+            done.update(len(chunk))
     return {kind: one.hexdigest() for kind, one in hashes.items()}

@@ -11,9 +11,9 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from tqdm import tqdm
 
 from fmbseg.fetch.remote import Remote
+from fmbseg.progress import progress as progress_of
 from fmbseg.store import (
     StoreError,
     explain_full_disk,
@@ -113,13 +113,16 @@ def transfer(
             facts = {"total": total, "address": _address(url), "validator": validator}
             write_json(_facts(part), facts)
         require_space(part.parent, (total or remote.about_bytes or 0) - start, what)
-        bar = tqdm(
-            desc=what, total=total, initial=start, unit="B", unit_scale=True, disable=not progress
-        )
-        with explain_full_disk(what, part.parent), part.open("ab") as out, bar, _explained():
+        step = progress_of(what, total=total, initial=start, unit="B", shown=progress)
+        with (
+            explain_full_disk(what, part.parent),
+            part.open("ab") as out,
+            step as done,
+            _explained(),
+        ):
             for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
                 out.write(chunk)
-                bar.update(len(chunk))
+                done.update(len(chunk))
                 if remote.size_bytes is not None and out.tell() > remote.size_bytes:
                     raise AddressError(f"has a file of more than {remote.size_bytes} bytes")
     size = part.stat().st_size

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int16, UInt8
-from tqdm import tqdm
 
 from fmbseg.miniature.things import PALETTE, THINGS
 from fmbseg.miniature.world import CLASS_NAMES, SIZE_PX, Split, generate
+from fmbseg.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load_pool(
                 classes = np.full((count, 3), -1, np.int16)
                 colours = np.full((count, 3), -1, np.int16)
                 drawn = generate(seed, count, split, thing_names=thing_names)
-                for i, item in enumerate(tqdm(drawn, total=count, desc="drawing the world")):
+                for i, item in enumerate(tracked(drawn, "drawing the world", total=count)):
                     images[i], labels[i], instances[i] = item.image, item.labels, item.instances
                     for thing in item.things:
                         classes[i, thing.index - 1] = CLASS_NAMES.index(thing.name)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+
+from fmbseg.progress import progress
 
 
 def cosine(index: int, steps: int) -> float:
@@ -74,36 +75,36 @@ def run_training(
         optimizer.load_state_dict(state["optimizer"])
         first, seconds = int(state["step"]), float(state["seconds"])
     began, losses = time.perf_counter() - seconds, []
-    progress = tqdm(range(first, steps), initial=first, total=steps, mininterval=5)
-    for index in progress:
-        rate = min((index + 1) / warmup_steps, 1.0)
-        rate *= (schedule or cosine)(index, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = float(learning_rate * rate)
-        torch.manual_seed(seed * 1_000_003 + index)
-        loss = step(index, np.random.default_rng([seed, index]))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-        done, last = index + 1, index + 1 == steps
-        progress.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
-        if evaluate is not None and (done % evaluate_every == 0 or last):
-            model.eval()
-            figures = {k: round(v, 4) for k, v in evaluate(done).items()}
-            model.train()
-            line = {"step": done, "loss": round(float(np.mean(losses)), 4), **figures}
-            line["seconds"] = round(time.perf_counter() - began, 1)
-            losses.clear()
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-        if done % save_every == 0 or last:
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": done,
-                "seconds": time.perf_counter() - began,
-            }
-            torch.save(state, resume.with_suffix(".tmp"))
-            os.replace(resume.with_suffix(".tmp"), resume)
+    with progress("training", total=steps, unit="step", initial=first) as told:
+        for index in range(first, steps):
+            rate = min((index + 1) / warmup_steps, 1.0)
+            rate *= (schedule or cosine)(index, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = float(learning_rate * rate)
+            torch.manual_seed(seed * 1_000_003 + index)
+            loss = step(index, np.random.default_rng([seed, index]))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+            done, last = index + 1, index + 1 == steps
+            told.update(loss=float(np.mean(losses[-50:])))
+            if evaluate is not None and (done % evaluate_every == 0 or last):
+                model.eval()
+                figures = {k: round(v, 4) for k, v in evaluate(done).items()}
+                model.train()
+                line = {"step": done, "loss": round(float(np.mean(losses)), 4), **figures}
+                line["seconds"] = round(time.perf_counter() - began, 1)
+                losses.clear()
+                with (folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(line) + "\n")
+            if done % save_every == 0 or last:
+                state = {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": done,
+                    "seconds": time.perf_counter() - began,
+                }
+                torch.save(state, resume.with_suffix(".tmp"))
+                os.replace(resume.with_suffix(".tmp"), resume)

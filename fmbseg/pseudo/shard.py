@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from fmbseg.models.images import size_problem
 from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.progress import tracked
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, Stage1Options, pseudo_masks_of_image
 from fmbseg.store import (
     StoreError,
@@ -66,8 +66,8 @@ def compute_shard(
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         salvaged: what `save_records` wrote of other shards with the same models and options.
-        progress: show a bar on standard error, if that is a terminal.
-        label: of the progress bar.
+        progress: say where it is, see `fmbseg.progress`.
+        label: what it calls itself there.
         key: whatever else the masks depend on (the models); the unit's digest serves.
 
     Returns:
@@ -82,8 +82,7 @@ def compute_shard(
     quarantine: list[dict[str, str]] = []
     records: dict[str, dict[str, Any]] = {}
     computed = 0
-    hidden = not progress or None  # None: unless standard error is a terminal
-    for name in tqdm(sorted(names), desc=label, unit="image", disable=hidden):
+    for name in tracked(sorted(names), label, shown=progress):
         try:
             image = read(name)
         except UnreadableImageError as error:

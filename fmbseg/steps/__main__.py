@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fmbseg.errors import is_for_user, one_line
+from fmbseg.progress import lines_to_stderr
 from fmbseg.steps.units import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 
@@ -17,6 +18,7 @@ def main() -> int:
     parser.add_argument("--workspace", type=Path, default=Path())
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
+    lines_to_stderr()
     try:
         done = run_step(Workspace.open(arguments.workspace), arguments.step)
     except Exception as error:

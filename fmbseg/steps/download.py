@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from fmbseg.miniature import world
+from fmbseg.progress import tracked
 from fmbseg.steps.workspace import DROPS, Listing, Workspace
 from fmbseg.store import UnitKey, file_sha, image_sha, list_images, scan_images, sha_of, write_json
 from fmbseg.vocabulary import read_classes
@@ -158,7 +158,7 @@ def _draw(workspace: Workspace, out: Path) -> None:
         for folder in ("images", "labels"):
             (out / split / folder).mkdir(parents=True)
         drawn = world.generate(seed, count, split)
-        for item in tqdm(drawn, total=count, desc=f"download: drawing {split}"):
+        for item in tracked(drawn, f"download: drawing {split}", total=count):
             Image.fromarray(item.image).save(out / split / "images" / f"{item.name}.png")
             labels = Image.fromarray(item.labels.astype(np.uint8))
             labels.save(out / split / "labels" / f"{item.name}.png")

@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fmbseg.progress import progress as progress_of
 from fmbseg.store.archive_entries import (
     ArchiveError,
     Contents,
@@ -89,11 +88,8 @@ def _unpack(
     files: list[str] = []
     is_folder: dict[str, bool] = {}
     written = 0
-    bar = tqdm(
-        desc=f"unpacking {archive.name}", total=contents.total, unit="B", unit_scale=True,
-        disable=not progress,
-    )  # fmt: skip
-    with bar:
+    label = f"unpacking {archive.name}"
+    with progress_of(label, total=contents.total, unit="B", shown=progress) as done:
         while True:
             with damage_named(archive):
                 entry = next(contents.entries, None)
@@ -106,7 +102,7 @@ def _unpack(
                 for size in _write(archive, entry, folder / entry.name):
                     written += size
                     _require_small(archive, written, max_bytes)
-                    bar.update(contents.done(written) - bar.n)
+                    done.update(contents.done(written) - done.done)
             except OSError as error:
                 if error.errno not in _BAD_NAMES:
                     raise
