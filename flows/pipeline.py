@@ -8,6 +8,7 @@ from flows.runner import mapper
 from tasks.download import data_sets, download
 from tasks.evaluate import evaluate, trained, training_free
 from tasks.lines import reason_first
+from tasks.progress import say_time_left
 from tasks.pseudo_masks import finish, pseudo_masks, shards
 from tasks.report import report
 from tasks.subsample import subsample
@@ -33,6 +34,7 @@ def _stages(root: str, began: Began) -> str:
     connect_early(root)
     with mapper(began.params.runner) as each:
         each.wait(each.submit(download, root=root, data_set=name) for name in data_sets(root))
+        say_time_left(root)
         masks = [each.submit(pseudo_masks, root=root, shard=shard) for shard in shards(root)]
         scores = [each.submit(evaluate, root=root, unit=name) for name in training_free(root)]
         each.wait(masks)

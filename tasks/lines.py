@@ -7,7 +7,7 @@ from typing import Any
 
 from fmbseg.progress import listening
 from fmbseg.steps.workspace import Workspace
-from tasks.progress import TaskProgress, run_log
+from tasks.progress import TaskProgress, run_log, say_time_left
 
 
 @contextmanager
@@ -55,4 +55,6 @@ def run_unit(
         if result is not None:
             said = f"{result(line)}, {said}"
     run_log().info("%s: %s", unit, said)
+    if computed:
+        say_time_left(str(workspace.root))
     return str(folder)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,11 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import MissingContextError
 from prefect.logging.loggers import LoggingAdapter
+from tqdm import tqdm
 
 from fmbseg.progress import Report
+from fmbseg.steps.time_left import time_left
+from fmbseg.steps.workspace import Workspace
 
 
 def run_log() -> logging.Logger | LoggingAdapter:
@@ -19,6 +23,20 @@ def run_log() -> logging.Logger | LoggingAdapter:
         return get_run_logger()
     except MissingContextError:
         return logging.getLogger("fmbseg")
+
+
+def say_time_left(root: str) -> None:
+    """Log how much longer the run takes, as far as former runs tell; never in the run's way."""
+    try:
+        words = time_left(Workspace.open(root)).words()
+    except Exception as error:  # an estimate is no part of the work
+        run_log().debug("no estimate of the time left: %s", error)
+        return
+    if not words:
+        return
+    run_log().info("%s", words)
+    if sys.stderr.isatty():
+        tqdm.write(words, file=sys.stderr)
 
 
 class TaskProgress:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from fmbseg.params import ModelsParams, Params, load_params
 from fmbseg.steps.code import code_shas, package_versions
 from fmbseg.store import (
+    StoreError,
     UnitKey,
     explain_full_disk,
     read_image,
     read_json,
     require_space,
     run_unit,
+    sha_of,
 )
 from fmbseg.store.journal import Journal
 from fmbseg.types import Image
@@ -237,8 +239,21 @@ class Workspace:
         unit = folder.relative_to(self.root).as_posix()
         with explain_full_disk(what, folder), self.journal.entry(step, unit, key.digest) as entry:
             entry.computed = run_unit(folder, key, noted, keep=keep)
-            entry.notes = notes
+            entry.notes = {"like": self.like(step), "of_images": self.size(), **notes}
         return entry.computed
+
+    def like(self, step: str) -> str:
+        """What two units of a step have to share to take about the same time an image."""
+        p = self.params
+        sections = {step, "models"} | ({"pseudo_masks"} if step == "evaluate" else set())
+        return sha_of([p.model_dump(include=sections), p.device, p.threads])[:12]
+
+    def size(self) -> int:
+        """Number of training images; 0 before they are in place."""
+        try:
+            return len(self.listing().images)
+        except StoreError:
+            return 0
 
     @property
     def journal(self) -> Journal:

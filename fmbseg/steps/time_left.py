@@ -1,0 +1,119 @@
+"""How much longer a run takes, by the journal of what was computed here with the same settings."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fmbseg.progress import clock
+from fmbseg.steps import evaluate, pseudo_masks, units
+from fmbseg.steps.units import Unit
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import MANIFEST, StoreError, unit_problem
+
+_AFTER_DOWNLOAD = units.STEPS[1:]
+_TOGETHER = ("pseudo_masks", "evaluate")
+"""Steps whose units are mapped over the workers."""
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """What is still to be computed.
+
+    Attributes:
+        seconds: of each step that has been computed before with these settings, wall clock.
+        unknown: the steps that have not.
+    """
+
+    seconds: dict[str, float]
+    unknown: tuple[str, ...]
+
+    def words(self) -> str:
+        """One line; empty where nothing is left."""
+        if not self.seconds and not self.unknown:
+            return ""
+        if not self.seconds:
+            tells = "the first shard tells" if "pseudo_masks" in self.unknown else "no run before"
+            return f"no estimate yet: {tells} ({', '.join(self.unknown)} to do)"
+        total = clock(sum(self.seconds.values()))
+        parts = ", ".join(f"{step} {clock(seconds)}" for step, seconds in self.seconds.items())
+        and_more = f"; and {', '.join(self.unknown)}, not timed yet" if self.unknown else ""
+        return f"about {total} left: {parts}{and_more}"
+
+
+def time_left(workspace: Workspace) -> TimeLeft:
+    """Look which units are out of date and how long such units took; the data must be in place."""
+    seconds: dict[str, float] = {}
+    unknown = []
+    journal = workspace.journal.lines()
+    outdated = False
+    for step in _AFTER_DOWNLOAD:
+        to_do = list(_to_do(workspace, step, outdated))
+        outdated = outdated or (bool(to_do) and step != "evaluate")
+        if not to_do:
+            continue
+        lines = _like_now(workspace, step, journal)
+        each = [_seconds(workspace, unit, lines) for unit in to_do]
+        known = [one for one in each if one is not None]
+        if len(known) < len(each):
+            unknown.append(step)
+        if known:
+            at_once = workspace.params.runner.workers if step in _TOGETHER else 1
+            seconds[step] = max(sum(known) / at_once, max(known))
+    return TimeLeft(seconds, tuple(unknown))
+
+
+def _to_do(workspace: Workspace, step: str, outdated: bool) -> Iterator[Unit]:
+    """The step's units that will be computed; `outdated`: an earlier step will be.
+
+    Of many shards the first that is there answers for all: their keys differ in the images alone.
+    """
+    checked = False
+    for unit in units.units_of(workspace, step):
+        independent = step == "evaluate" and evaluate.method_of(unit.name) != "fmbseg"
+        if (outdated and not independent) or not (unit.folder / MANIFEST).is_file():
+            yield unit
+            continue
+        if checked and step == "pseudo_masks":
+            continue
+        try:
+            problem = unit_problem(unit.folder, unit.key())
+        except (StoreError, OSError):
+            problem = "what it needs is not there"
+        if problem is not None:
+            yield unit
+        else:
+            checked = True
+
+
+def _like_now(
+    workspace: Workspace, step: str, journal: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Unit to its lines of the journal that were written with today's settings."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    like = workspace.like(step)
+    for line in journal:
+        if line.get("step") == step and line.get("like") == like:
+            found[line["unit"]].append(line)
+    return found
+
+
+def _seconds(
+    workspace: Workspace, unit: Unit, lines: dict[str, list[dict[str, Any]]]
+) -> float | None:
+    """How long a unit will take; None where none like it was computed."""
+    if unit.step == "pseudo_masks":
+        fresh = [line for of in lines.values() for line in of if line.get("computed")]
+        images = sum(line["computed"] for line in fresh)
+        count = len(pseudo_masks.shards(workspace)[unit.name])
+        return sum(line["seconds"] for line in fresh) / images * count if images else None
+    mine = lines.get(unit.folder.relative_to(workspace.root).as_posix(), [])
+    size = workspace.size()
+    # The longest, since a line may be of the second half of a unit that was cut.
+    return max(
+        (
+            line["seconds"] * (1 if unit.step == "evaluate" else size / (line["of_images"] or size))
+            for line in mine
+        ),
+        default=None,
+    )
