@@ -9,9 +9,10 @@ import yaml
 from fmbseg.cli import main
 from fmbseg.estimate.evaluation import Scored
 from fmbseg.estimate.figures import Figures
-from fmbseg.estimate.meter import Rate
-from fmbseg.estimate.project import Row, project, total
+from fmbseg.estimate.meter import Rate, Work
+from fmbseg.estimate.project import Row, basis, project, total
 from fmbseg.estimate.sample import Sample, Samples
+from fmbseg.estimate.schedule import FLOW_BYTES
 from fmbseg.estimate.table import human_time, lines
 from fmbseg.params import load_params
 from fmbseg.steps.columns import Column
@@ -58,26 +59,60 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     assert "57 B to fetch" in by["download"].basis
     stage1 = by["pseudo_masks"]
     assert stage1.seconds == 10 * 3 + 7
-    assert stage1.seconds_many == 8 * 3 + 7, "three shards of 4, 4 and 2 images by two workers"
-    assert (stage1.disk_bytes, stage1.memory_bytes) == (110, 5000)
+    assert stage1.seconds_many == 7 + 4 * 3 + 2 * 3, "shards of 4, 4 and 2 images by two workers"
+    assert stage1.disk_bytes == 110
+    assert stage1.memory_bytes == 1000 + FLOW_BYTES + 2 * 4000, "two shards in one process"
     assert by["subsample"].seconds == 5
-    assert by["subsample"].memory_bytes == 1000 + 200
+    assert by["subsample"].memory_bytes == 1000 + FLOW_BYTES + 200
     # 3 of 10 features fit the cache: each image once, the other 7 again in all 6 epochs.
     train = by["train"]
     assert train.seconds == 7 + (10 + 6 * 7) * 2 + 10 * 0.25 + 6 * 3 * 10
     halved = (10 * 2 + 10 * 0.25) / 2
     assert train.seconds_many == train.seconds - halved, "the first encodings by two workers"
-    assert train.memory_bytes == 3000 + 3 * 100 + 10 * (6 + 8)
+    # Two images are encoded at a time (2 x 2000 above the models' 1000); the evaluation `stage1`
+    # is still under way beside it, and takes no more than the models do.
+    assert train.memory_bytes == 5000 + FLOW_BYTES + 3 * 100 + 10 * (6 + 8)
     assert "52 encodings" in train.basis
     assert "18 steps" in train.basis
     times = {"foundation-voc20": 5 + 7, "maskclip-voc20": 10 + 7, "stage1-voc20": 20 + 7}
     assert {unit: by[unit].seconds for unit in times} == times
     assert by["evaluate"].seconds == sum(times.values())
-    assert by["evaluate"].seconds_many == 12 + 17, "the longest unit goes to one worker"
-    assert by["evaluate"].memory_bytes == 10
+    assert by["evaluate"].seconds_many == 0, "all of them end before the training does"
+    assert by["stage1-voc20"].memory_bytes == 9
     whole = total(rows)
     assert whole.seconds == 37 + 5 + train.seconds + 56
+    assert whole.seconds_many == 25 + 5 + train.seconds_many
+    assert whole.memory_bytes == stage1.memory_bytes
     assert whole.disk_bytes == 1234 + 157 + 110 + 40 + 500
+
+
+def test_the_memory_is_that_of_all_that_runs_in_one_process_at_a_time():
+    figures = replace(FIGURES, scored=(
+        Scored("foundation-a", rate(1.0, peak=3000), 5),
+        Scored("stage1-a", rate(4.0, peak=6000), 5),
+        Scored("fmbseg-a", rate(1.0, peak=2500), 5),
+    ))  # fmt: skip
+    samples = replace(SAMPLES, train=a_sample(5))
+    memory: dict[str, dict[str, float | None]] = {}
+    for kind in ("threads", "dask"):
+        params = load_params(REPOSITORY / "params.yaml", {"runner.kind": kind})
+        rows = project(params, samples, figures, workers=2)
+        memory[kind] = {row.step.strip(): row.memory_bytes for row in rows}
+    threads, dask = memory["threads"], memory["dask"]
+    idle = 1000 + FLOW_BYTES
+    # One shard of 5 images at 3 s; beside it foundation (12 s) and then stage 1's own evaluation.
+    assert threads["pseudo_masks"] == idle + 4000 + 5000
+    assert dask["pseudo_masks"] == idle + 4000
+    assert threads["train"] > dask["train"], "the evaluation stage1 goes on beside the training"
+    assert dask["evaluate"] == idle + 5000
+
+
+def test_work_timed_in_an_earlier_step_is_said_as_such():
+    work = {"SAM decoder prompts": Work(3078, 0, 0.0), "CLIP blocks": Work(64, 3, 1.0)}
+    assert basis(Rate(1.0, 2, work, 0), 5) == (
+        "2 of 5 images measured in part (3,078 SAM decoder prompts at the pace timed in an "
+        "earlier step, 3 of 64 CLIP blocks timed)"
+    )
 
 
 def test_without_labels_nothing_is_scored():

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fmbseg.estimate.figures import Figures
 from fmbseg.estimate.meter import Rate
 from fmbseg.estimate.sample import Samples
+from fmbseg.estimate.schedule import FLOW_BYTES, Schedule, Unit, schedule
 from fmbseg.params import Params
 from fmbseg.store import human_bytes
 
@@ -20,7 +21,8 @@ class Row:
         seconds: with one worker; None where nothing was measured.
         seconds_many: with the workers asked for.
         disk_bytes: of its output.
-        memory_bytes: most of one process; None where nothing was measured.
+        memory_bytes: most of one process, with what runs beside the step in it; None where nothing
+            was measured.
         basis: what was measured, and how it was extrapolated.
         part: of the row before; not counted again in a total.
     """
@@ -37,8 +39,8 @@ class Row:
 def project(params: Params, samples: Samples, figures: Figures, *, workers: int) -> list[Row]:
     """Scale the sample's figures to the data set.
 
-    Stage 1 is spread over workers by shards, evaluations by methods, the first encoding of the
-    training images by images; the other steps are one unit each.
+    With many workers a row holds the seconds until the step ends after the one before it has: the
+    evaluations that need no training run beside stage 1 and the training.
 
     Args:
         params: of the run.
@@ -51,20 +53,26 @@ def project(params: Params, samples: Samples, figures: Figures, *, workers: int)
     archives = {file: size for one in everything for file, size in one.archives.items()}
     absent = {file: size for one in everything if one.note for file, size in one.archives.items()}
     words = f"not measured; {human_bytes(sum(absent.values()))} to fetch"
-    rows = [
-        Row("download", None, None, samples.train.disk_bytes + sum(archives.values()), None, words),
-        _stage1(params, figures, count, workers),
+    disk = samples.train.disk_bytes + sum(archives.values())
+    choosing = figures.subsample.seconds * count
+    training = _train(params, figures, count, workers)
+    plan = schedule(
+        params, figures, count, workers, subsample_s=choosing,
+        train=Unit("train", 0.0, training.seconds_many or 0.0, training.memory_bytes or 0.0),
+    )  # fmt: skip
+    memory = figures.base_bytes + FLOW_BYTES + figures.masks_memory_bytes * count
+    words_12 = f"masks of {figures.subsample.units} of {count:,} images; all are in memory at once"
+    return [
+        Row("download", None, None, disk, None, words),
+        _stage1(figures, count, plan),
+        Row("subsample", choosing, choosing, figures.kept_bytes * count, memory, words_12),
+        replace(training, memory_bytes=plan.memory_bytes("train")),
+        *_evaluate(figures, plan),
     ]
-    seconds = figures.subsample.seconds * count
-    memory = figures.base_bytes + figures.masks_memory_bytes * count
-    words = f"masks of {figures.subsample.units} of {count:,} images; all are in memory at once"
-    rows.append(Row("subsample", seconds, seconds, figures.kept_bytes * count, memory, words))
-    rows.append(_train(params, figures, count, workers))
-    return rows + _evaluate(figures, workers)
 
 
 def total(rows: Sequence[Row]) -> Row:
-    """All steps one after the other; the memory is that of the largest."""
+    """The whole run; the memory is that of its largest moment."""
     steps = [row for row in rows if not row.part]
     return Row(
         "all",
@@ -76,16 +84,13 @@ def total(rows: Sequence[Row]) -> Row:
     )
 
 
-def _stage1(params: Params, figures: Figures, count: int, workers: int) -> Row:
-    size = min(count, params.data.shard_images)
-    waves = math.ceil(math.ceil(count / size) / workers)
-    rate = figures.stage1.seconds
+def _stage1(figures: Figures, count: int, plan: Schedule) -> Row:
     return Row(
         "pseudo_masks",
-        count * rate + figures.texts_s,
-        min(count, waves * size) * rate + figures.texts_s,
+        count * figures.stage1.seconds + figures.texts_s,
+        plan.end("pseudo_masks"),
         figures.stage1_bytes * count,
-        figures.stage1.peak_bytes,
+        plan.memory_bytes("pseudo_masks"),
         f"{basis(figures.stage1, count)}; as much disk again while it runs",
     )
 
@@ -98,10 +103,12 @@ def _train(params: Params, figures: Figures, count: int, workers: int) -> Row:
     spread = count * (figures.encode.seconds + figures.labels.seconds)
     again = (encodings - count) * figures.encode.seconds
     alone = figures.texts_s + again + steps * figures.step.seconds
+    encoding = workers * max(figures.encode.peak_bytes - figures.base_bytes, 0)
     memory = (
-        max(figures.encode.peak_bytes, figures.step.peak_bytes) + cached * figures.feature_bytes
+        max(figures.base_bytes + encoding, figures.step.peak_bytes)
+        + cached * figures.feature_bytes
         + count * (figures.kept_memory_bytes + figures.label_bytes)
-    )  # fmt: skip
+    )
     words = (
         f"{encodings:,} encodings at {figures.encode.seconds:.3g} s ({basis(figures.encode, count)}"
         f"; {cached / count:.0%} of the features fit train.feature_cache_gb), {steps:,} steps at "
@@ -112,7 +119,7 @@ def _train(params: Params, figures: Figures, count: int, workers: int) -> Row:
     )
 
 
-def _evaluate(figures: Figures, workers: int) -> list[Row]:
+def _evaluate(figures: Figures, plan: Schedule) -> list[Row]:
     if not figures.scored:
         return [Row("evaluate", None, None, 0, None, "no labels, so nothing to score")]
     parts = [
@@ -122,20 +129,23 @@ def _evaluate(figures: Figures, workers: int) -> list[Row]:
         )
         for one in figures.scored
     ]  # fmt: skip
-    times = [row.seconds or 0.0 for row in parts]
-    ends = [0.0] * workers
-    for seconds in sorted(times, reverse=True):
-        ends[ends.index(min(ends))] += seconds
-    most = max(row.memory_bytes or 0 for row in parts)
-    words = "a method on a data set is one unit of work"
-    return [Row("evaluate", sum(times), max(ends), 0, most, words), *parts]
+    after = max(plan.end("evaluate") - plan.end("train"), 0.0)
+    words = (
+        "a method on a data set is one unit of work; with many workers only what ends after the "
+        "training is counted, since the others run beside it"
+    )
+    seconds = sum(row.seconds or 0.0 for row in parts)
+    return [Row("evaluate", seconds, after, 0, plan.memory_bytes("evaluate"), words), *parts]
 
 
 def basis(rate: Rate, count: int) -> str:
     """What a rate stands on, in words."""
-    left = ", ".join(
-        f"{kind} {work.done:,.0f} of {work.asked:,.0f}" for kind, work in rate.left_out.items()
-    )
-    if not left:
+    parts = [
+        f"{work.done:,.0f} of {work.asked:,.0f} {kind} timed"
+        if work.done
+        else f"{work.asked:,.0f} {kind} at the pace timed in an earlier step"
+        for kind, work in rate.left_out.items()
+    ]
+    if not parts:
         return f"{rate.units} of {count:,} images measured whole"
-    return f"{rate.units} of {count:,} images measured in part ({left})"
+    return f"{rate.units} of {count:,} images measured in part ({', '.join(parts)})"
