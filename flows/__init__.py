@@ -2,6 +2,8 @@
 
 import os
 
+from fmbseg.allocator import keep_memory
+
 for _name, _value in {
     "DASK_LOGGING__DISTRIBUTED": "warning",
     "DO_NOT_TRACK": "1",
@@ -10,3 +12,5 @@ for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }.items():
     os.environ.setdefault(_name, _value)
+
+keep_memory()  # before threads begin

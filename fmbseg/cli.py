@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+from fmbseg.allocator import keep_memory
 from fmbseg.errors import BROKEN_PIPE, MISTAKE, STOPPED, is_for_user, one_line
 from fmbseg.progress import lines_to_stderr
 
@@ -20,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 2 for what the user can put right, 130 after Ctrl-C, 141 when the reader of
         the output has gone.
     """
+    keep_memory()
     lines_to_stderr()
     arguments = _parser().parse_args(argv)
     command: str = arguments.command

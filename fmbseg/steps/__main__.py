@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from fmbseg.allocator import keep_memory
 from fmbseg.errors import is_for_user, one_line
 from fmbseg.progress import lines_to_stderr
 from fmbseg.steps.units import STEPS, run_step
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--workspace", type=Path, default=Path())
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
+    keep_memory()
     lines_to_stderr()
     try:
         done = run_step(Workspace.open(arguments.workspace), arguments.step)
