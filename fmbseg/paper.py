@@ -21,6 +21,7 @@ AUTO: Mapping[str, tuple[Any, Any]] = {
 """Dotted key to the value of `auto`: with the profile `paper`, and with any other."""
 
 PROFILE = "paper"
+EXPERIMENTS = "experiments"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Published:
 
     Attributes:
         value: as params.yaml writes it.
-        section: of the paper.
+        section: of the paper: 3.1, 3.2, or its experiments.
         words: what the paper says.
     """
 
@@ -39,23 +40,23 @@ class Published:
 
 
 PUBLISHED: Mapping[str, Published] = {
-    "models.clip": Published("ViT-L-14-quickgelu, openai", "4", "CLIP ViT-L/14 of OpenAI"),
-    "models.sam": Published("vit_h", "4", "SAM ViT-H"),
-    "models.vision": Published("vit_large_patch14_dinov2.lvd142m", "4", "DINOv2 ViT-L/14"),
+    "models.clip": Published("ViT-L-14-quickgelu, openai", EXPERIMENTS, "CLIP ViT-L/14 of OpenAI"),
+    "models.sam": Published("vit_h", EXPERIMENTS, "SAM ViT-H"),
+    "models.vision": Published("vit_large_patch14_dinov2.lvd142m", EXPERIMENTS, "DINOv2 ViT-L/14"),
     "models.template": Published('a photo of a "{}"', "3.1", 'a photo of a "{name}", no ensemble'),
     "pseudo_masks.presence_votes": Published(1, "3.1", "more than 1 crop votes for a class"),
     "pseudo_masks.prompt_points": Published(5, "3.1", "the 5 most similar patches"),
     "pseudo_masks.points_together": Published(True, "3.1", "the points are one prompt"),
     "train.loss": Published("prototype_supcon", "3.2", "prototypes and SupCon, equations 1 to 4"),
-    "train.epochs": Published(10, "4", "10 epochs"),
-    "train.batch_images": Published(5, "4", "5 images"),
+    "train.epochs": Published(10, EXPERIMENTS, "10 epochs"),
+    "train.batch_images": Published(5, EXPERIMENTS, "5 images"),
     "train.patches_per_image": Published(None, "3.2", "all labelled patches of the batch"),
-    "train.hold_rate_from": Published(None, "4", "cosine annealing, to its end"),
+    "train.hold_rate_from": Published(None, EXPERIMENTS, "cosine annealing, to its end"),
     "train.init_from": Published(None, "3.2", "fresh weights"),
     "train.labels": Published("pseudo", "3.2", "pseudo masks, no labels"),
-    "evaluate.protocol": Published("tcl", "4", "TCL's unified protocol"),
-    "evaluate.templates": Published("model", "4", "the template of training"),
-    "evaluate.background": Published("stuff_names", "4", "the stuff names of COCO-Stuff"),
+    "evaluate.protocol": Published("tcl", EXPERIMENTS, "TCL's unified protocol"),
+    "evaluate.templates": Published("model", EXPERIMENTS, "the template of training"),
+    "evaluate.background": Published("stuff_names", EXPERIMENTS, "the stuff names of COCO-Stuff"),
 }
 """Dotted key to what the paper prints."""
 
@@ -121,8 +122,10 @@ def departures(tree: Mapping[str, Any], models: Mapping[str, str]) -> list[Depar
     departing = [
         Departure(key, flat[key], published)
         for key, published in PUBLISHED.items()
-        if key in flat and flat[key] != published.value
-    ]
+        if key in flat
+        and flat[key] != published.value
+        and not (key == "evaluate.templates" and flat["evaluate.protocol"] == "whole")
+    ]  # `whole` takes the template of training in any case
     silent = [
         Departure(key, value, None)
         for key, value in flat.items()

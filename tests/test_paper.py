@@ -87,6 +87,10 @@ def test_each_departure_is_listed_with_what_the_paper_says() -> None:
     )
     assert said["evaluate.protocol"].published is not None
     assert "models.template" not in said, "it is the paper's"
+    assert "evaluate.templates" not in said, "whole takes the template of training"
+    assert "evaluate.templates" in {
+        one.key for one in departures(of_profile("base", evaluate__protocol="tcl"))
+    }
     votes = {one.key for one in departures(of_profile("paper", pseudo_masks__presence_votes=2))}
     assert "pseudo_masks.presence_votes" in votes
 

@@ -95,14 +95,14 @@ def _content(workspace: Workspace) -> ReportContent:
         profile=params.models.profile,
         models=model_names(params),
         seed=params.seed,
-        data_set=workspace.data_set,
+        data_set=workspace.name,
         images=len(workspace.listing().images) + len(workspace.listing().refused) - len(bad),
         vocabulary_size=len(class_names),
         keep_fraction=float(read_json(workspace.subsample / "counts.json")["fraction"]),
         settings=_settings(_shown(workspace)),
     )
     return ReportContent(
-        title=f"FMbSeg on {Path(params.data.images).resolve().parent.name}"
+        title=f"FMbSeg on {workspace.name}"
         if workspace.data_set == "folder"
         else "FMbSeg on the miniature world",
         facts=facts,
