@@ -234,7 +234,7 @@ def assert_databases_are_whole(copy: Checkout) -> None:
             assert database.execute("pragma integrity_check").fetchone() == ("ok",), path
     with contextlib.closing(sqlite3.connect(copy.root / "mlflow.db")) as database:
         states = database.execute(
-            "select tags.value from runs join tags using (run_uuid) where tags.key = 'state' "
+            "select tags.value from runs join tags using (run_uuid) where tags.key = 'key.state' "
             "and runs.status = 'FINISHED' and runs.lifecycle_stage = 'active' and run_uuid not in "
             "(select run_uuid from tags where key = 'mlflow.parentRunId')"
         ).fetchall()

@@ -5,6 +5,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from prefect import get_client
+from prefect.artifacts import Artifact
 
 from fmbseg.steps.workspace import Workspace
 
@@ -57,6 +58,10 @@ def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(
     losses = client.get_metric_history(parent.info.run_id, "loss")
     assert len(losses) >= 2
     assert "miou.fmbseg.miniature" in parent.data.metrics
+    assert parent.data.metrics["system/process_memory_megabytes"] > 50
+    shown = str(Artifact.get("report").data)
+    assert f"/runs/{parent.info.run_id}/artifacts/report/index.html" in shown
+    assert parent.info.run_id in str(Artifact.get("figures").data)
     assert parent.data.params["train.epochs"] == "2"
     nested = {r.data.params["method"] for r in runs if "mlflow.parentRunId" in r.data.tags}
     methods = yaml.safe_load((small_workspace / "params.yaml").read_text())["evaluate"]["methods"]
