@@ -117,6 +117,10 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("models/train"), help="trained folder")
     parser.add_argument("--out", type=Path, default=Path("predictions"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument(
+        "--trust-paths", action="store_true",
+        help="open the models outside the trained folder that its segmenter.json names",
+    )  # fmt: skip
 
 
 def _add_miniature(parser: argparse.ArgumentParser) -> None:

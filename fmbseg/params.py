@@ -62,11 +62,12 @@ class DataParams(Section):
 
 
 class ModelSpec(Section):
-    """One model in place of the profile's: any name its package knows, and its weights."""
+    """One model's keys in place of the profile's; a key that is left out stays the profile's."""
 
-    name: str
+    name: str | None = None
     pretrained: str | None = None
     checkpoint: str | None = None
+    quick_gelu: bool | None = None
 
 
 class ModelsParams(Section):

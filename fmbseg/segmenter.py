@@ -14,6 +14,7 @@ from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 from fmbseg.models.build import FoundationModels, build_profile_clip, build_profile_vision
 from fmbseg.models.device import resolve_device
+from fmbseg.models.trust import trusted_overrides
 from fmbseg.params import ModelsParams
 from fmbseg.segmenters.aligned import AlignedSegmentation
 from fmbseg.segmenters.base import label_pixels
@@ -55,7 +56,11 @@ class Segmenter:
 
     @staticmethod
     def load(
-        folder: str | Path, device: str = "auto", *, models: FoundationModels | None = None
+        folder: str | Path,
+        device: str = "auto",
+        *,
+        models: FoundationModels | None = None,
+        allow_paths: bool = False,
     ) -> "Segmenter":
         """Read what the train step wrote and build the models it was trained with.
 
@@ -65,11 +70,14 @@ class Segmenter:
                 other names of each class, "temperature"}).
             device: "auto", "cpu", "cuda" or "mps".
             models: the same models, if the caller has them already. SAM is never needed.
+            allow_paths: open the model folders and files outside `folder` that segmenter.json
+                names; see `fmbseg.models.trust` for those that need no leave.
 
         Raises:
             FileNotFoundError: the folder holds no trained model.
             StoreError: its files are damaged or do not belong together.
             MissingWeightsError: a foundation model's weights are not here.
+            UntrustedPathError: segmenter.json names a path that nobody vouches for.
         """
         folder, where = Path(folder), resolve_device(device)
         if not (folder / DESCRIPTION).is_file():
@@ -89,6 +97,7 @@ class Segmenter:
             for name, spec in (("clip", section.clip), ("vision", section.vision))
             if spec is not None
         }
+        overrides = trusted_overrides(overrides, folder, allow_paths=allow_paths)
         clip = build_profile_clip(
             section.profile, overrides, projection=section.projection, template=section.template,
             device=where,

@@ -29,7 +29,7 @@ def test_doctor_reports_missing_weights_and_where_they_go(
     out = capsys.readouterr().out
     assert "MISSING" in out
     assert "sam_vit_h_4b8939.pth" in out
-    assert "to fetch them: fmbseg download --weights paper" in out
+    assert "fetch them once: fmbseg download --weights paper" in out
 
 
 @pytest.mark.weights

@@ -84,8 +84,11 @@ def test_all_three_models_of_a_profile_land_where_their_packages_look(tmp_path: 
             from fmbseg.fetch.remote import Remote
             from fmbseg.fetch.weights import SAM_WEIGHTS, fetch_weights
             SAM_WEIGHTS[{name!r}] = Remote(({sam!r},), md5={md5!r})
+            from fmbseg.models.profiles import PROFILES
+            from fmbseg.models.status import sources_of
             found = fetch_weights("base", progress=False)
-            print(json.dumps([[one.model, one.present, one.where] for one in found]))
+            print(json.dumps([[one.model, one.missing, one.present, one.where,
+                str(sources_of(PROFILES["base"], one.model)().find())] for one in found]))
         """
         environment = os.environ | {
             "HF_ENDPOINT": server.url(""), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
@@ -97,9 +100,10 @@ def test_all_three_models_of_a_profile_land_where_their_packages_look(tmp_path: 
             capture_output=True, text=True,
         )  # fmt: skip
     found = json.loads(run.stdout.splitlines()[-1])
-    assert [(model, present) for model, present, _ in found] == [
-        ("clip", True), ("sam", True), ("vision", True)
-    ]  # fmt: skip
-    for _, _, where in found:
-        assert Path(where).is_relative_to(tmp_path)
-        assert Path(where).read_bytes() == CONTENT
+    assert [model for model, *_ in found] == ["clip", "sam", "vision"]
+    for _, missing, present, where, path in found:
+        assert Path(path).is_relative_to(tmp_path)
+        assert Path(path).read_bytes() == CONTENT
+        assert not missing
+        assert not present, "what was served is no weight file, and it is said"
+        assert path in where

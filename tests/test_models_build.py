@@ -62,17 +62,23 @@ def test_the_status_tells_for_each_model_whether_and_where_its_weights_are(tmp_p
     assert not any(row.present for row in rows.values())
     assert rows["clip"].name == "ViT-L-14-quickgelu (openai)"
     assert "huggingface.co/timm/vit_large_patch14_clip_224.openai" in rows["clip"].where
+    assert str(tmp_path / "checkpoints/sam_vit_h_4b8939.pth") in rows["sam"].searched
     assert "dl.fbaipublicfiles.com" in rows["sam"].where
     assert "huggingface.co/timm/vit_large_patch14_dinov2.lvd142m" in rows["vision"].where
     file = tmp_path / "dino.safetensors"
     file.touch()
     overrides = {"vision": {"pretrained": str(file)}}
     row = weights_status("paper", overrides)[2]
-    assert (row.present, row.where) == (True, str(file))
+    assert (row.present, row.missing) == (False, False)
+    assert str(file) in row.where
 
 
-def test_the_fingerprint_follows_the_content_of_a_file_and_the_name_of_a_tag(tmp_path):
+def test_the_fingerprint_follows_the_content_of_a_file_and_the_name_of_what_is_not_here(
+    tmp_path, monkeypatch
+):
     file = tmp_path / "sam.pth"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     file.write_bytes(b"one")
     first = weights_fingerprint("base", {"sam": {"checkpoint": str(file)}})
     assert first["clip"] == "ViT-B-16-quickgelu openai"

@@ -10,7 +10,7 @@ from timm.data import create_transform
 
 from fmbseg.models.build import MissingWeightsError, build_vision
 from fmbseg.models.images import patch_aligned_hw
-from fmbseg.models.vision import locate_vision
+from fmbseg.models.vision import vision_source
 
 ARGS = {"img_size": 56, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2}
 MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)
@@ -142,7 +142,7 @@ def test_a_name_that_is_no_vit_of_timm_is_refused(name):
         build_vision(name, name == "vit_base_patch14_dinov2.no_tag")
 
 
-def test_missing_weights_say_whence_and_how_and_nothing_is_downloaded(tmp_path, monkeypatch):
+def test_missing_weights_name_the_command_and_nothing_is_downloaded(tmp_path, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a download was tried")
 
@@ -150,10 +150,12 @@ def test_missing_weights_say_whence_and_how_and_nothing_is_downloaded(tmp_path, 
     name = "vit_base_patch14_dinov2.lvd142m"
     with pytest.raises(MissingWeightsError) as caught:
         build_vision(name, cache_dir=tmp_path)
-    for part in [name, "HF_HUB_OFFLINE", f"https://huggingface.co/timm/{name}", "By hand",
-                 "models.vision.pretrained"]:  # fmt: skip
+    for part in [name, "fmbseg download --weights"]:
         assert part in str(caught.value)
-    assert not locate_vision(name, True, tmp_path)[0]
+    source = vision_source(name, True, tmp_path)
+    assert source.find() is None
+    assert source.address == f"https://huggingface.co/timm/{name}"
+    assert any(path.endswith("dinov2_vitb14_pretrain.pth") for path in source.searched())
     with pytest.raises(MissingWeightsError, match=r"config\.json"):
         build_vision(f"local-dir:{tmp_path}")
 
@@ -177,7 +179,5 @@ def test_dinov2_takes_images_that_are_not_square(name, dim):
 
 @pytest.mark.weights
 def test_the_shipped_miniature_vision_encoder_loads():
-    if not locate_vision("miniature", True)[0]:
-        pytest.skip("the miniature vision encoder's weights are not here")
     vision = build_vision("miniature", short_side_px=128)
     assert vision.encode(random_image(128, 192)).shape == (16, 24, vision.dim)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from fmbseg.models.status import weights_status
+from fmbseg.models.status import WeightsStatus, missing_weights, weights_status
 from fmbseg.models.weights import offline_flags
 from fmbseg.params import load_params
 from fmbseg.steps.departures import departures
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Print versions, device, weights, disk, offline state; 1 when a needed weight is missing."""
+    """Print versions, device, weights, disk, offline state; 1 when a model would not load."""
     print(f"python      {platform.python_version()} on {platform.platform()}")
     names = ("fmbseg", "torch", "torchvision", "open-clip-torch", "segment-anything", "timm",
              "prefect", "dvc", "mlflow")  # fmt: skip
@@ -34,19 +34,29 @@ def doctor(arguments: argparse.Namespace) -> int:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     print(f"{'disk':<18}{free:.1f} GB free here")
     flags = ", ".join(offline_flags())
-    print(f"{'offline':<18}{flags or 'no flag set: missing weights may be fetched'}")
+    words = f"{flags} set: fmbseg download is refused in this shell" if flags else "no flag set"
+    print(f"{'offline':<18}{words}")
     params = load_params(arguments.params)
     models = params.models
     overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
-    missing = 0
-    print(f"weights of the profile {models.profile!r}:")
-    for status in weights_status(models.profile, overrides):
-        print(f"  {status.model:<8}{status.name:<44}{'present' if status.present else 'MISSING'}")
-        print(f"          {status.where}")
-        missing += not status.present
-    if missing:
-        print(f"to fetch them: fmbseg download --weights {models.profile}")
+    print(f"weights of the profile {models.profile!r}, compared with their architectures:")
+    statuses = weights_status(models.profile, overrides, checksums=True)
+    for status in statuses:
+        print("\n          ".join(_lines(status)))
+    loads = all(status.present for status in statuses)
+    if not loads:
+        print(missing_weights(models.profile, overrides) or "the files named above will not load")
     print(f"settings of {arguments.params} beside the paper's:")
     for one in departures(params):
         print(f"  {'departs' if one.published else 'not published':<15}{one.words()}")
-    return 1 if missing else 0
+    return 0 if loads else 1
+
+
+def _lines(status: WeightsStatus) -> list[str]:
+    """What stands below a model: its file, or every place that was looked at."""
+    word = "present" if status.present else "MISSING" if status.missing else "WRONG"
+    first = f"  {status.model:<8}{status.name:<44}{word}"
+    if not status.searched:
+        return [first, status.where]
+    looked = [f"looked for {path}" for path in status.searched]
+    return [first, *looked, f"comes from {status.where}" if "://" in status.where else status.where]

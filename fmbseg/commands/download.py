@@ -77,6 +77,7 @@ def _weights(arguments: argparse.Namespace) -> int:
     models = load_params(arguments.params).models if arguments.params.is_file() else None
     if models is not None and models.profile == profile:
         overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
-    for status in fetch_weights(profile, overrides):
+    statuses = fetch_weights(profile, overrides)
+    for status in statuses:
         print(f"{status.model:<8}{status.name:<44}{status.where}")
-    return 0
+    return 0 if all(status.present for status in statuses) else 1

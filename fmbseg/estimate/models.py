@@ -85,7 +85,7 @@ class MeteredModels:
             spec, p = self._profile.clip, self._params
             clip = build_clip(
                 spec.name, None if "clip" in self.random else spec.pretrained, projection,
-                self._device, template=p.models.template,
+                self._device, quick_gelu=spec.quick_gelu, template=p.models.template,
                 short_side_px=None if whole_crops else p.pseudo_masks.clip_short_side_px,
                 stride_fraction=p.pseudo_masks.clip_stride_fraction,
                 batch_crops=p.pseudo_masks.clip_batch_crops,

@@ -2,37 +2,33 @@
 
 from pathlib import Path
 
+from fmbseg.fetch.checksums import set_aside
 from fmbseg.fetch.http import fetch
 from fmbseg.fetch.remote import Remote
-from fmbseg.models.clip_weights import clip_folder, find_clip_checkpoint
-from fmbseg.models.profiles import Overrides, resolve_profile
-from fmbseg.models.sam import published_folder
-from fmbseg.models.status import WeightsStatus, weights_status
-from fmbseg.models.vision import find_vision_weights, vision_folder
+from fmbseg.models.clip_config import CONFIG, read_clip_config
+from fmbseg.models.profiles import Overrides, Profile, resolve_profile
+from fmbseg.models.sam import PUBLISHED_MD5, published_folder
+from fmbseg.models.status import WeightsStatus, sources_of, weights_status
+from fmbseg.models.weights import Source, fetch_hub_file, offline_flags
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything"
+_ABOUT_BYTES = {"vit_b": 375_000_000, "vit_l": 1_250_000_000, "vit_h": 2_565_000_000}
 
 SAM_WEIGHTS: dict[str, Remote] = {
-    "sam_vit_b_01ec64.pth": Remote(
-        (f"{_SAM}/sam_vit_b_01ec64.pth",), 375_000_000, md5="01ec64d29a2fca3f0661936605ae66f8"
-    ),
-    "sam_vit_l_0b3195.pth": Remote(
-        (f"{_SAM}/sam_vit_l_0b3195.pth",), 1_250_000_000, md5="0b3195507c641ddb6910d2bb5adee89c"
-    ),
-    "sam_vit_h_4b8939.pth": Remote(
-        (f"{_SAM}/sam_vit_h_4b8939.pth",), 2_565_000_000, md5="4b8939a88964f0f4ff5f5b2642c598a6"
-    ),
+    name: Remote((f"{_SAM}/{name}",), _ABOUT_BYTES[name[4:9]], md5=md5)
+    for name, md5 in PUBLISHED_MD5.items()
 }
 """SAM's published files; their names end in the first digits of their MD5."""
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def fetch_weights(
     profile: str, overrides: Overrides | None = None, *, progress: bool = True
 ) -> list[WeightsStatus]:
-    """Fetch what a profile's models lack.
+    """Fetch what a profile's models lack; no run ever does.
 
     SAM's file goes to torch hub's checkpoint folder. CLIP's and the vision encoder's come through
-    the Hugging Face hub's own client into its own cache, where open_clip and timm look for them.
+    the Hugging Face hub's own client into its own cache.
 
     Args:
         profile: "miniature", "base" or "paper".
@@ -40,19 +36,57 @@ def fetch_weights(
         progress: show bars.
 
     Returns:
-        Where the weights lie, one line a model.
+        Where the weights lie and whether they will load, checksums compared, one line a model.
 
     Raises:
         DownloadError: SAM's file cannot be had.
         MissingWeightsError: CLIP's or the vision encoder's weights cannot be had.
-        ValueError: see `resolve_profile`.
+        ModelError: see `resolve_profile`.
     """
     models = resolve_profile(profile, overrides or {})
+    for role in ("sam", "clip", "vision"):
+        _fetch(models, role, progress)
+    return weights_status(profile, overrides or {}, checksums=True)
+
+
+def _fetch(models: Profile, role: str, progress: bool) -> None:
+    """One model's files; what is the user's own, or shipped, is left to the status."""
     checkpoint = models.sam.checkpoint
-    if checkpoint in SAM_WEIGHTS and not Path(checkpoint).is_file():
-        fetch(SAM_WEIGHTS[checkpoint], published_folder() / checkpoint, progress=progress)
-    if clip_folder(models.clip.name) is None:
-        find_clip_checkpoint(models.clip.name, models.clip.pretrained)
-    if models.vision.pretrained is True:
-        find_vision_weights(models.vision.name, vision_folder(models.vision.name))
-    return weights_status(profile, overrides or {})
+    if role == "sam":
+        if checkpoint in SAM_WEIGHTS and not Path(checkpoint).is_file():
+            fetch(SAM_WEIGHTS[checkpoint], published_folder() / checkpoint, progress=progress)
+        return
+    name = (models.clip if role == "clip" else models.vision).name
+    if name.startswith("local-dir:"):
+        return
+    source = sources_of(models, role)()
+    if name.startswith("hf-hub:") and source.hub is not None:
+        config = CONFIG if role == "clip" else "config.json"
+        found = fetch_hub_file(source.what, source.hub, (config,)).parent
+        if role == "clip" and read_clip_config(found)[0]["text_cfg"].get("hf_tokenizer_name"):
+            for file in _TOKENIZER:
+                fetch_hub_file(source.what, source.hub, (file,))
+    present = source.find()
+    if not source.address or (present is not None and not _set_aside_if_wrong(source, present)):
+        return
+    if source.hub is not None:
+        fetch_hub_file(source.what, source.hub, source.hub_files)
+    else:
+        sha256 = source.sha256 if len(source.sha256) == 64 else None
+        fetch(Remote((source.address,), sha256=sha256), source.files[-1], progress=progress)
+
+
+def _set_aside_if_wrong(source: Source, path: Path) -> bool:
+    """Make room for a published file where one of other bytes lies; False: it may stay.
+
+    A file of the Hugging Face cache is removed, since the hub's client would link it again; any
+    other is kept as `<name>.bad`.
+    """
+    if offline_flags() or source.checksum_problem(path) is None:
+        return False
+    if path.is_symlink():
+        path.resolve().unlink()
+        path.unlink()
+    else:
+        set_aside(path, path)
+    return True

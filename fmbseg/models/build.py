@@ -1,10 +1,13 @@
 """Names to models: `build_clip`, `build_sam`, `build_vision`, and whole profiles of the three."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from fmbseg.models.clip import TEMPLATE, build_clip
+from fmbseg.models.clip import TEMPLATE
+from fmbseg.models.clip_build import build_clip
 from fmbseg.models.images import ShortSide
 from fmbseg.models.profiles import PROFILES, Overrides, Profile, resolve_profile
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
@@ -16,10 +19,10 @@ from fmbseg.models.status import (
     weights_status,
 )
 from fmbseg.models.vision import build_vision
-from fmbseg.models.weights import MissingWeightsError
+from fmbseg.models.weights import MissingWeightsError, ModelError
 
 __all__ = [
-    "PROFILES", "FoundationModels", "MissingWeightsError", "Overrides", "Profile",
+    "PROFILES", "FoundationModels", "MissingWeightsError", "ModelError", "Overrides", "Profile",
     "WeightsStatus", "build_clip", "build_models", "build_profile_clip", "build_profile_sam",
     "build_profile_vision", "build_sam", "build_vision", "missing_weights",
     "resolve_profile", "weights_fingerprint", "weights_status",
@@ -48,16 +51,18 @@ def build_profile_clip(
 ) -> ClipModel:
     """The profile's CLIP; see `build_clip`."""
     spec = resolve_profile(profile, overrides).clip
-    return build_clip(
-        spec.name,
-        spec.pretrained,
-        projection,
-        device,
-        template=template,
-        short_side_px=short_side_px,
-        stride_fraction=stride_fraction,
-        batch_crops=batch_crops,
-    )
+    with _of_profile(profile):
+        return build_clip(
+            spec.name,
+            spec.pretrained,
+            projection,
+            device,
+            quick_gelu=spec.quick_gelu,
+            template=template,
+            short_side_px=short_side_px,
+            stride_fraction=stride_fraction,
+            batch_crops=batch_crops,
+        )
 
 
 def build_profile_sam(
@@ -65,7 +70,8 @@ def build_profile_sam(
 ) -> SamModel:
     """The profile's SAM; see `build_sam`."""
     spec = resolve_profile(profile, overrides).sam
-    return build_sam(spec.name, spec.checkpoint, device)
+    with _of_profile(profile):
+        return build_sam(spec.name, spec.checkpoint, device)
 
 
 def build_profile_vision(
@@ -77,7 +83,17 @@ def build_profile_vision(
 ) -> VisionModel:
     """The profile's vision encoder; see `build_vision`."""
     spec = resolve_profile(profile, overrides).vision
-    return build_vision(spec.name, spec.pretrained, device, short_side_px=short_side_px)
+    with _of_profile(profile):
+        return build_vision(spec.name, spec.pretrained, device, short_side_px=short_side_px)
+
+
+@contextmanager
+def _of_profile(profile: str) -> Iterator[None]:
+    """Let the message on missing weights name the profile to fetch."""
+    try:
+        yield
+    except MissingWeightsError as error:
+        raise error.of_profile(profile) from None
 
 
 def build_models(
@@ -95,8 +111,8 @@ def build_models(
     """All three models of a profile, frozen, on one device.
 
     Raises:
-        MissingWeightsError: weights are not here and may not or cannot be fetched.
-        ValueError: see `resolve_profile` and the three build functions.
+        MissingWeightsError: weights are not here.
+        ModelError: see `resolve_profile` and the three build functions.
     """
     clip = build_profile_clip(
         profile,

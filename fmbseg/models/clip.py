@@ -1,9 +1,6 @@
 """CLIP by open_clip: class tokens of overlapping crops and a dense map in the joint space."""
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import open_clip
 import torch
@@ -12,14 +9,8 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fmbseg.models.clip_config import Tokenizer
 from fmbseg.models.clip_projection import PROJECTIONS, crop_starts_px, project_tokens
-from fmbseg.models.clip_weights import (
-    clip_folder,
-    find_clip_checkpoint,
-    is_torchscript,
-    tag_preprocessing,
-)
-from fmbseg.models.device import resolve_device
 from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
@@ -29,7 +20,6 @@ IMAGENET_TEMPLATES: tuple[str, ...] = tuple(f("{}") for f in open_clip.OPENAI_IM
 """The 80 templates of OpenAI's ImageNet evaluation."""
 AUTO_SHORT_SIDE_CROPS = 3.0
 """`short_side_px="auto"`: the image's short side in sides of a crop (672 px for ViT-L/14)."""
-Tokenizer = Callable[[list[str]], Tensor]
 
 
 class OpenClipDense:
@@ -184,75 +174,3 @@ def _require_templates(templates: Sequence[str]) -> None:
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"template: found {template!r}, wanted one {{}} for the class name")
-
-
-def build_clip(
-    name: str,
-    pretrained: str | Path | None = None,
-    projection: str = "maskclip",
-    device: str | torch.device = "cpu",
-    *,
-    template: str = TEMPLATE,
-    short_side_px: ShortSide = None,
-    stride_fraction: float = 0.5,
-    batch_crops: int = 32,
-    cache_dir: Path | None = None,
-) -> OpenClipDense:
-    """Build a frozen CLIP.
-
-    Args:
-        name: an open_clip name, "local-dir:<folder>", "hf-hub:<owner>/<name>" or "miniature".
-        pretrained: a tag of open_clip, a checkpoint file, or None for random weights; folders
-            and hub names bring their own.
-        projection: "maskclip", "sclip" or "naclip": how the last block gives patch features.
-        device: "auto" or a device of torch.
-        template: one `{}` stands for the class name.
-        short_side_px: the image is resized to this before it is cut; None keeps its scale.
-            Either way it is enlarged to at least one crop.
-        stride_fraction: stride of the crops over their size, above 0, up to 1.
-        batch_crops: crops that go through the encoder at once.
-        cache_dir: where downloaded weights lie; None is upstream's default.
-
-    Raises:
-        MissingWeightsError: the weights are not here and may not or cannot be fetched.
-        ValueError: unknown name or tag, or the name's activation is not the one the weights were
-            trained with (QuickGELU).
-    """
-    target = resolve_device(device)
-    folder = clip_folder(name, cache_dir)
-    keywords: dict[str, Any] = {"pretrained_text": False, "precision": "fp32"}
-    if folder is not None:
-        model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, **keywords)
-    else:
-        tag = None if pretrained is None else str(pretrained)
-        checkpoint = find_clip_checkpoint(name, tag, cache_dir)
-        model = open_clip.create_model(
-            name,
-            pretrained=None if checkpoint is None else str(checkpoint),
-            force_preprocess_cfg=tag_preprocessing(name, tag),
-            weights_only=checkpoint is None or not is_torchscript(checkpoint),
-            **keywords,
-        )
-    return OpenClipDense(
-        model,
-        _build_tokenizer(name, folder),
-        projection,
-        target,
-        template=template,
-        short_side_px=short_side_px,
-        stride_fraction=stride_fraction,
-        batch_crops=batch_crops,
-    )
-
-
-def _build_tokenizer(name: str, folder: Path | None) -> Tokenizer:
-    """The tokenizer that belongs to a model; a folder may hold its own `bpe.txt.gz`."""
-    if folder is None:
-        tokenizer: Tokenizer = open_clip.get_tokenizer(name)
-    elif (folder / "bpe.txt.gz").is_file():
-        config = json.loads((folder / "open_clip_config.json").read_text())
-        context = config["model_cfg"]["text_cfg"].get("context_length", 77)
-        tokenizer = open_clip.SimpleTokenizer(folder / "bpe.txt.gz", context_length=context)
-    else:
-        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    return tokenizer

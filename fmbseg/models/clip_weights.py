@@ -1,25 +1,27 @@
 """Where the weights of an open_clip name lie, and whether they fit the name."""
 
-import zipfile
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.pretrained import _PRETRAINED, get_pretrained_cfg, list_pretrained_tags_by_model
 
+from fmbseg.models.clip_config import CONFIG
+from fmbseg.models.torchscript import is_torchscript, written_with_quick_gelu
 from fmbseg.models.weights import (
     MINIATURE_FOLDER,
     MissingWeightsError,
-    fetch_hub_file,
-    fetch_url_file,
+    ModelError,
+    Source,
     find_hub_file,
+    read_weights,
 )
 
-_HUB_FILES: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_PLACE = (
-    "set models.clip.pretrained to the file's path, or copy the Hugging Face cache of a machine "
-    "that has it"
-)
+HUB_FILES: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_WORDS = {True: "with", False: "without"}
 
 
 def clip_folder(name: str, cache_dir: Path | None = None) -> Path | None:
@@ -29,120 +31,166 @@ def clip_folder(name: str, cache_dir: Path | None = None) -> Path | None:
         MissingWeightsError: the folder lacks its config or weights.
     """
     if name.startswith("hf-hub:"):
-        repo = name.removeprefix("hf-hub:")
-        fetch_hub_file(name, repo, _HUB_FILES, _PLACE, cache_dir)
-        config = fetch_hub_file(name, repo, ("open_clip_config.json",), _PLACE, cache_dir)
+        source = clip_source(name, None, cache_dir=cache_dir)
+        config = find_hub_file(name.removeprefix("hf-hub:"), (CONFIG,), cache_dir)
+        if config is None:
+            raise MissingWeightsError(source.what, source.remedy)
+        source.require()
         return config.parent
     if name == "miniature":
-        folder, source = MINIATURE_FOLDER / "clip", "the fmbseg package itself; reinstall it"
+        folder, place = MINIATURE_FOLDER / "clip", "they belong to the package: reinstall fmbseg"
     elif name.startswith("local-dir:"):
-        folder, source = Path(name.removeprefix("local-dir:")), "that folder"
+        folder = Path(name.removeprefix("local-dir:"))
+        place = f"put {CONFIG} and {HUB_FILES[0]} into {folder}"
     else:
         return None
-    if not (folder / "open_clip_config.json").is_file() or _folder_weights(folder) is None:
-        place = f"put open_clip_config.json and open_clip_model.safetensors into {folder}"
-        raise MissingWeightsError(f"CLIP {name}", source, place)
+    if not (folder / CONFIG).is_file() or _folder_weights(folder) is None:
+        raise MissingWeightsError(f"CLIP {name}", place)
     return folder
 
 
-def check_clip_name(name: str, tag: str | None) -> dict[str, Any] | None:
-    """Check a name of open_clip's list and its weights' tag; return what open_clip knows of it.
-
-    Returns:
-        The tag's entry; None when `tag` is None or a file.
+def clip_source(
+    name: str, tag: str | None, quick_gelu: bool | None = None, cache_dir: Path | None = None
+) -> Source:
+    """Where a model's weights may lie.
 
     Raises:
-        ValueError: unknown name or tag, or QuickGELU mismatch.
+        MissingWeightsError: a folder lacks its files.
+        ModelError: see `clip_config_of`.
+    """
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:")
+        return Source(
+            f"CLIP {name}", hub=repo, hub_files=HUB_FILES, hub_cache=cache_dir,
+            address=f"https://huggingface.co/{repo}",
+        )  # fmt: skip
+    folder = clip_folder(name, cache_dir)
+    if folder is not None:
+        weights = _folder_weights(folder)
+        return Source(f"CLIP {name}", () if weights is None else (weights,))
+    what = f"CLIP {name} ({tag})"
+    entry = clip_config_of(name, tag, quick_gelu)[1]
+    if entry is None:
+        own = () if tag is None else (Path(tag),)
+        return Source(what, own, remedy="set models.clip.pretrained to a file or a tag")
+    url = str(entry.get("url", ""))
+    files: tuple[Path, ...] = ()
+    if url:
+        files = ((cache_dir or Path.home() / ".cache" / "clip") / url.rsplit("/", 1)[1],)
+    if not entry.get("hf_hub"):
+        return Source(what, files, address=url, sha256=_published_sha256(url))
+    repo, filenames = _hub_location(entry)
+    return Source(
+        what, files, hub=repo, hub_files=filenames, hub_cache=cache_dir,
+        address=f"https://huggingface.co/{repo}", sha256=_published_sha256(url),
+    )  # fmt: skip
+
+
+def clip_config_of(
+    name: str, tag: str | None, quick_gelu: bool | None = None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The architecture of a name of open_clip's list, with the activation of its weights.
+
+    Args:
+        name: of open_clip's list.
+        tag: of open_clip, a file, or None.
+        quick_gelu: whether the weights were trained with QuickGELU, which a file of unknown
+            origin does not tell; None where a tag, TorchScript or the file's published name does.
+
+    Returns:
+        Arguments of `open_clip.CLIP`, and open_clip's entry of the tag; None for a file or None.
+
+    Raises:
+        ModelError: unknown name or tag, QuickGELU mismatch, or a file that does not tell.
     """
     config = open_clip.get_model_config(name)
     if config is None:
-        raise ValueError(
+        raise ModelError(
             f"models.clip.name: found {name!r}, wanted miniature, local-dir:<folder> or a name of "
             "open_clip.list_models()"
         )
-    if tag is None:
-        return None
+    named = bool(config.get("quick_gelu", False))
     base = name.removesuffix("-quickgelu")
-    entry = get_pretrained_cfg(name, tag) or get_pretrained_cfg(base, tag)
-    quick = bool(config.get("quick_gelu", False))
-    if entry:
-        trained_quick = bool(entry.get("quick_gelu", False))
-    elif Path(tag).is_file():
-        trained_quick = True if is_torchscript(Path(tag)) else quick
-    else:
+    entry = None
+    if tag is not None:
+        entry = get_pretrained_cfg(name, tag) or get_pretrained_cfg(base, tag) or None
+        trained = bool(entry.get("quick_gelu", False)) if entry else _of_file(name, tag)
+        if trained is None and quick_gelu is None:
+            raise ModelError(
+                f"models.clip.pretrained: {tag} does not tell whether it was trained with "
+                "QuickGELU; set models.clip.quick_gelu to true (OpenAI, MetaCLIP, DFN) or false "
+                "(most of LAION and DataComp)"
+            )
+        wanted = named if quick_gelu is None else quick_gelu
+        if trained is not None and trained != wanted:
+            raise ModelError(
+                f"models.clip: QuickGELU mismatch; {tag!r} was trained {_WORDS[trained]} it and "
+                f"{name} is built {_WORDS[wanted]} it; use name {base}{'-quickgelu' * trained}"
+            )
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
+    return config, dict(entry) if entry else None
+
+
+def _of_file(name: str, tag: str) -> bool | None:
+    """Whether a file's weights were trained with QuickGELU; None when nothing tells."""
+    path = Path(tag)
+    if not path.is_file():
         tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
-        raise ValueError(
+        raise ModelError(
             f"models.clip.pretrained: found {tag!r}, which is neither a file nor a tag of {name} "
             f"({tags})"
         )
-    if trained_quick != quick:
-        words = {True: "with", False: "without"}
-        raise ValueError(
-            f"models.clip: QuickGELU mismatch; {tag!r} was trained {words[trained_quick]} it and "
-            f"{name} is built {words[quick]} it; use name {base}{'-quickgelu' * trained_quick}"
-        )
-    return dict(entry) if entry else None
+    status = path.stat()
+    return _activation(path, status.st_size, status.st_mtime_ns)
 
 
-def find_clip_checkpoint(name: str, tag: str | None, cache_dir: Path | None = None) -> Path | None:
-    """The checkpoint of a name of open_clip's list; None for random weights.
+@lru_cache(maxsize=16)
+def _activation(path: Path, size_bytes: int, modified_ns: int) -> bool | None:
+    """The same, once per state of the file."""
+    if is_torchscript(path):
+        return written_with_quick_gelu(path)
+    for known in (path.name, *path.parts):
+        if known in _published():
+            return _published()[known]
+    # OpenAI's own state dict, however it was saved again, holds these three sizes as tensors.
+    openai = {"input_resolution", "context_length", "vocab_size"} <= set(read_weights(path, "meta"))
+    return True if openai else None
 
-    Raises:
-        MissingWeightsError: it is not here and may not or cannot be fetched.
-        ValueError: see `check_clip_name`.
+
+@lru_cache(maxsize=1)
+def _published() -> dict[str, bool]:
+    """Published file names and folders of the Hugging Face cache to their activation.
+
+    Left out are names that were published with both.
     """
-    entry = check_clip_name(name, tag)
-    if tag is None:
-        return None
-    if entry is None:
-        return Path(tag)
-    what = f"CLIP {name} ({tag})"
-    if entry.get("hf_hub"):
-        repo, filenames = _hub_location(entry)
-        return fetch_hub_file(what, repo, filenames, _PLACE, cache_dir)
-    folder = cache_dir or Path.home() / ".cache" / "clip"
-    return fetch_url_file(what, entry["url"], folder, f"put it into {folder}")
+    found: dict[str, set[bool]] = {}
+    for name, quick in _published_names():
+        found.setdefault(name, set()).add(quick)
+    return {name: quick.pop() for name, quick in found.items() if len(quick) == 1}
 
 
-def tag_preprocessing(name: str, tag: str | None) -> dict[str, Any]:
-    """Mean, std and interpolation a tag's weights were trained with; empty if nothing is known."""
-    entry = check_clip_name(name, tag) or {}
-    return {key: entry[key] for key in ("mean", "std", "interpolation") if key in entry}
+def _published_names() -> Iterator[tuple[str, bool]]:
+    for tags in _PRETRAINED.values():
+        for entry in tags.values():
+            quick = bool(entry.get("quick_gelu", False))
+            if entry.get("url"):
+                yield str(entry["url"]).rsplit("/", 1)[1], quick
+            if entry.get("hf_hub"):
+                repo = _hub_location(entry)[0]
+                yield f"models--{repo.replace('/', '--')}", quick
 
 
-def locate_clip(name: str, tag: str | None, cache_dir: Path | None = None) -> tuple[bool, str]:
-    """Whether the weights are here, and where they are or would come from; never downloads."""
-    try:
-        if name.startswith("hf-hub:"):
-            repo, filenames = name.removeprefix("hf-hub:"), _HUB_FILES
-        else:
-            folder = clip_folder(name, cache_dir)
-            if folder is not None:
-                return True, str(_folder_weights(folder))
-            entry = check_clip_name(name, tag)
-            if entry is None:
-                return tag is not None, str(tag)
-            if not entry.get("hf_hub"):
-                path = (cache_dir or Path.home() / ".cache" / "clip") / Path(entry["url"]).name
-                return path.is_file(), str(path) if path.is_file() else str(entry["url"])
-            repo, filenames = _hub_location(entry)
-    except (MissingWeightsError, ValueError) as error:
-        return False, str(error)
-    found = find_hub_file(repo, filenames, cache_dir)
-    return found is not None, str(found or f"https://huggingface.co/{repo}; {_PLACE}")
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether a checkpoint is an archive of TorchScript, as OpenAI published its CLIP weights."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(entry).name == "constants.pkl" for entry in archive.namelist())
+def _published_sha256(url: str) -> str:
+    """The start of a file's SHA-256 that its address holds, as open_clip reads it."""
+    if "openaipublic" in url:
+        return url.split("/")[-2]
+    return Path(url).stem.split("-")[-1] if "mlfoundations" in url else ""
 
 
 def _hub_location(entry: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """Split open_clip's "owner/name/file" (the file may be left out)."""
-    files: tuple[str, ...] = _HUB_FILES
+    files: tuple[str, ...] = HUB_FILES
     repo, _, filename = entry["hf_hub"].rpartition("/")
     if filename:
         files = (str(Path(filename).with_suffix(".safetensors")), filename)
@@ -151,5 +199,7 @@ def _hub_location(entry: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 def _folder_weights(folder: Path) -> Path | None:
     """The weights inside a folder, in open_clip's order of preference."""
-    files = [folder / name for name in _HUB_FILES if (folder / name).is_file()]
-    return files[0] if files else next(iter(sorted(folder.glob("*.safetensors"))), None)
+    files = [folder / name for name in HUB_FILES if (folder / name).is_file()]
+    for suffix in _SUFFIXES:
+        files += sorted(path for path in folder.glob(f"*{suffix}") if path.is_file())
+    return files[0] if files else None

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import open_clip
 
 from fmbseg.models.sam import PUBLISHED_CHECKPOINTS
+from fmbseg.models.weights import ModelError
 
 Overrides = Mapping[str, Mapping[str, Any] | None]
 """Per model ("clip", "sam", "vision") the keys that differ from the profile."""
@@ -18,6 +19,7 @@ class ClipSpec:
 
     name: str
     pretrained: str | None = None
+    quick_gelu: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -69,35 +71,55 @@ Spec = TypeVar("Spec", ClipSpec, SamSpec, VisionSpec)
 
 
 def resolve_profile(profile: str, overrides: Overrides) -> Profile:
-    """Apply overrides key by key.
+    """Apply overrides key by key; a key that is left out stays the profile's.
 
-    A SAM named without a checkpoint takes the published one of its name.
+    A SAM named without a checkpoint takes the published one of its name; a model named as a folder
+    or of a hub brings its own weights. A name that ends in -quickgelu says how its weights were
+    trained.
 
     Raises:
-        ValueError: unknown profile, model or key, or a model that would have random weights.
+        ModelError: unknown profile, model or key, weights for a model that brings its own, or a
+            model that would have random weights.
     """
     if profile not in PROFILES:
-        raise ValueError(f"models.profile: found {profile!r}, wanted {', '.join(PROFILES)}")
+        raise ModelError(f"models.profile: found {profile!r}, wanted {', '.join(PROFILES)}")
     unknown = set(overrides) - {"clip", "sam", "vision"}
     if unknown:
-        raise ValueError(f"models: found {sorted(unknown)}, wanted clip, sam, vision")
+        raise ModelError(f"models: found {sorted(unknown)}, wanted clip, sam, vision")
     base = PROFILES[profile]
-    clip = _override("clip", base.clip, overrides.get("clip"))
-    sam_keys = dict(overrides.get("sam") or {})
+    clip_keys, sam_keys = (dict(overrides.get(model) or {}) for model in ("clip", "sam"))
+    if "name" in clip_keys:
+        if _brings_its_own(str(clip_keys["name"])):
+            clip_keys.setdefault("pretrained", None)
+        elif str(clip_keys["name"]).endswith("-quickgelu"):
+            clip_keys.setdefault("quick_gelu", True)
     if "name" in sam_keys:
         sam_keys.setdefault("checkpoint", PUBLISHED_CHECKPOINTS.get(sam_keys["name"]))
+    clip = _override("clip", base.clip, clip_keys)
     sam = _override("sam", base.sam, sam_keys)
+    given = {"clip.pretrained": (clip.name, clip.pretrained),
+             "sam.checkpoint": (sam.name, sam.checkpoint)}  # fmt: skip
+    for key, (name, weights) in given.items():
+        if weights is not None and _brings_its_own(name):
+            raise ModelError(
+                f"models.{key}: {name} brings its own weights; name another model beside it, such "
+                f"as {PROFILES['base'].clip.name if 'clip' in key else 'vit_b'}"
+            )
     vision = _override("vision", base.vision, overrides.get("vision"))
-    if clip.pretrained is None and open_clip.get_model_config(clip.name) is not None:
-        raise ValueError(
+    if clip.pretrained is None and clip.name in open_clip.list_models():
+        raise ModelError(
             f"models.clip.pretrained: {clip.name} without it has random weights; wanted a tag "
             "such as openai, or a file"
         )
     if sam.checkpoint is None and sam.name != "miniature" and ":" not in sam.name:
-        raise ValueError(f"models.sam.checkpoint: {sam.name} without it has random weights")
+        raise ModelError(f"models.sam.checkpoint: {sam.name} without it has random weights")
     if vision.pretrained is False:
-        raise ValueError("models.vision.pretrained: found false, which means random weights")
+        raise ModelError("models.vision.pretrained: found false, which means random weights")
     return Profile(clip, sam, vision)
+
+
+def _brings_its_own(name: str) -> bool:
+    return name == "miniature" or name.startswith(("local-dir:", "hf-hub:"))
 
 
 def _override(model: str, spec: Spec, keys: Mapping[str, Any] | None) -> Spec:
@@ -105,5 +127,5 @@ def _override(model: str, spec: Spec, keys: Mapping[str, Any] | None) -> Spec:
     known = [field.name for field in fields(spec)]
     for key in keys or {}:
         if key not in known:
-            raise ValueError(f"models.{model}.{key}: unknown key, wanted {' or '.join(known)}")
+            raise ModelError(f"models.{model}.{key}: unknown key, wanted {' or '.join(known)}")
     return replace(spec, **(keys or {}))

@@ -1,6 +1,5 @@
 """SAM by segment-anything: one image embedding, many prompts."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from fmbseg.models.protocols import SamEmbedding, SamPrediction
 from fmbseg.models.weights import (
     MINIATURE_FOLDER,
     MissingWeightsError,
-    fetch_url_file,
+    ModelError,
+    Source,
     load_all_weights,
     read_weights,
 )
@@ -31,6 +31,11 @@ PUBLISHED_CHECKPOINTS: dict[str, str] = {
     "vit_h": "sam_vit_h_4b8939.pth",
 }
 """The files that belong to the registry's names; each ends with the start of its own MD5."""
+PUBLISHED_MD5: dict[str, str] = {
+    "sam_vit_b_01ec64.pth": "01ec64d29a2fca3f0661936605ae66f8",
+    "sam_vit_l_0b3195.pth": "0b3195507c641ddb6910d2bb5adee89c",
+    "sam_vit_h_4b8939.pth": "4b8939a88964f0f4ff5f5b2642c598a6",
+}
 _URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 
@@ -125,7 +130,7 @@ def build_sam(
     *,
     cache_dir: Path | None = None,
 ) -> SegmentAnything:
-    """Build a frozen SAM.
+    """Build a frozen SAM; nothing is fetched.
 
     Args:
         name: of `sam_model_registry` (vit_b, vit_l, vit_h), "miniature", or "local-dir:<folder>"
@@ -136,25 +141,39 @@ def build_sam(
         cache_dir: where published files lie; None is torch hub's checkpoint folder.
 
     Raises:
-        MissingWeightsError: the weights are not here and may not or cannot be fetched.
-        ValueError: unknown name, or weights of another architecture.
+        MissingWeightsError: the weights are not here.
+        ModelError: unknown name, or a file that cannot be read or is of another architecture.
     """
     target = resolve_device(device)
+    return SegmentAnything(sam_model(name, checkpoint, cache_dir), target)
+
+
+def sam_model(
+    name: str,
+    checkpoint: str | Path | None = None,
+    cache_dir: Path | None = None,
+    device: str = "cpu",
+) -> Sam:
+    """The segment_anything model with its weights; on "meta" it is only checked.
+
+    Raises:
+        MissingWeightsError: see `build_sam`.
+        ModelError: see `build_sam`.
+    """
     folder = sam_folder(name)
-    if folder is not None:
-        model = build_sam_from_config(json.loads((folder / "sam_config.json").read_text()))
-        load_all_weights(model, read_weights(folder / "sam.safetensors"), f"SAM {name}")
-        return SegmentAnything(model, target)
-    if name not in sam_model_registry:
-        raise ValueError(
+    if folder is None and name not in sam_model_registry:
+        raise ModelError(
             f"models.sam.name: found {name!r}, wanted miniature, local-dir:<folder>, "
             f"{', '.join(sam_model_registry)}"
         )
-    path = None if checkpoint is None else find_sam_checkpoint(checkpoint, cache_dir)
-    model = sam_model_registry[name]()
+    source = sam_source(name, checkpoint, cache_dir)
+    path = source.require() if source.files else None
+    with torch.device(device):
+        model: Sam = sam_model_registry[name]() if folder is None else _folder_model(folder)
     if path is not None:
-        load_all_weights(model, read_weights(path), f"SAM {name} ({path.name})")
-    return SegmentAnything(model, target)
+        what = source.what if path.name in source.what else f"{source.what} ({path.name})"
+        load_all_weights(model, read_weights(path, device), what)
+    return model
 
 
 def sam_folder(name: str) -> Path | None:
@@ -164,59 +183,46 @@ def sam_folder(name: str) -> Path | None:
         MissingWeightsError: the folder lacks its config or weights.
     """
     if name == "miniature":
-        folder, source = MINIATURE_FOLDER / "sam", "the fmbseg package itself; reinstall it"
+        folder, place = MINIATURE_FOLDER / "sam", "they belong to the package: reinstall fmbseg"
     elif name.startswith("local-dir:"):
-        folder, source = Path(name.removeprefix("local-dir:")), "that folder"
+        folder = Path(name.removeprefix("local-dir:"))
+        place = f"put sam_config.json and sam.safetensors into {folder}"
     else:
         return None
     if not all((folder / file).is_file() for file in ("sam_config.json", "sam.safetensors")):
-        place = f"put sam_config.json and sam.safetensors into {folder}"
-        raise MissingWeightsError(f"SAM {name}", source, place)
+        raise MissingWeightsError(f"SAM {name}", place)
     return folder
 
 
-def find_sam_checkpoint(checkpoint: str | Path, cache_dir: Path | None = None) -> Path:
-    """A checkpoint's file; a published one is downloaded when it may be.
+def sam_source(name: str, checkpoint: str | Path | None, cache_dir: Path | None = None) -> Source:
+    """Where the weights may lie; no files stand for random weights.
 
     Raises:
-        MissingWeightsError: it is not here and may not or cannot be fetched.
-        ValueError: a downloaded file is damaged.
+        MissingWeightsError: a folder lacks its files.
     """
-    path, folder = Path(checkpoint), cache_dir or published_folder()
-    if path.is_file():
-        return path
-    if str(checkpoint) not in PUBLISHED_CHECKPOINTS.values():
-        published = ", ".join(PUBLISHED_CHECKPOINTS.values())
-        source = f"that path, which is no file; published files are {published} at {_URL}"
-        raise MissingWeightsError(
-            f"SAM ({checkpoint})", source, "set models.sam.checkpoint to the file's path"
-        )
-    place = f"put it into {folder}, or set models.sam.checkpoint to the file's path"
-    present = (folder / path).is_file()
-    found = fetch_url_file(f"SAM ({checkpoint})", f"{_URL}{checkpoint}", folder, place)
-    if not present:
-        with found.open("rb") as file:
-            digest = hashlib.file_digest(file, "md5").hexdigest()
-        if not digest.startswith(found.stem.rsplit("_", 1)[1]):
-            found.unlink()
-            raise ValueError(f"{found}: MD5 {digest} does not fit the name; the download broke")
-    return found
-
-
-def locate_sam(name: str, checkpoint: str | None) -> tuple[bool, str]:
-    """Whether the weights are here, and where they are or would come from; never downloads."""
-    try:
-        folder = sam_folder(name)
-    except MissingWeightsError as error:
-        return False, str(error)
+    folder = sam_folder(name)
     if folder is not None:
-        return True, str(folder / "sam.safetensors")
-    for path in [Path(str(checkpoint)), published_folder() / str(checkpoint)]:
-        if path.is_file():
-            return True, str(path)
-    return False, f"{_URL}{checkpoint}; put it into {published_folder()}"
+        return Source(f"SAM {name}", (folder / "sam.safetensors",))
+    if checkpoint is None:
+        return Source(f"SAM {name}")
+    what, own = f"SAM {name} ({checkpoint})", Path(checkpoint)
+    if str(checkpoint) not in PUBLISHED_MD5:
+        return Source(what, (own,), remedy=f"models.sam.checkpoint names no file: {checkpoint}")
+    return Source(
+        what, (own, (cache_dir or published_folder()) / own), address=f"{_URL}{checkpoint}",
+        md5=PUBLISHED_MD5[str(checkpoint)],
+    )  # fmt: skip
 
 
 def published_folder() -> Path:
     """Where torch hub keeps checkpoints."""
     return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _folder_model(folder: Path) -> Sam:
+    path = folder / "sam_config.json"
+    try:
+        return build_sam_from_config(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
+        line = " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: describes no SAM ({line})") from None

@@ -1,5 +1,6 @@
 """The vision encoder: any ViT of timm, DINOv2 above all."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,15 @@ from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw,
 from fmbseg.models.weights import (
     MINIATURE_FOLDER,
     MissingWeightsError,
-    fetch_hub_file,
+    ModelError,
+    Source,
     find_hub_file,
     load_all_weights,
     read_weights,
 )
 from fmbseg.types import Image
 
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_PLACE = (
-    "set models.vision.pretrained to the file's path, or copy the Hugging Face cache of a machine "
-    "that has it"
-)
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class TimmVision:
@@ -46,9 +44,8 @@ class TimmVision:
         Raises:
             ValueError: the model has no patches or no dynamic image size.
         """
-        embed: Any = getattr(model, "patch_embed", None)
-        if not hasattr(model, "num_prefix_tokens") or not hasattr(embed, "patch_size"):
-            raise ValueError(f"vision encoder: found {type(model).__name__}, wanted a ViT of timm")
+        require_patches(model)
+        embed: Any = model.patch_embed
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
         self.dim: int = model.embed_dim
@@ -97,7 +94,7 @@ def build_vision(
     short_side_px: ShortSide = None,
     cache_dir: Path | None = None,
 ) -> TimmVision:
-    """Build a frozen vision encoder.
+    """Build a frozen vision encoder; nothing is fetched.
 
     Args:
         name: a ViT of timm, "local-dir:<folder>", "hf-hub:<owner>/<name>" or "miniature".
@@ -109,33 +106,63 @@ def build_vision(
         cache_dir: of the Hugging Face cache; None is its default.
 
     Raises:
-        MissingWeightsError: the weights are not here and may not or cannot be fetched.
-        ValueError: unknown name, no weights are known for it, no ViT, or weights of another
-            architecture.
+        MissingWeightsError: the weights are not here.
+        ModelError: unknown name, no weights are known for it, no ViT, or a file that cannot be
+            read or is of another architecture.
     """
     target = resolve_device(device)
+    model = vision_model(name, pretrained, cache_dir)
+    return TimmVision(model, target, short_side_px=short_side_px)
+
+
+def vision_model(
+    name: str,
+    pretrained: bool | str | Path = True,
+    cache_dir: Path | None = None,
+    device: str = "cpu",
+) -> VisionTransformer:
+    """The timm model with its weights; on "meta" it is only checked.
+
+    Raises:
+        MissingWeightsError: see `build_vision`.
+        ModelError: see `build_vision`.
+    """
     folder = vision_folder(name, cache_dir)
-    if isinstance(pretrained, bool):
-        path = find_vision_weights(name, folder, cache_dir) if pretrained else None
-    elif Path(pretrained).is_file():
-        path = Path(pretrained)
-    else:
-        source = "that path, which is no file"
-        raise MissingWeightsError(f"vision encoder {name} ({pretrained})", source, _PLACE)
+    source = vision_source(name, pretrained, cache_dir)
+    path = None if pretrained is False else source.require()
     keywords: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
     try:
-        source = name if folder is None else f"local-dir:{folder}"
-        model = timm.create_model(source, pretrained=False, **keywords)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"models.vision.name: found {name!r}, wanted a ViT of timm") from error
-    encoder = TimmVision(model, target, short_side_px=short_side_px)
+        with torch.device(device):
+            model: VisionTransformer = timm.create_model(
+                name if folder is None else f"local-dir:{folder}", pretrained=False, **keywords
+            )
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+        line = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"models.vision.name: found {name!r}, wanted a ViT of timm ({line})"
+        ) from error
+    require_patches(model)
     if path is not None:
         # The model's own module knows how its published weights are renamed and resized.
         adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-        state = read_weights(path)
-        state = state if adapt is None else adapt(state, model)
-        load_all_weights(model, state, f"vision encoder {name} ({path.name})", _is_head)
-    return encoder
+        state = read_weights(path, device)
+        if adapt is not None:
+            # What cannot be adapted is put in words by the comparison of names and shapes.
+            with contextlib.suppress(KeyError, RuntimeError, ValueError, IndexError, TypeError):
+                state = adapt(state, model)
+        load_all_weights(model, state, f"{source.what} ({path.name})", _is_head)
+    return model
+
+
+def require_patches(model: nn.Module) -> None:
+    """Refuse what is no ViT.
+
+    Raises:
+        ModelError: the model has no patches.
+    """
+    embed: Any = getattr(model, "patch_embed", None)
+    if not hasattr(model, "num_prefix_tokens") or not hasattr(embed, "patch_size"):
+        raise ModelError(f"vision encoder: found {type(model).__name__}, wanted a ViT of timm")
 
 
 def vision_folder(name: str, cache_dir: Path | None = None) -> Path | None:
@@ -145,71 +172,75 @@ def vision_folder(name: str, cache_dir: Path | None = None) -> Path | None:
         MissingWeightsError: the folder lacks its config.
     """
     if name.startswith("hf-hub:"):
-        repo = name.removeprefix("hf-hub:")
-        return fetch_hub_file(name, repo, ("config.json",), _PLACE, cache_dir).parent
+        config = find_hub_file(name.removeprefix("hf-hub:"), ("config.json",), cache_dir)
+        if config is None:
+            missing = vision_source(name, True, cache_dir)
+            raise MissingWeightsError(missing.what, missing.remedy)
+        return config.parent
     if name == "miniature":
-        folder, source = MINIATURE_FOLDER / "vision", "the fmbseg package itself; reinstall it"
+        folder, place = MINIATURE_FOLDER / "vision", "they belong to the package: reinstall fmbseg"
     elif name.startswith("local-dir:"):
-        folder, source = Path(name.removeprefix("local-dir:")), "that folder"
+        folder = Path(name.removeprefix("local-dir:"))
+        place = f"put config.json and model.safetensors into {folder}"
     else:
         return None
     if not (folder / "config.json").is_file():
-        place = f"put config.json and model.safetensors into {folder}"
-        raise MissingWeightsError(f"vision encoder {name}", source, place)
+        raise MissingWeightsError(f"vision encoder {name}", place)
     return folder
 
 
-def find_vision_weights(name: str, folder: Path | None, cache_dir: Path | None = None) -> Path:
-    """The weights of a name.
+def vision_source(
+    name: str, pretrained: bool | str | Path = True, cache_dir: Path | None = None
+) -> Source:
+    """Where the weights may lie: the user's file, the Hugging Face cache, Meta's in torch hub's.
 
     Raises:
-        MissingWeightsError: they are not here and may not or cannot be fetched.
-        ValueError: none are known for the name.
+        MissingWeightsError: a folder lacks its config.
+        ModelError: no weights are known for the name.
     """
     what = f"vision encoder {name}"
+    if pretrained is False:
+        return Source(what)
+    if not isinstance(pretrained, bool):
+        remedy = f"models.vision.pretrained names no file: {pretrained}"
+        return Source(what, (Path(pretrained),), remedy=remedy)
+    files: tuple[Path, ...] = ()
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
-        return fetch_hub_file(what, repo, _HUB_FILES, _PLACE, cache_dir)
-    if folder is not None:
-        files = [folder / file for file in _HUB_FILES if (folder / file).is_file()]
-        if not files:
-            raise MissingWeightsError(what, "that folder", f"put model.safetensors into {folder}")
-        return files[0]
-    return fetch_hub_file(what, timm_repo(name), _HUB_FILES, _PLACE, cache_dir)
+    else:
+        folder = vision_folder(name, cache_dir)
+        if folder is not None:
+            own = tuple(folder / file for file in HUB_FILES)
+            return Source(what, own, remedy=f"put model.safetensors into {folder}")
+        repo, files = timm_repo(name), _official_files(name)
+    return Source(
+        what, files, hub=repo, hub_files=HUB_FILES, hub_cache=cache_dir,
+        address=f"https://huggingface.co/{repo}",
+    )  # fmt: skip
+
+
+def _official_files(name: str) -> tuple[Path, ...]:
+    """The authors' own file in torch hub's folder, such as Meta's dinov2_vitb14_pretrain.pth."""
+    url = str(timm.get_pretrained_cfg(name).url or "")
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name,) if url else ()
 
 
 def timm_repo(name: str) -> str:
     """The Hugging Face repository of a name's weights.
 
     Raises:
-        ValueError: timm knows no such name, or no weights for it.
+        ModelError: timm knows no such name, or no weights for it.
     """
     try:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError:  # the model is known, its tag is not
         config = None
     if config is None or not config.hf_hub_id:
-        raise ValueError(
+        raise ModelError(
             f"models.vision.name: timm knows no weights for {name!r}; wanted a name such as "
             "vit_base_patch14_dinov2.lvd142m, or pretrained = a file"
         )
     return str(config.hf_hub_id)
-
-
-def locate_vision(
-    name: str, pretrained: bool | str | Path, cache_dir: Path | None = None
-) -> tuple[bool, str]:
-    """Whether the weights are here, and where they are or would come from; never downloads."""
-    if not isinstance(pretrained, bool):
-        return Path(pretrained).is_file(), str(pretrained)
-    try:
-        if name.startswith(("local-dir:", "miniature")):
-            return True, str(find_vision_weights(name, vision_folder(name)))
-        repo = name.removeprefix("hf-hub:") if ":" in name else timm_repo(name)
-    except (MissingWeightsError, ValueError) as error:
-        return False, str(error)
-    found = find_hub_file(repo, _HUB_FILES, cache_dir)
-    return found is not None, str(found or f"https://huggingface.co/{repo}; {_PLACE}")
 
 
 def _is_head(key: str) -> bool:

@@ -1,30 +1,106 @@
-"""Finding weight files: on this machine first, and over the network only when it is allowed."""
+"""Where a model's weights may lie, which of them are there, and where they would come from."""
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
+
+from fmbseg.models.fingerprints import content_sha256, file_digest
+from fmbseg.models.tensor_files import ModelError, load_all_weights, read_weights
+
+__all__ = [
+    "MINIATURE_FOLDER", "MissingWeightsError", "ModelError", "Source", "content_sha256",
+    "fetch_hub_file", "find_hub_file", "load_all_weights", "offline_flags", "read_weights",
+]  # fmt: skip
 
 OFFLINE_FLAGS = ("FMBSEG_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 
 
 class MissingWeightsError(RuntimeError):
-    """A model's weights are not on this machine and were not fetched."""
+    """A model's weights are not on this machine."""
 
-    def __init__(self, what: str, source: str, place: str, cause: str = "") -> None:
-        flags = offline_flags()
-        why = f"offline ({', '.join(flags)} set)" if flags else "not offline"
-        super().__init__(
-            f"weights of {what} are missing; {why}{': ' + cause if cause else ''}. "
-            f"They would come from {source}. By hand: {place}"
-        )
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"weights of {what} are not on this machine; {remedy}")
+        self.what, self.remedy = what, remedy
+
+    def of_profile(self, profile: str) -> "MissingWeightsError":
+        """The same with the profile's name in the command that fetches them."""
+        return MissingWeightsError(self.what, self.remedy.replace("PROFILE", profile))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of one model may lie.
+
+    Attributes:
+        what: the model, for messages.
+        files: paths to look at, in order of preference.
+        hub: owner/name of a Hugging Face repository, whose cache is looked at first.
+        hub_files: names in that repository, in order of preference.
+        hub_cache: of the Hugging Face cache; None is its default.
+        address: where they would come from; empty when they are the user's own.
+        md5: published for the file of the last of `files`, hexadecimal.
+        sha256: published start of it, for the last of `files`.
+        remedy: what to do when nothing is there.
+    """
+
+    what: str
+    files: tuple[Path, ...] = ()
+    hub: str | None = None
+    hub_files: tuple[str, ...] = ()
+    hub_cache: Path | None = None
+    address: str = ""
+    md5: str = ""
+    sha256: str = ""
+    remedy: str = "fetch them once: fmbseg download --weights PROFILE"
+
+    def find(self) -> Path | None:
+        """The file that is used, or None."""
+        if self.hub is not None:
+            found = find_hub_file(self.hub, self.hub_files, self.hub_cache)
+            if found is not None:
+                return found
+        return next((path for path in self.files if path.is_file()), None)
+
+    def require(self) -> Path:
+        """The file that is used.
+
+        Raises:
+            MissingWeightsError: none is there.
+        """
+        found = self.find()
+        if found is None:
+            raise MissingWeightsError(self.what, self.remedy)
+        return found
+
+    def searched(self) -> list[str]:
+        """Every path that is looked at, in that order."""
+        folder = Path(self.hub_cache or huggingface_hub.constants.HF_HUB_CACHE)
+        owner = f"models--{(self.hub or '').replace('/', '--')}"
+        hub = [str(folder / owner / "snapshots" / "*" / name) for name in self.hub_files]
+        return (hub if self.hub else []) + [str(path) for path in self.files]
+
+    def checksum_problem(self, path: Path) -> str | None:
+        """What a published checksum says against a file; None when it fits or none is known.
+
+        Files of a Hugging Face cache are named by their SHA-256.
+        """
+        real = path.resolve()
+        published = [("sha256", real.name)] if _is_blob(real) else []
+        if self.files and path == self.files[-1]:
+            published += [("md5", self.md5), ("sha256", self.sha256)]
+        for kind, wanted in published:
+            found = file_digest(path, kind) if wanted else ""
+            if not found.startswith(wanted):
+                return f"{path}: {kind} {found} is not the published {wanted}"
+        return None
+
+
+def _is_blob(path: Path) -> bool:
+    return path.parent.name == "blobs" and len(path.name) == 64
 
 
 def offline_flags() -> list[str]:
@@ -45,16 +121,20 @@ def find_hub_file(
 
 
 def fetch_hub_file(
-    what: str, repo: str, filenames: Sequence[str], place: str, cache_dir: Path | None = None
+    what: str,
+    repo: str,
+    filenames: Sequence[str],
+    cache_dir: Path | None = None,
+    by_hand: str = "",
 ) -> Path:
-    """Find a file of a Hugging Face repository, or download it.
+    """Find a file of a Hugging Face repository, or download it; runs never do.
 
     Args:
         what: the model, for the message.
         repo: owner/name.
         filenames: in order of preference.
-        place: what the user can do by hand, for the message.
         cache_dir: of the Hugging Face cache; None is its default.
+        by_hand: what the user can do without the network, for the message.
 
     Raises:
         MissingWeightsError: it is not in the cache, and downloads are forbidden or failed.
@@ -63,81 +143,15 @@ def fetch_hub_file(
     if found is not None:
         return found
     source = f"https://huggingface.co/{repo} ({' or '.join(filenames)})"
-    cause = ""
-    if not offline_flags():
-        for filename in filenames:
-            try:
-                return Path(huggingface_hub.hf_hub_download(repo, filename, cache_dir=cache_dir))
-            except Exception as error:  # whatever the network or the hub's client raises
-                cause = f"{type(error).__name__}: {error}"
-    raise MissingWeightsError(what, source, place, cause)
-
-
-def fetch_url_file(what: str, url: str, folder: Path, place: str) -> Path:
-    """Find the file of a URL in a folder, or download it there.
-
-    Raises:
-        MissingWeightsError: it is not in the folder, and downloads are forbidden or failed.
-    """
-    path = folder / url.rsplit("/", 1)[1]
-    if path.is_file():
-        return path
-    cause = ""
-    if not offline_flags():
+    ending = f". By hand: {by_hand}" if by_hand else ""
+    flags = offline_flags()
+    if flags:
+        why = f"not fetched from {source}, since {flags[0]} is set in this shell"
+        raise MissingWeightsError(what, f"{why}; unset it{ending}")
+    causes = []
+    for filename in filenames:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path))
-            return path
-        except (OSError, RuntimeError) as error:
-            cause = f"{type(error).__name__}: {error}"
-    raise MissingWeightsError(what, url, place, cause)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Load a state dict from safetensors, or from a torch file without running its code."""
-    if path.suffix == ".safetensors":
-        return dict(load_file(path))
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(state.get("state_dict", state.get("model", state)))
-
-
-def load_all_weights(
-    model: torch.nn.Module,
-    state: dict[str, Tensor],
-    what: str,
-    ignorable: Callable[[str], bool] = lambda key: False,
-) -> None:
-    """Load a state dict and refuse one that leaves a part of the model at random values.
-
-    Raises:
-        ValueError: keys are missing or unexpected (but for ignorable ones), or shapes differ.
-    """
-    try:
-        result = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{what}: the weights do not fit the architecture; {error}") from error
-    missing = [key for key in result.missing_keys if not ignorable(key)]
-    unexpected = [key for key in result.unexpected_keys if not ignorable(key)]
-    if missing or unexpected:
-        raise ValueError(
-            f"{what}: the weights do not fit the architecture; missing {missing[:3]} "
-            f"({len(missing)} keys), unexpected {unexpected[:3]} ({len(unexpected)} keys)"
-        )
-
-
-def content_sha256(path: Path) -> str:
-    """Sha256 of a file, or of all files of a folder with their names."""
-    if path.is_file():
-        status = path.stat()
-        return _file_sha256(path, status.st_size, status.st_mtime_ns)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()} {content_sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _file_sha256(path: Path, size_bytes: int, modified_ns: int) -> str:
-    """Hash once per state of the file; size and time are part of the cache's key."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            return Path(huggingface_hub.hf_hub_download(repo, filename, cache_dir=cache_dir))
+        except Exception as error:  # whatever the network or the hub's client raises
+            causes.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    raise MissingWeightsError(what, f"{source} does not give them: {causes[-1]}{ending}")

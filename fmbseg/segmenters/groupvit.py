@@ -189,10 +189,10 @@ def _folder(name: str, cache_dir: Path | None) -> Path:
             f"download {wanted} of {place}, put them into a folder and name it local-dir:<folder>"
         )
         found = [
-            fetch_hub_file(f"GroupViT {name}", place, names, by_hand, cache_dir) for names in _FILES
+            fetch_hub_file(f"GroupViT {name}", place, names, cache_dir, by_hand) for names in _FILES
         ]
         return found[0].parent
     folder = Path(place)
     if not all(any((folder / file).is_file() for file in names) for names in _FILES):
-        raise MissingWeightsError(f"GroupViT {name}", "that folder", f"put {wanted} into {folder}")
+        raise MissingWeightsError(f"GroupViT {name}", f"put {wanted} into {folder}")
     return folder

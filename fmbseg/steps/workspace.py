@@ -5,6 +5,7 @@ A workspace is a folder with params.yaml, data/, models/ and reports/. The repos
 needed, so that a look at a workspace is quick.
 """
 
+import contextlib
 import json
 import re
 import unicodedata
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fmbseg.params import ModelsParams, Params, load_params
 from fmbseg.steps.code import code_shas, package_versions
 from fmbseg.store import (
+    MANIFEST,
     StoreError,
     UnitKey,
     explain_full_disk,
@@ -185,6 +187,9 @@ class Workspace:
     def models_params(self, *roles: Role) -> dict[str, Any]:
         """The part of a key that the models named make: settings and hashes of their weights.
 
+        Weights that are not here cannot have changed: what was made with them stays up to date,
+        as in a workspace that DVC pulled, by the hashes that stand in its manifests.
+
         Args:
             roles: the models a unit uses; a change of another one leaves its key alone.
         """
@@ -194,9 +199,21 @@ class Workspace:
         fingerprint = weights_fingerprint(models.profile, overrides_of(models))
         return {
             **models.model_dump(include={"profile", "projection", "template", *roles}),
-            "weights": {role: fingerprint[role] for role in roles},
+            "weights": {role: self._recorded(role, fingerprint[role]) for role in roles},
             "device": self.params.device,
         }
+
+    def _recorded(self, role: Role, fingerprint: str) -> str:
+        """The hash of weights that are not here, as a unit recorded it that was made with them."""
+        if "sha256:" in fingerprint:
+            return fingerprint
+        start = f"{fingerprint.split()[0]} sha256:"
+        for folder in (self.train, *sorted(self.pseudo_masks.glob("*"))[:1]):
+            with contextlib.suppress(StoreError, KeyError, TypeError, AttributeError):
+                known = read_json(folder / MANIFEST)["parts"]["params"]["weights"].get(role)
+                if isinstance(known, str) and known.startswith(start):
+                    return known
+        return fingerprint
 
     def run_unit(
         self,
