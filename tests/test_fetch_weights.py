@@ -46,7 +46,7 @@ def test_the_models_that_params_yaml_names_in_place_of_the_profiles_are_fetched(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     text = (Path(__file__).parents[1] / "params.yaml").read_text()
     other = text.replace("profile: miniature", "profile: base").replace(
-        "sam: null", "sam: {name: vit_l}"
+        "\n  sam:", "\n  sam: {name: vit_l}  #"
     )
     (tmp_path / "params.yaml").write_text(other)
     for profile, file in (("base", "sam_vit_l_0b3195.pth"), ("paper", "sam_vit_h_4b8939.pth")):
