@@ -17,6 +17,7 @@ from prefect.tasks import exponential_backoff
 from fmbseg.steps import drops, units
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, write_bytes
+from tasks import workspace_dvc
 
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _BAD_LOCK = ("dvc.lock' is invalid", "dvc.lock' validation failed")
@@ -73,7 +74,9 @@ def version(root: str, params_sha: str) -> str:
     workspace = Workspace.open(root)
     _refuse_outdated(workspace, params_sha)
     lock = "none"
-    if (workspace.root / "dvc.yaml").is_file() and (workspace.root / ".dvc").is_dir():
+    if (problem := workspace_dvc.prepare(workspace.root)) is not None:
+        get_run_logger().info("all units are up to date; no DVC here: %s", problem)
+    elif (workspace.root / "dvc.yaml").is_file() and (workspace.root / ".dvc").is_dir():
         workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
         if not Path(workspace.params.data.drops).is_absolute():
             workspace.drops.mkdir(parents=True, exist_ok=True)

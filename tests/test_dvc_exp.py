@@ -1,7 +1,11 @@
 """Experiments of DVC: what `dvc exp run --set-param` does to params.yaml."""
 
+import contextlib
 import difflib
+import json
+import re
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,18 @@ from dvc.utils.hydra import apply_overrides
 from flows.parameters import write_params
 from fmbseg.params import load_params
 from tests.conftest import REPOSITORY
+from tests.dvc_checkout import finished
+
+
+def logged_states(database: Path) -> list[str]:
+    """Of MLflow's finished runs, each the state of a workspace."""
+    with contextlib.closing(sqlite3.connect(database)) as found:
+        rows = found.execute(
+            "select tags.value from runs join tags using (run_uuid) where tags.key = 'state' "
+            "and runs.status = 'FINISHED' and run_uuid not in "
+            "(select run_uuid from tags where key = 'mlflow.parentRunId')"
+        ).fetchall()
+    return [state for (state,) in rows]
 
 
 @pytest.fixture
@@ -28,7 +44,10 @@ def changed_lines(path: Path) -> list[str]:
 
 def test_a_parameter_set_by_dvc_changes_its_value_and_no_other_byte(params: Path):
     apply_overrides(str(params), ["train.epochs=5"])
-    assert changed_lines(params) == ["-  epochs: 30", "+  epochs: 5"]
+    taken, put = changed_lines(params)
+    assert put == "+" + re.sub(
+        r"epochs: \w+", lambda old: "epochs: 5".ljust(len(old[0])), taken[1:]
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,3 +81,29 @@ def test_dvc_and_a_request_write_the_same_bytes(params: Path, tmp_path: Path):
     write_params(params, {"data.labels": None})
     apply_overrides(str(other), ["data.labels=null"])
     assert params.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.e2e
+@pytest.mark.weights
+def test_an_experiment_reaches_mlflow_like_any_run_and_is_compared_by_dvc(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    prefect_server: None,
+    dvc_site: None,
+):
+    one = finished(tmp_path_factory).copy(tmp_path / "code")
+    one.change(tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
+    one.dvc("repro")
+    one.git("commit", "--quiet", "--all", "--message=run")
+    before = one.root.joinpath("params.yaml").read_text()
+    assert len(logged_states(tmp_path / "mlflow.db")) == 1
+    one.dvc("exp", "run", "--set-param", "train.epochs=3")
+    assert len(set(logged_states(tmp_path / "mlflow.db"))) == 2
+    assert "epochs: 3" in (one.root / "params.yaml").read_text()
+    assert "epochs: 2" in before
+    assert one.status() == set()
+    drawn = json.loads(one.dvc("plots", "diff", "HEAD", "--json"))["data"]
+    loss = drawn["reports/report/plots/loss.json"][0]
+    assert sorted(loss["revisions"]) == ["HEAD", "workspace"]
+    assert set(one.flow().values()) == {"Cached"}
+    assert len(logged_states(tmp_path / "mlflow.db")) == 2, "a state is logged once"

@@ -36,8 +36,8 @@ CODE: dict[str, tuple[str, ...]] = {
         "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
     "report": (
-        "steps/report.py", "steps/truth.py", "steps/figures.py", "steps/departures.py", "paper.py",
-        "evaluate",
+        "steps/report.py", "steps/truth.py", "steps/figures.py", "steps/plots.py",
+        "steps/departures.py", "paper.py", "evaluate",
     ),
 }  # fmt: skip
 """Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""

@@ -18,7 +18,7 @@ from fmbseg.evaluate.content import (
 )
 from fmbseg.evaluate.report import build_report
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps import evaluate, figures, pseudo_masks
+from fmbseg.steps import evaluate, figures, plots, pseudo_masks
 from fmbseg.steps.departures import departures, model_names
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
@@ -72,6 +72,7 @@ def run(workspace: Workspace) -> bool:
         scores = figures.flat(found, figures.foundation(workspace))
         write_json(out / "metrics.json", {**scores, "pseudo_masks": masks})
         write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
+        plots.write(workspace, out / "plots")
 
     return workspace.run_unit("report", workspace.report, key(workspace), compute)
 
