@@ -7,6 +7,7 @@ record (DVC made them, or they came by `dvc pull`), the record is written first:
 
 import errno
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,17 @@ class UnitPolicy(CachePolicy):
         record = f"{folder.name}-{place}-{key.digest}"
         if not unit_is_valid(folder, key):
             (RESULTS / record).unlink(missing_ok=True)
-        elif not (RESULTS / record).exists():
+        elif not _is_whole(RESULTS / record):
             get_result_store().write(str(folder / self.file), key=record)
         return record
+
+
+def _is_whole(record: Path) -> bool:
+    """Whether a record is there and can be read: Prefect does not flush what it writes."""
+    try:
+        return isinstance(json.loads(record.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def is_io_trouble(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

@@ -138,6 +138,20 @@ def test_damaged_memory_costs_reading_again_and_nothing_else(root: Path):
     assert found(root) == news
 
 
+def test_a_damaged_record_of_the_last_run_leads_to_a_run_that_renews_it(root: Path):
+    drop(root, "a.png")
+    finish(root)
+    assert not found(root).wants_run
+    path = drops.finished_path(Workspace.open(root))
+    whole = path.read_bytes()
+    for damaged in (bytes(len(whole)), whole[:40], b""):
+        path.write_bytes(damaged)
+        assert found(root).added == ("a.png",)
+        assert drops.finished_at(Workspace.open(root)) is None
+    finish(root)
+    assert not found(root).wants_run
+
+
 def test_another_limit_of_size_judges_all_files_anew(root: Path):
     drop(root, "a.png")
     assert found(root).added == ("a.png",)

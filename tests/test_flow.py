@@ -23,7 +23,7 @@ def task_states() -> dict[str, str]:
 
 
 def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(
-    prefect_server, small_workspace: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server, dvc_site: None, small_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from flows.pipeline import fmbseg
 
@@ -44,10 +44,13 @@ def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(
 
     workspace = Workspace.open(small_workspace)
     (workspace.train / "alignment.safetensors").unlink()
+    for record in Path(".prefect-results").iterdir():  # as a cut of power leaves them
+        record.write_bytes(bytes(record.stat().st_size))
     fmbseg(".")
     third = task_states()
     assert third["train"] == "Completed"
     assert third["download miniature"] == "Cached"
+    assert third["subsample"] == "Cached"
 
     client = MlflowClient(tracking_uri=workspace.params.tracking.uri)
     experiment = client.get_experiment_by_name("fmbseg")

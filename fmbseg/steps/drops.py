@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fmbseg.steps.workspace import DROPS, Workspace
 from fmbseg.store import (
@@ -97,9 +98,6 @@ def news(workspace: Workspace, seen: Look) -> News:
     Args:
         workspace: the run's.
         seen: a look at the folder; files that are new by it are read.
-
-    Raises:
-        StoreError: reports/finished.json is damaged.
     """
     covered = _finished(workspace)
     memory = _Memory(workspace)
@@ -216,13 +214,22 @@ def remember(workspace: Workspace) -> None:
 
 def finished_at(workspace: Workspace) -> datetime | None:
     """When the last run finished; None before the first."""
-    path = finished_path(workspace)
-    return datetime.fromisoformat(read_json(path)["finished_at"]) if path.is_file() else None
+    last = _last_finished(workspace)
+    return datetime.fromisoformat(last["finished_at"]) if last else None
 
 
 def _finished(workspace: Workspace) -> dict[str, str]:
-    path = finished_path(workspace)
-    return dict(read_json(path)["drops"]) if path.is_file() else {}
+    last = _last_finished(workspace)
+    return dict(last["drops"]) if last else {}
+
+
+def _last_finished(workspace: Workspace) -> dict[str, Any] | None:
+    """What the last run recorded; a damaged record is none, and leads to a run that renews it."""
+    try:
+        found = read_json(finished_path(workspace))
+        return {"finished_at": str(found["finished_at"]), "drops": dict(found["drops"])}
+    except (StoreError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _covered(workspace: Workspace) -> dict[str, str]:
