@@ -70,7 +70,7 @@ bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle 
 mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
 
-readme: $(READY)  ## write the last run's figures into README.md
+readme: $(READY)  ## train two more seeds on the last run's masks, write its figures into README.md
 	@$(BIN)/python -m docs.update_readme
 
 lock: $(READY)  ## write requirements.lock anew

@@ -108,6 +108,7 @@ class SubsampleParams(Section):
 class TrainParams(Section):
     """Stage 2. Paper: section 3.2; values not published there were tuned on the miniature."""
 
+    seed: Annotated[int, Field(ge=0)] | None
     loss: Loss
     temperature: Annotated[float, Field(gt=0.0)]
     epochs: Positive
@@ -116,12 +117,16 @@ class TrainParams(Section):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
     max_grad_norm: Annotated[float, Field(gt=0.0)] | None
+    warm_up_fraction: Annotated[float, Field(ge=0.0, lt=1.0)]
+    hold_rate_from: Annotated[float, Field(ge=0.0, le=1.0)] | None
+    average_over: Annotated[float, Field(gt=0.0)] | None
     heads: Positive
     mlp_ratio: Annotated[float, Field(gt=0.0)]
     input_short_side_px: Literal["auto"] | Annotated[int, Field(ge=16)]
     patches_per_image: Positive | None
     chunk_patches: Positive
-    save_every_epochs: Positive
+    save_every_seconds: Annotated[float, Field(ge=0.0)]
+    validation_images: Annotated[int, Field(ge=0)]
     feature_cache_gb: Annotated[float, Field(ge=0.0)]
     init_from: str | None
     labels: Literal["pseudo", "truth"]

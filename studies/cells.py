@@ -33,7 +33,7 @@ class CellError(RuntimeError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A workspace and how it differs from the checkout's params.yaml.
+    """A workspace and how it differs from a params.yaml.
 
     Attributes:
         root: its folder.
@@ -41,6 +41,7 @@ class Cell:
         base: a cell to finish first; what is equal there is not computed again here.
         prepare: makes what the parameters name, once `base` is done.
         until: its last step; a cell that others share images and masks with may end early.
+        params: the file that it differs from; the checkout's.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Cell:
     base: "Cell | None" = None
     prepare: Callable[[], None] | None = field(default=None, compare=False)
     until: str = units.STEPS[-1]
+    params: Path = PARAMS
 
     @property
     def workspace(self) -> Workspace:
@@ -69,9 +71,7 @@ class Cell:
         Raises:
             CellError: a step failed.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PARAMS, self.root / PARAMS)  # always: its defaults may have changed
-        write_params(self.root / PARAMS, dict(self.overrides))
+        self.write_params()
         if self.prepare is not None:
             self.prepare()
         if self._up_to_date():
@@ -90,31 +90,44 @@ class Cell:
             raise CellError(f"{self.root}: {' | '.join(last)}; the whole log: {log}")
         return time.perf_counter() - began
 
+    def write_params(self) -> None:
+        """Write its params.yaml, always anew: the defaults may have changed."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.params, self.root / PARAMS)
+        write_params(self.root / PARAMS, dict(self.overrides))
+
     def _up_to_date(self) -> bool:
-        workspace = self.workspace
-        try:
-            return all(
-                unit_is_valid(unit.folder, unit.key())
-                for step in units.STEPS[: units.STEPS.index(self.until) + 1]
-                for unit in units.units_of(workspace, step)
-            )
-        except (OSError, ValueError):  # a key needs what earlier steps have yet to make
-            return False
+        return up_to_date(self.workspace, self.until)
 
 
-def share(base: Path, root: Path) -> None:
-    """Link one workspace's images and pseudo masks into another.
+def up_to_date(workspace: Workspace, until: str = units.STEPS[-1]) -> bool:
+    """Whether all units of a workspace fit its parameters, up to those of a step."""
+    try:
+        return all(
+            unit_is_valid(unit.folder, unit.key())
+            for step in units.STEPS[: units.STEPS.index(until) + 1]
+            for unit in units.units_of(workspace, step)
+        )
+    except (OSError, ValueError):  # a key needs what earlier steps have yet to make
+        return False
+
+
+SHARED = ("data/download/[!.]*", "data/pseudo_masks/[!.]*")
+"""Units that do not depend on how a workspace trains and scores."""
+
+
+def share(base: Path, root: Path, patterns: Sequence[str] = SHARED) -> None:
+    """Link one workspace's images and pseudo masks, or other units, into another.
 
     Units replace whole folders and keys hold no paths: what fits is found valid there, what does
     not fit is made anew, and the base's own files are never written to.
     """
-    for group in ("data/download", "data/pseudo_masks"):
-        for unit in sorted((base / group).glob(f"[!.]*/{MANIFEST}")):
-            target = root / group / unit.parent.name
-            if (target / MANIFEST).is_file() and file_sha(target / MANIFEST) == file_sha(unit):
-                continue
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(unit.parent, target, copy_function=os.link)
+    for unit in sorted(found for one in patterns for found in base.glob(f"{one}/{MANIFEST}")):
+        target = root / unit.parent.relative_to(base)
+        if (target / MANIFEST).is_file() and file_sha(target / MANIFEST) == file_sha(unit):
+            continue
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(unit.parent, target, copy_function=os.link)
 
 
 def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:

@@ -49,6 +49,10 @@ class RememberingVision:
             self._found[key] = features
         return self._found[key]
 
+    def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """As the encoder's own."""
+        return self._vision.grid_hw(image_hw)
+
 
 @dataclass(frozen=True)
 class _Remembering(Workspace):

@@ -12,7 +12,7 @@ from fmbseg.params import redact
 from fmbseg.steps import train as train_step
 from fmbseg.steps.workspace import Workspace
 from tasks.tracking_facts import flat_params, log_facts
-from tasks.tracking_run import last_step, log_points
+from tasks.tracking_run import last_step, log_points, log_validation
 from tasks.tracking_store import PatientClient, experiment_id, store_uri
 from tasks.tracking_system import log_system
 from tasks.tracking_text import shown
@@ -118,7 +118,10 @@ class _TrainingLog:
             self._run = _open(self._client, self._workspace)
         if self._last is None:
             self._last = last_step(self._client, self._run)
-        self._last = log_points(self._client, self._run, self._waiting, self._last)
+        losses = [point for point in self._waiting if "loss" in point]
+        self._last = log_points(self._client, self._run, losses, self._last)
+        curve = [point for point in self._waiting if "miou" in point]
+        log_validation(self._client, self._run, curve)
         self._waiting.clear()
         if time.monotonic() - self._measured >= _SYSTEM_EVERY_S:
             self._measured = time.monotonic()

@@ -19,6 +19,8 @@ from tasks.tracking_facts import Result, flatten, log_facts, results
 from tasks.tracking_store import PatientClient
 from tasks.tracking_text import metric_names
 
+VALIDATION = "validation_miou"
+"""mIoU of the head on some labelled images while it is trained."""
 _BATCH = 1000
 """MLflow takes no more metrics at once."""
 _BATCH_POINTS = _BATCH // 3
@@ -47,6 +49,21 @@ def log_points(
         )
         after = int(part[-1]["step"])
     return after
+
+
+def log_validation(client: PatientClient, run: str, points: Sequence[dict[str, float]]) -> None:
+    """Log the points of the validation curve, {step, epoch, miou, images}, that the run lacks."""
+    if not points:
+        return
+    known = {int(metric.step) for metric in client.get_metric_history(run, VALIDATION)}
+    now = _now()
+    new = [
+        Metric(VALIDATION, float(point["miou"]), now, int(point["step"]))
+        for point in points
+        if point["step"] not in known
+    ]
+    if new:
+        client.log_batch(run, metrics=new)
 
 
 def log_figures(

@@ -79,6 +79,8 @@ def _complete(
     facts.log_data_set(client, workspace, run)
     history = read_json(workspace.train / "history.json")
     content.log_points(client, run, history, content.last_step(client, run))
+    curve = workspace.train / "validation.json"
+    content.log_validation(client, run, read_json(curve) if curve.is_file() else [])
     version = model.log_model(client, workspace, experiment, run)
     found = facts.results(workspace)
     primary = workspace.params.tracking.primary_method

@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SMALL = {
     "data": {"train_images": 12, "val_images": 2, "test_images": 6, "shard_images": 5},
     "pseudo_masks": {"points_per_side": 6},
-    "train": {"epochs": 2, "save_every_epochs": 1},
+    "train": {"epochs": 2, "save_every_seconds": 0.0},
     "evaluate": {"examples": 1},
     "report": {"gallery_images": 2},
 }

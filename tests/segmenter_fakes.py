@@ -72,6 +72,9 @@ class ColourVision:
     def encode(self, image: Image) -> Tensor:
         return patch_colours(image)
 
+    def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return image_hw[0] // PATCH_PX, image_hw[1] // PATCH_PX
+
 
 class ColourSam:
     """The mask of a point: the pixels of its colour; blue has no mask that is any good."""

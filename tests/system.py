@@ -27,7 +27,7 @@ UNITS = ("data/download", "data/pseudo_masks", "data/subsample", "models/train",
 """Folders that hold the steps' outputs."""
 QUICK: dict[str, dict[str, Any]] = {
     **SMALL,
-    "train": {"epochs": 12, "save_every_epochs": 2},
+    "train": {"epochs": 4, "save_every_seconds": 0.0},
 }
 """Small, with enough epochs that a training can be cut between two checkpoints."""
 _COPIED = ("fmbseg", "flows", "tasks", "params.yaml", "pyproject.toml", "dvc.yaml", ".dvcignore",

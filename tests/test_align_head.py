@@ -2,12 +2,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from fmbseg.align.head import AlignmentHead
 
 
-def head(seed: int = 0) -> AlignmentHead:
+def untrained(seed: int = 0) -> AlignmentHead:
     return AlignmentHead(12, 7, 3, 2.0, generator=torch.Generator().manual_seed(seed))
+
+
+def head(seed: int = 0) -> AlignmentHead:
+    """One whose block does something, as after training."""
+    model, generator = untrained(seed), torch.Generator().manual_seed(seed)
+    for last in (model.attended, model.contract):
+        torch.nn.init.xavier_uniform_(last.weight, generator=generator)
+    return model
+
+
+def test_before_training_the_head_is_its_linear_map_alone() -> None:
+    model, features = untrained(), torch.randn(2, 15, 12)
+    normed = functional.layer_norm(features, (12,))
+    mapped = normed @ model.to_text.weight.T + model.to_text.bias
+    assert torch.allclose(model(features), functional.normalize(mapped, dim=-1), atol=1e-6)
+    other = untrained(seed=1)
+    assert not torch.equal(model.query.weight, other.query.weight)
 
 
 def test_output_is_unit_length_in_the_text_space() -> None:

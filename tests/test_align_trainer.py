@@ -1,17 +1,24 @@
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import timm
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
-from fmbseg.align import checkpoint
+from fmbseg import progress
+from fmbseg.align import checkpoint, trainer
 from fmbseg.align.batches import cut_batch
 from fmbseg.align.head import AlignmentHead
+from fmbseg.align.optimise import take_step
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import TrainingDivergedError, train_alignment
 from fmbseg.types import IGNORE
@@ -19,7 +26,7 @@ from fmbseg.types import IGNORE
 SETTINGS = AlignmentSettings(
     loss="prototype_supcon", temperature=0.1, epochs=6, batch_images=2, learning_rate=0.1,
     momentum=0.9, weight_decay=1e-4, heads=2, mlp_ratio=2.0, chunk_patches=16, seed=3,
-    save_every_epochs=2,
+    save_every_seconds=0.0,
 )  # fmt: skip
 GRIDS = [(3, 4), (4, 3), (3, 4), (2, 5), (3, 4), (3, 3), (3, 4)]  # one batch may hold several
 
@@ -87,15 +94,17 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("patches_per_image", [None, 4])
+@pytest.mark.parametrize("average_over", [None, 0.3])
 def test_a_cut_training_resumed_equals_one_that_was_not_cut(
-    tmp_path: Path, patches_per_image: int | None
+    tmp_path: Path, patches_per_image: int | None, average_over: float | None
 ) -> None:
-    """18 steps, each 2 reads; checkpoints after steps 6, 12, 18; cut between and right after."""
-    settings = replace(SETTINGS, patches_per_image=patches_per_image)
+    """18 steps, each 2 reads, after one to learn the width; cut between and within steps."""
+    settings = replace(SETTINGS, patches_per_image=patches_per_image, average_over=average_over)
     expected = run(tmp_path / "whole", settings)
     features, labels, texts = world()
-    for cuts in ([3], [12], [13], [14], [19], [30], [35], [5, 17, 20]):
+    for cuts in ([2], [12], [13], [14], [19], [20], [30], [35], [5, 9, 12]):
         folder = tmp_path / "-".join(map(str, cuts))
+        done = 0
         for reads in cuts:
             with pytest.raises(Cut):
                 train_alignment(
@@ -103,13 +112,106 @@ def test_a_cut_training_resumed_equals_one_that_was_not_cut(
                     folder / "resume", progress=False,
                 )  # fmt: skip
             assert not (folder / "alignment.safetensors").exists()
+            done += (reads - 1) // 2
+            assert checkpoint_step(folder) == done
         history = train_alignment(
             features, labels, texts, settings, folder, folder / "resume", progress=False
         )
-        resumed = history.resumed_at_step
-        assert resumed % 6 == 0
-        assert (resumed > 0) == (cuts[-1] > 12)
+        assert history.resumed_at_step == done
         assert result(folder) == expected
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Of the training that was cut last; 0 when there is none."""
+    file = folder / "resume" / "checkpoint.safetensors"
+    if not file.exists():
+        return 0
+    with safe_open(file, framework="pt") as opened:
+        return int(json.loads(opened.metadata()["progress"])["step"])
+
+
+def test_a_cut_loses_at_most_the_time_between_two_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 100 s and checkpoints every 300 s, in the middle of an epoch as well."""
+    settings, now = replace(SETTINGS, save_every_seconds=300.0), 0.0
+    expected = run(tmp_path / "whole", settings)
+    features, labels, texts = world()
+
+    def slow(read: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
+        def get(index: int) -> Tensor:
+            nonlocal now
+            now += 50.0
+            return read(index)
+
+        return get
+
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=lambda: now)
+    monkeypatch.setattr(trainer, "time", clock)
+    for reads in (6, 7, 8, 12, 13, 20, 33):
+        folder = tmp_path / str(reads)
+        with pytest.raises(Cut):
+            train_alignment(
+                slow(cut_after(features, reads)), labels, texts, settings, folder,
+                folder / "resume", progress=False,
+            )  # fmt: skip
+        done = (reads - 1) // 2
+        assert checkpoint_step(folder) == done // 3 * 3
+        history = train_alignment(
+            features, labels, texts, settings, folder, folder / "resume", progress=False
+        )
+        assert 0 <= done - history.resumed_at_step < 3
+        assert result(folder) == expected
+
+
+def test_what_is_saved_is_the_moving_average_of_the_weights_of_all_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's weights count exp(-age / time constant); all together 1."""
+    weights: list[dict[str, Tensor]] = []
+
+    def watched(head: AlignmentHead, *rest: Any) -> tuple[float, int]:
+        done = take_step(head, *rest)
+        weights.append({name: one.double() for name, one in head.state_dict().items()})
+        return done
+
+    plain = run(tmp_path / "plain")
+    monkeypatch.setattr(trainer, "take_step", watched)
+    averaged = run(tmp_path / "averaged", replace(SETTINGS, average_over=0.25))
+    assert len(weights) == 18
+    found = AlignmentHead.load(tmp_path / "averaged").state_dict()
+    for name, tensor in found.items():
+        total, counts = torch.zeros_like(tensor, dtype=torch.float64), 0.0
+        for step, one in enumerate(weights, start=1):
+            counted = math.exp(-(18 - step) / (0.25 * 18))
+            total += counted * one[name]
+            counts += counted
+        assert torch.allclose(tensor.double(), total / counts, atol=1e-6), name
+    assert averaged["history.json"] == plain["history.json"], "averaging changes no step"
+    last = AlignmentHead.load(tmp_path / "plain").state_dict()
+    assert all(torch.equal(last[name].double(), weights[-1][name]) for name in last), "off"
+
+
+def test_the_rate_rises_over_the_warm_up(tmp_path: Path) -> None:
+    run(tmp_path, replace(SETTINGS, warm_up_fraction=0.25))
+    history = json.loads((tmp_path / "history.json").read_text())
+    rates = [point["learning_rate"] for point in history]
+    assert rates[0] == pytest.approx(0.1 / 4.5)
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_the_rate_stays_where_it_is_held(tmp_path: Path) -> None:
+    def rates(hold_rate_from: float | None) -> list[float]:
+        folder = tmp_path / str(hold_rate_from)
+        run(folder, replace(SETTINGS, hold_rate_from=hold_rate_from))
+        history = json.loads((folder / "history.json").read_text())
+        return [point["learning_rate"] for point in history]
+
+    free, half = rates(None), rates(0.5)
+    assert half[:10] == free[:10]
+    assert half[9:] == [pytest.approx(0.05)] * 9
+    assert rates(1.0) == free
 
 
 @pytest.mark.parametrize("damage", ["other settings", "truncated"])
@@ -151,9 +253,75 @@ def test_points_are_told_once_and_in_order_and_change_no_byte(
     with pytest.raises(Cut):
         train(cut_after(features, 19))
     train(features.__getitem__)
-    assert told[0] == history[:6]
+    assert told[0] == history[:9]
     assert [point for points in told for point in points] == history
     assert result(folder) == expected
+
+
+@pytest.mark.parametrize("cut", [None, 11, 25])
+def test_a_validation_curve_is_written_and_changes_no_byte_of_the_weights(
+    tmp_path: Path, cut: int | None
+) -> None:
+    """18 steps: after every second one and the last; of the weights that would be saved then."""
+    settings = replace(SETTINGS, average_over=0.3)
+    expected = run(tmp_path / "plain", settings)
+    assert not (tmp_path / "plain" / "validation.json").exists(), "without labels no curve"
+    features, labels, texts = world()
+    folder, heads = tmp_path / "validated", list[dict[str, Tensor]]()
+    told: list[dict[str, float]] = []
+
+    def validate(head: AlignmentHead) -> dict[str, float]:
+        heads.append({name: one.clone() for name, one in head.state_dict().items()})
+        first = float(head.to_text.weight.detach().abs().sum())
+        return {"miou": first, "images": 3}
+
+    def train(get: Callable[[int], Tensor]) -> None:
+        told.clear()
+        train_alignment(
+            get, labels, texts, settings, folder, folder / "resume", progress=False,
+            validate=validate, on_points=told.extend,
+        )  # fmt: skip
+
+    if cut:
+        with pytest.raises(Cut):
+            train(cut_after(features, cut))
+    train(features.__getitem__)
+    assert result(folder) == expected
+    curve = json.loads((folder / "validation.json").read_text())
+    assert [point["step"] for point in curve] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert [point for point in told if "miou" in point] == curve
+    assert [point for point in told if "loss" in point] == json.loads(expected["history.json"])
+    saved = AlignmentHead.load(folder).state_dict()
+    assert all(torch.equal(heads[-1][name], saved[name]) for name in saved), "the mean's own"
+    assert len(heads) == 9, "none twice"
+
+
+def test_training_says_where_it_is_with_share_rate_time_left_and_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed at step 9 of 18, reported after each of the slow steps."""
+    features, labels, texts = world()
+    with pytest.raises(Cut):
+        train_alignment(
+            cut_after(features, 19), labels, texts, SETTINGS, tmp_path, tmp_path / "resume"
+        )
+    monkeypatch.setattr(progress, "FIRST_S", 0.0)
+    monkeypatch.setattr(progress, "EVERY_S", 0.001)
+    reports: list[progress.Report] = []
+
+    def slow(index: int) -> Tensor:
+        time.sleep(0.005)
+        return features[index]
+
+    with progress.listening(reports.append):
+        train_alignment(slow, labels, texts, SETTINGS, tmp_path, tmp_path / "resume")
+    assert {(one.label, one.unit, one.total) for one in reports} == {("train", "step", 18)}
+    assert [one.ended for one in reports] == [False] * (len(reports) - 1) + [True]
+    during = [one for one in reports if one.fresh and not one.ended]
+    assert during
+    assert all(9 < one.done <= 18 and one.figures["loss"] > 0 for one in during)
+    assert all(one.rate > 0 and one.left_s is not None for one in during)
+    assert reports[-1].done == 18
 
 
 def test_training_starts_from_the_initial_weights_and_from_no_checkpoint_of_others(
@@ -260,6 +428,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         attempt(labels, replace(SETTINGS, loss="hinge"))
     with pytest.raises(ValueError, match=r"train\.max_grad_norm"):
         attempt(labels, replace(SETTINGS, max_grad_norm=0.0))
+    with pytest.raises(ValueError, match=r"train\.average_over"):
+        attempt(labels, replace(SETTINGS, average_over=0.0))
+    with pytest.raises(ValueError, match=r"train\.warm_up_fraction"):
+        attempt(labels, replace(SETTINGS, warm_up_fraction=1.0))
+    with pytest.raises(ValueError, match=r"train\.hold_rate_from"):
+        attempt(labels, replace(SETTINGS, hold_rate_from=1.5))
+    with pytest.raises(ValueError, match=r"train\.save_every_seconds"):
+        attempt(labels, replace(SETTINGS, save_every_seconds=-1.0))
     features[0] = torch.full_like(features[0], float("nan"))
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
         attempt(labels)

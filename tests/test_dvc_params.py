@@ -24,7 +24,8 @@ OTHERS: dict[str, Any] = {
     "evaluate.protocol": "tcl", "evaluate.background": "ignore",
     "evaluate.data_sets": ["home", "miniature_things"],
     "evaluate.methods": ["maskclip", "stage1", "naclip"], "subsample.keep_fraction": 0.5,
-    "train.init_from": "champion", "runner.kind": "dask", "runner.dask_address": "tcp://host:1",
+    "train.init_from": "champion", "train.seed": 7, "train.warm_up_fraction": 0.3,
+    "train.hold_rate_from": 0.25, "runner.kind": "dask", "runner.dask_address": "tcp://host:1",
     "tracking.primary_method": "stage1", "pseudo_masks.points_together": False,
     "train.labels": "truth", "evaluate.synonyms": "max", "tracking.registered_model": "other",
 }  # fmt: skip

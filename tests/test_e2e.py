@@ -1,5 +1,6 @@
 """The shipped defaults, whole: what the README claims, and real photographs where they lie near."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,16 @@ from tests.conftest import REPOSITORY, SMALL
 from tests.system import set_params
 
 pytestmark = [pytest.mark.e2e, pytest.mark.weights]
+NEAR = 0.015
+"""How far from README's mean over seeds the mIoU of one seed may lie, on any machine: twice what
+other seeds and other rounding did (docs/decisions.md)."""
 CAMVID = REPOSITORY.parent / "shared" / "data" / "camvid"
+
+
+def readme_figure(text: str) -> float:
+    """The mIoU that README's table states for `fmbseg`; of several seeds their mean."""
+    (found,) = re.findall(r"^\| `fmbseg` \| miniature \| (0\.\d+)(?: ± 0\.\d+)? \|", text, re.M)
+    return float(found)
 
 
 def run(*arguments: str) -> None:
@@ -23,14 +33,15 @@ def run(*arguments: str) -> None:
 
 
 @pytest.mark.timeout(1300)
-def test_the_default_run_reaches_the_figures_it_is_held_to(tmp_path: Path):
+def test_the_default_run_reaches_the_readmes_figure_on_any_machine(tmp_path: Path):
     shutil.copyfile(REPOSITORY / "params.yaml", tmp_path / "params.yaml")
     run("--workspace", str(tmp_path))
     metrics = {
         method: read_json(tmp_path / f"reports/evaluate/{method}-miniature/metrics.json")
         for method in ("foundation", "maskclip", "stage1", "fmbseg")
     }
-    assert metrics["fmbseg"]["miou"] >= 0.40
+    mean = readme_figure((REPOSITORY / "README.md").read_text())
+    assert metrics["fmbseg"]["miou"] == pytest.approx(mean, abs=NEAR)
     assert min(metrics["fmbseg"]["iou"].values()) > 0
     assert metrics["stage1"]["miou"] >= 0.45
     assert metrics["foundation"]["presence"]["f1"] >= 0.80

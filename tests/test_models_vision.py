@@ -74,6 +74,14 @@ def test_prefix_tokens_are_dropped_and_patches_come_after_the_final_norm(
                 torch.testing.assert_close(features[row, col], token, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("short_side_px", [None, 42, 50, "auto"])
+def test_the_grid_of_patches_follows_from_the_images_size_alone(tmp_path, short_side_px):
+    vision = build_vision(write_folder(tmp_path, PREFIXES[0][0]), short_side_px=short_side_px)
+    for size_hw in [(42, 70), (70, 42), (9, 200), (100, 100), (57, 61), (13, 14), (301, 88)]:
+        rows, cols, _ = vision.encode(random_image(*size_hw)).shape
+        assert vision.grid_hw(size_hw) == (rows, cols), size_hw
+
+
 def test_a_square_image_is_prepared_as_timms_own_transform_does(tmp_path):
     vision = build_vision(write_folder(tmp_path, PREFIXES[0][0]), short_side_px=56)
     image = random_image(100, 100)

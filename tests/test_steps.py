@@ -9,6 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fmbseg.align.head import AlignmentHead
+from fmbseg.datasets import load
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, pseudo_masks, train
@@ -16,6 +17,7 @@ from fmbseg.steps.code import CODE, code_shas
 from fmbseg.steps.units import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json
+from fmbseg.types import IGNORE
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
@@ -85,6 +87,8 @@ def test_stages_1_and_2_give_the_same_bytes_with_all_label_files_absent(
     assert evaluate.units(workspace) == []
     same = "alignment.safetensors"
     assert (workspace.train / same).read_bytes() == (first.train / same).read_bytes()
+    assert (first.train / "validation.json").is_file(), "the miniature has labels"
+    assert not (workspace.train / "validation.json").exists()
     assert "label" in (workspace.report / "index.html").read_text().lower()
 
 
@@ -198,6 +202,44 @@ def test_a_ceiling_trains_on_the_labels_and_says_so(finished: Path, tmp_path: Pa
     Image.fromarray(np.zeros((128, 128), np.uint8)).save(label)
     run_step(workspace, "download")
     assert train.key(workspace).digest == before, "an edited unit is drawn anew"
+
+
+def test_training_has_a_validation_curve_where_labels_exist_and_the_same_weights(
+    finished: Path, tmp_path: Path
+):
+    first = Workspace.open(finished)
+    curve = read_json(first.train / "validation.json")
+    assert [point["step"] for point in curve] == [1, 2, 3, 4, 5, 6]
+    assert {point["images"] for point in curve} == {2}
+    assert all(0 <= point["miou"] <= 1 for point in curve)
+    last = scored(first, first.download / "val")
+    assert curve[-1]["miou"] == pytest.approx(last, abs=1e-6), "as the saved model is scored"
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    for images, wanted in ((0, None), (1, 1)):
+        other = change(copy, validation_images=images)
+        assert run_step(other, "train") == {"": True}
+        file = other.train / "validation.json"
+        assert (read_json(file)[0]["images"] if file.exists() else None) == wanted
+        weights = [one.train / "alignment.safetensors" for one in (first, other)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def scored(workspace: Workspace, folder: Path) -> float:
+    """mIoU of the trained model on labelled images, the slow way."""
+    segmenter = Segmenter.load(workspace.train, device="cpu")
+    samples = load("folder", folder, "val", class_names=SEEN_CLASS_NAMES)
+    found = [
+        (segmenter.predict(sample.image, SEEN_CLASS_NAMES).labels, sample.target)
+        for sample in (samples[index] for index in range(len(samples)))
+    ]
+    ious = []
+    for index in range(len(SEEN_CLASS_NAMES)):
+        both = sum(((a == index) & (b == index)).sum() for a, b in found)
+        either = sum((((a == index) | (b == index)) & (b != IGNORE)).sum() for a, b in found)
+        if either:
+            ious.append(both / either)
+    return float(np.mean(ious))
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -111,6 +111,9 @@ class CountingVision:
         self.calls += 1
         return torch.full((1, 1, 1), self.calls)
 
+    def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return 1, 1
+
 
 def test_features_are_kept_by_encoder_and_image():
     one, other = CountingVision(), CountingVision()

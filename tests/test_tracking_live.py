@@ -51,9 +51,9 @@ train.fn(sys.argv[1])
 
 
 def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(copy: Copy):
-    """Three steps an epoch; a checkpoint every ten epochs, so the last one is of step 30."""
+    """A checkpoint after every step; points are told after it."""
     root = copy("a")
-    workspace = set_params(root, train={"epochs": 25, "save_every_epochs": 10})
+    workspace = set_params(root, train={"epochs": 25, "save_every_seconds": 0.0})
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED_AT_STEP_40, str(root)]
     killed = subprocess.run(command, cwd=root, env=environment, timeout=300, check=False)
@@ -66,19 +66,28 @@ def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(copy: Copy):
 
     train.fn(str(root))
     history = read_json(workspace.train / "history.json")
-    assert read_json(workspace.train / "timing.json")["steps"] == 75 - 30, "resumed"
+    assert read_json(workspace.train / "timing.json")["steps"] == 75 - 40, "resumed"
     (resumed,) = parents(client)
     assert resumed.info.run_id == begun.info.run_id
     assert resumed.data.tags["resumed"] == "1"
     logged = client.get_metric_history(begun.info.run_id, "loss")
     assert [metric.step for metric in logged] == list(range(1, 76))
     assert [metric.value for metric in logged] == [point["loss"] for point in history]
+    assert validated(client, begun.info.run_id) == read_json(workspace.train / "validation.json")
 
     evaluate.run(workspace, "fmbseg-miniature")
     report.run(workspace)
     assert track.fn(str(root)) == begun.info.run_id
     assert client.get_run(begun.info.run_id).info.status == "FINISHED"
     assert steps_of(client, begun.info.run_id) == list(range(1, 76))
+
+
+def validated(client: Any, run: str) -> list[dict[str, float]]:
+    """The run's validation curve as validation.json has it."""
+    return [
+        {"step": metric.step, "epoch": (metric.step - 1) // 3, "miou": metric.value, "images": 2}
+        for metric in client.get_metric_history(run, "validation_miou")
+    ]
 
 
 def test_a_training_that_mlflow_fails_is_finished_and_logged_later(
@@ -102,6 +111,8 @@ def test_a_training_that_mlflow_fails_is_finished_and_logged_later(
     run_id = track.fn(str(root))
     history = read_json(root / "models" / "train" / "history.json")
     assert steps_of(client_of(root), run_id) == [point["step"] for point in history]
+    curve = read_json(root / "models" / "train" / "validation.json")
+    assert validated(client_of(root), run_id) == curve
 
 
 def test_a_store_that_fails_midway_is_tried_again_after_a_pause(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fmbseg.steps.training_set import Features, LabelMaps
+from fmbseg.types import IGNORE
 
 IMAGES = 200
 BYTES = 2 * 2 * 4 * 4  # of one image's features
@@ -18,6 +19,8 @@ BYTES = 2 * 2 * 4 * 4  # of one image's features
 
 class Encoder:
     """Features that name the image; some image may fail."""
+
+    dim = 4
 
     def __init__(self, failing: int | None = None) -> None:
         self.failing, self.asked = failing, []
@@ -30,6 +33,9 @@ class Encoder:
         if image == self.failing:
             raise KeyboardInterrupt
         return torch.full((2, 2, 4), float(image))
+
+    def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return image_hw[0] // 2, image_hw[1] // 2
 
 
 def features(encoder: Encoder, workers: int = 3, cached: int = IMAGES) -> Features:
@@ -47,18 +53,32 @@ MAPS = LabelMaps([], lambda index: np.full((4, 4), index, np.uint8))
 
 
 @pytest.mark.parametrize("cached", [0, 50, IMAGES])
-def test_labels_come_in_order_and_features_are_kept_up_to_the_budget(cached: int):
+def test_no_image_is_encoded_before_training_unless_all_features_are_kept(cached: int):
     encoder = Encoder()
     made = features(encoder, cached=cached)
     labels = made.patch_labels(MAPS)
     assert [one.unique().tolist() for one in labels] == [[index] for index in range(IMAGES)]
-    assert sorted(encoder.asked) == list(range(IMAGES))
-    assert all(float(made(index).mean()) == index for index in range(IMAGES))
-    assert len(encoder.asked) == IMAGES + IMAGES - cached, "those beyond the budget are made anew"
+    assert encoder.asked == [], "the grid follows from the image's size"
+    made.prepare(labels)
+    assert sorted(encoder.asked) == (list(range(IMAGES)) if cached == IMAGES else [])
+    for _ in range(2):
+        assert all(float(made(index).mean()) == index for index in range(IMAGES))
+    asked = IMAGES + IMAGES - cached
+    assert len(encoder.asked) == asked, "those beyond the budget are made anew"
+
+
+def test_features_are_prepared_of_images_with_labels_alone():
+    encoder = Encoder()
+    made = features(encoder)
+    unlabelled = torch.full((2, 2), IGNORE)
+    labels = [one if index % 3 else unlabelled for index, one in enumerate(made.patch_labels(MAPS))]
+    made.prepare(labels)
+    assert sorted(encoder.asked) == [index for index in range(IMAGES) if index % 3]
 
 
 def test_a_stop_leaves_out_the_images_not_begun():
     encoder = Encoder(failing=5)
+    made = features(encoder)
     with pytest.raises(KeyboardInterrupt):
-        features(encoder).patch_labels(MAPS)
+        made.prepare(made.patch_labels(MAPS))
     assert len(encoder.asked) < IMAGES / 2

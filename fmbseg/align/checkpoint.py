@@ -13,12 +13,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 
 OnPoints = Callable[[Sequence[dict[str, float]]], None]
-"""Is told points of the history, {step, epoch, loss, learning_rate}, each once and in order."""
+"""Is told points of the history, {step, epoch, loss, learning_rate}, each once and in order.
+
+Points of the validation curve, {step, epoch, miou, images}, come through it too.
+"""
+Validate = Callable[[AlignmentHead], dict[str, float]]
+"""Scores a head on labelled images; see `train_alignment`."""
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_TELLS = 1.0
@@ -31,6 +37,7 @@ class Progress:
     Attributes:
         step: finished steps.
         points: the history's points.
+        validation: points of the validation curve.
         loss_sum: of the steps since the last point.
         loss_count: number of those steps.
     """
@@ -39,6 +46,7 @@ class Progress:
     points: list[dict[str, float]] = field(default_factory=list)
     loss_sum: float = 0.0
     loss_count: int = 0
+    validation: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, loss: float, epoch: int, rate: float, stride: int, *, last: bool) -> None:
         """Count a finished step; every `stride` steps, and at the last, make a point."""
@@ -53,18 +61,24 @@ class Progress:
 
 
 class PointFeed:
-    """Hands a growing history on, new points only."""
+    """Hands growing lists of points on, new ones only."""
 
-    def __init__(self, points: Sequence[dict[str, float]], on_points: OnPoints | None) -> None:
-        """Watch `points`, which the training appends to; with no listener nothing happens."""
-        self._points, self._on_points = points, on_points
-        self._told, self._last = 0, time.monotonic()
+    def __init__(
+        self, lists: Sequence[Sequence[dict[str, float]]], on_points: OnPoints | None
+    ) -> None:
+        """Watch lists that the training appends to; with no listener nothing happens."""
+        self._lists, self._on_points = lists, on_points
+        self._told, self._last = [0] * len(lists), time.monotonic()
 
     def tell(self) -> None:
         """Hand on what is new, if anything is."""
-        if self._on_points is not None and self._told < len(self._points):
-            new = [dict(point) for point in self._points[self._told :]]
-            self._told += len(new)
+        told, self._told = self._told, [len(points) for points in self._lists]
+        new = [
+            dict(point)
+            for points, start in zip(self._lists, told, strict=True)
+            for point in points[start:]
+        ]
+        if self._on_points is not None and new:
             self._on_points(new)
         self._last = time.monotonic()
 
@@ -97,6 +111,29 @@ def training_fingerprint(
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training changes.
+
+    Attributes:
+        head: with the weights of the last finished step.
+        optimizer: and its momenta.
+        mean: moving average of the weights so far, where there is one.
+    """
+
+    head: AlignmentHead
+    optimizer: torch.optim.SGD
+    mean: AveragedModel
+
+    def best(self) -> AlignmentHead:
+        """The head to use: of the mean where there is one, else of the last step."""
+        if int(self.mean.n_averaged) == 0:
+            return self.head
+        averaged = self.mean.module
+        assert isinstance(averaged, AlignmentHead)
+        return averaged
+
+
 def _content_sha(tensors: dict[str, Tensor], progress: str) -> str:
     """SHA-256 of all that a checkpoint holds: damage inside a tensor shows nowhere else."""
     digest = hashlib.sha256(progress.encode())
@@ -105,30 +142,30 @@ def _content_sha(tensors: dict[str, Tensor], progress: str) -> str:
     return digest.hexdigest()
 
 
-def save_progress(
-    path: Path,
-    head: AlignmentHead,
-    optimizer: torch.optim.SGD,
-    fingerprint: str,
-    progress: Progress,
-) -> None:
-    """Write weights, momenta and progress, replacing the file in one move."""
+def save_progress(path: Path, trained: Trained, fingerprint: str, progress: Progress) -> None:
+    """Write weights, momenta, mean and progress, replacing the file in one move."""
     tensors = {}
-    for name, parameter in head.named_parameters():
-        tensors[f"weight.{name}"] = parameter.detach().cpu().contiguous()
-        momentum = optimizer.state[parameter].get("momentum_buffer")
+    for name, parameter in trained.head.named_parameters():
+        tensors[f"weight.{name}"] = parameter
+        momentum = trained.optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum.detach().cpu().contiguous()
-    metadata = {"fingerprint": fingerprint, "progress": json.dumps(asdict(progress))}
-    metadata["content"] = _content_sha(tensors, metadata["progress"])
+            tensors[f"momentum.{name}"] = momentum
+    averaged = int(trained.mean.n_averaged)
+    if averaged:
+        mean = trained.mean.module.named_parameters()
+        tensors |= {f"mean.{name}": parameter for name, parameter in mean}
+    metadata = {
+        "fingerprint": fingerprint, "progress": json.dumps(asdict(progress)),
+        "averaged_steps": str(averaged),
+    }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_bytes(path, save(tensors, metadata))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata["content"] = _content_sha(plain, metadata["progress"])
+    store.write_bytes(path, save(plain, metadata))
 
 
-def load_progress(
-    path: Path, head: AlignmentHead, optimizer: torch.optim.SGD, fingerprint: str
-) -> Progress | None:
-    """Put the checkpoint's weights and momenta in place.
+def load_progress(path: Path, trained: Trained, fingerprint: str) -> Progress | None:
+    """Put the checkpoint's weights, momenta and mean in place.
 
     Returns:
         Its progress; None, with nothing changed, when there is no checkpoint of this training.
@@ -147,10 +184,15 @@ def load_progress(
     except SafetensorError as error:
         _log.warning("%s: unreadable (%s); starting anew", path, error)
         return None
+    averaged = int(metadata["averaged_steps"])
     with torch.no_grad():
-        for name, parameter in head.named_parameters():
+        trained.mean.n_averaged.fill_(averaged)
+        mean = dict(trained.mean.module.named_parameters())
+        for name, parameter in trained.head.named_parameters():
             parameter.copy_(tensors[f"weight.{name}"])
+            if averaged:
+                mean[name].copy_(tensors[f"mean.{name}"])
             if f"momentum.{name}" in tensors:
                 momentum = tensors[f"momentum.{name}"].to(parameter.device)
-                optimizer.state[parameter]["momentum_buffer"] = momentum
+                trained.optimizer.state[parameter]["momentum_buffer"] = momentum
     return Progress(**json.loads(metadata["progress"]))

@@ -41,6 +41,9 @@ class AlignmentHead(nn.Module):
     ) -> None:
         """Build with Xavier-uniform weights drawn from `generator` and biases of 0.
 
+        The two branches of the block end in weights of 0: at first the head is its linear map
+        alone, which trains smoothly and much alike from any draw (docs/decisions.md).
+
         Raises:
             ValueError: `vision_dim` is no multiple of `heads`.
         """
@@ -63,6 +66,8 @@ class AlignmentHead(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
                 nn.init.zeros_(layer.bias)
+        for last in (self.attended, self.contract):
+            nn.init.zeros_(last.weight)
 
     def forward(
         self,

@@ -3,35 +3,35 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from tqdm import tqdm
 
 from fmbseg import store
-from fmbseg.align.batches import Features, Group, cut_batch, labelled_images
+from fmbseg.align.batches import Features, cut_batch, labelled_images
 from fmbseg.align.checkpoint import (
     OnPoints,
     PointFeed,
     Progress,
+    Trained,
+    Validate,
     load_progress,
     save_progress,
     training_fingerprint,
 )
 from fmbseg.align.head import AlignmentHead
-from fmbseg.align.loss import LOSSES
+from fmbseg.align.optimise import average_of, learning_rate, make_optimizer, repeatable, take_step
 from fmbseg.align.settings import AlignmentSettings
+from fmbseg.progress import progress as told_progress
 
 _log = logging.getLogger(__name__)
 _MAX_POINTS = 2000
-_WARM_UP_FRACTION = 0.02
+_VALIDATIONS = 10
 
 
 class TrainingDivergedError(RuntimeError):
@@ -64,8 +64,10 @@ def train_alignment(
     progress: bool = True,
     device: str = "cpu",
     *,
+    vision_dim: int | None = None,
     initial: AlignmentHead | None = None,
     on_points: OnPoints | None = None,
+    validate: Validate | None = None,
 ) -> TrainingHistory:
     """Train a new alignment head, or go on where a cut training left off.
 
@@ -78,13 +80,17 @@ def train_alignment(
         texts: unit-length text features, one per class.
         settings: see there.
         folder: receives alignment.safetensors, alignment.json, history.json (all repeatable) and
-            timing.json (wall clock).
+            timing.json (wall clock); with `validate`, validation.json as well, a list of
+            {step, epoch, miou, images}.
         resume_folder: holds the checkpoint; the caller removes it once `folder` is safe.
-        progress: show a bar.
+        progress: say where the training is; see `fmbseg.progress`.
         device: where the head is trained.
+        vision_dim: length of a patch's features; None: an image's are asked for to learn it.
         initial: a head of the same shape whose weights are started from; None for fresh ones.
         on_points: told new points of the history about once a second and at the end; first, where
             a training goes on, all points of its checkpoint. It changes no byte of the result.
+        validate: scores the head that would be saved now; asked about ten times, the last time at
+            the end. What it says is written down and changes nothing else.
 
     Raises:
         ValueError: no labelled patch at all, or settings, grids, labels or an initial head that
@@ -97,58 +103,74 @@ def train_alignment(
     settings.check()
     images = labelled_images(labels)
     head = AlignmentHead(
-        get(images[0]).shape[-1], texts.shape[1], settings.heads, settings.mlp_ratio,
+        vision_dim or get(images[0]).shape[-1], texts.shape[1], settings.heads, settings.mlp_ratio,
         generator=torch.Generator().manual_seed(settings.seed),
     ).to(device)  # fmt: skip
     if initial is not None:
         _start_from(initial, head)
-    texts = texts.detach().float().to(device)
-    optimizer = _sgd(head, settings)
     batches = math.ceil(len(images) / settings.batch_images)
     total = batches * settings.epochs
+    texts = texts.detach().float().to(device)
+    trained = Trained(
+        head,
+        make_optimizer(head, settings),
+        average_of(head, settings, total),
+    )
     stride = math.ceil(total / _MAX_POINTS)
+    validation_stride = math.ceil(total / _VALIDATIONS)
 
     checkpoint = resume_folder / "checkpoint.safetensors"
     fingerprint = training_fingerprint(asdict(settings), head, labels, texts)
-    state = load_progress(checkpoint, head, optimizer, fingerprint) or Progress()
+    state = load_progress(checkpoint, trained, fingerprint) or Progress()
     resumed_at = state.step
-    feed = PointFeed(state.points, on_points)
+    feed = PointFeed((state.points, state.validation), on_points)
     feed.tell()
     if resumed_at:
         _log.info("train: goes on at step %d of %d", resumed_at, total)
-    began, patches_done = time.perf_counter(), 0
-    hidden = not progress or None  # None: unless standard error is a terminal
-    bar = tqdm(total=total, initial=state.step, desc="train", unit="step", disable=hidden)
-    with bar, _repeatable(device):
-        for epoch in range(state.step // batches, settings.epochs):
-            order = np.random.default_rng([settings.seed, epoch]).permutation(images)
-            for start in range(0, len(order), settings.batch_images):
-                rate = _learning_rate(state.step, total, settings.learning_rate)
-                rng = np.random.default_rng([settings.seed, epoch, start])
-                groups = cut_batch(
-                    get, labels, order[start : start + settings.batch_images],
-                    settings.patches_per_image, rng,
-                )  # fmt: skip
-                loss, patches = _step(head, optimizer, groups, texts, settings, rate)
-                if not math.isfinite(loss):
-                    raise TrainingDivergedError(
-                        f"loss {loss} at step {state.step}; lower train.learning_rate "
-                        f"({settings.learning_rate}) or raise train.temperature "
-                        f"({settings.temperature})"
-                    )
-                state.add(loss, epoch, rate, stride, last=state.step + 1 == total)
-                patches_done += patches
-                feed.tell_now_and_then()
-                bar.update()
-            if (epoch + 1) % settings.save_every_epochs == 0 or epoch + 1 == settings.epochs:
-                save_progress(checkpoint, head, optimizer, fingerprint, state)
-            bar.set_postfix(loss=f"{loss:.3f}")
+    began, patches_done, saved = time.perf_counter(), 0, time.monotonic()
+    shown = told_progress("train", total=total, unit="step", initial=state.step, shown=progress)
+    order = np.empty(0, np.int64)
+    with shown as bar, repeatable(device):
+        while state.step < total:
+            epoch, batch = divmod(state.step, batches)
+            if batch == 0 or state.step == resumed_at:
+                order = np.random.default_rng([settings.seed, epoch]).permutation(images)
+            start = batch * settings.batch_images
+            rate = learning_rate(state.step, total, settings)
+            groups = cut_batch(
+                get, labels, order[start : start + settings.batch_images],
+                settings.patches_per_image, np.random.default_rng([settings.seed, epoch, start]),
+            )  # fmt: skip
+            loss, patches = take_step(head, trained.optimizer, groups, texts, settings, rate)
+            if not math.isfinite(loss):
+                raise TrainingDivergedError(
+                    f"loss {loss} at step {state.step}; lower train.learning_rate "
+                    f"({settings.learning_rate}) or raise train.temperature "
+                    f"({settings.temperature})"
+                )
+            state.add(loss, epoch, rate, stride, last=state.step + 1 == total)
+            if settings.average_over is not None:
+                trained.mean.update_parameters(head)
+            patches_done += patches
+            if validate is not None and (
+                state.step % validation_stride == 0 or state.step == total
+            ):
+                state.validation.append(
+                    {"step": state.step, "epoch": epoch, **validate(trained.best())}
+                )
+            if state.step == total or time.monotonic() - saved >= settings.save_every_seconds:
+                save_progress(checkpoint, trained, fingerprint, state)
+                saved = time.monotonic()
+            feed.tell_now_and_then()
+            bar.update(loss=loss)
 
     feed.tell()
     seconds = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
-    head.save(folder)
+    trained.best().save(folder)
     store.write_json(folder / "history.json", state.points)
+    if validate is not None:
+        store.write_json(folder / "validation.json", state.validation)
     timing = {
         "seconds": seconds,
         "steps": state.step - resumed_at,
@@ -159,49 +181,6 @@ def train_alignment(
     return TrainingHistory(tuple(state.points), total, resumed_at)
 
 
-def _step(
-    head: AlignmentHead,
-    optimizer: torch.optim.SGD,
-    groups: list[Group],
-    texts: Tensor,
-    settings: AlignmentSettings,
-    rate: float,
-) -> tuple[float, int]:
-    """One step of SGD; the loss and the number of patches in it."""
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = rate
-    found, wanted = [], []
-    for group in groups:
-        out = head(group.features.to(texts.device), group.wanted.to(texts.device))
-        found.append(out[group.valid.to(texts.device)])
-        wanted.append(group.labels.to(texts.device))
-    patches, labels = torch.cat(found), torch.cat(wanted)
-    loss = LOSSES[settings.loss](
-        patches, labels, texts, settings.temperature, settings.chunk_patches
-    )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if settings.max_grad_norm is not None:
-        torch.nn.utils.clip_grad_norm_(head.parameters(), settings.max_grad_norm)
-    optimizer.step()
-    return float(loss.detach()), len(labels)
-
-
-def _learning_rate(step: int, total: int, peak: float) -> float:
-    warm_up = max(1.0, _WARM_UP_FRACTION * total)
-    return peak * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def _sgd(head: AlignmentHead, settings: AlignmentSettings) -> torch.optim.SGD:
-    matrices = [p for p in head.parameters() if p.ndim > 1]
-    vectors = [p for p in head.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-
-
 def _start_from(initial: AlignmentHead, head: AlignmentHead) -> None:
     if initial.config() != head.config():
         raise ValueError(
@@ -209,23 +188,3 @@ def _start_from(initial: AlignmentHead, head: AlignmentHead) -> None:
             "set train.init_from to null, or train with the settings they were made with"
         )
     head.load_state_dict(initial.state_dict())
-
-
-@contextmanager
-def _repeatable(device: str) -> Iterator[None]:
-    """Deterministic kernels; off the CPU, where some have none, torch warns instead of failing.
-
-    Without torch's filling of new memory, a guard for kernels that read what they never wrote:
-    it cost a twentieth of the time.
-    """
-    memory: Any = torch.utils.deterministic
-    fill_before = memory.fill_uninitialized_memory
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
-    memory.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_before)
-        memory.fill_uninitialized_memory = fill_before

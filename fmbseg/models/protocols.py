@@ -108,3 +108,7 @@ class VisionModel(Protocol):
     def encode(self, image: Image) -> Float[Tensor, "rows cols dim"]:
         """Patch features after the final norm, float32 on the CPU, prefix tokens dropped."""
         ...
+
+    def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of `encode`'s answer for an image of that size, px."""
+        ...

@@ -75,15 +75,18 @@ class TimmVision:
         """
         require_rgb(image)
         height, width = image.shape[:2]
-        size_hw = patch_aligned_hw(
-            (height, width), self.patch_hw, self._short_side_px, self.patch_hw
-        )
+        rows, cols = self.grid_hw((height, width))
+        size_hw = (rows * self.patch_hw[0], cols * self.patch_hw[1])
         pixels = normalised_pixels(image, size_hw, self._interpolation, self._mean, self._std)
         with torch.inference_mode():
             tokens = self.model.forward_features(pixels[None].to(self.device))[0]
             patches: Tensor = self._late_norm(tokens[self.model.num_prefix_tokens :])
-        rows, cols = (side // patch for side, patch in zip(size_hw, self.patch_hw, strict=True))
         return patches.float().cpu().clone().view(rows, cols, self.dim)
+
+    def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches of an image of that size, px; nothing is computed."""
+        size_hw = patch_aligned_hw(image_hw, self.patch_hw, self._short_side_px, self.patch_hw)
+        return size_hw[0] // self.patch_hw[0], size_hw[1] // self.patch_hw[1]
 
 
 def build_vision(

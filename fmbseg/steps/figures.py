@@ -1,7 +1,8 @@
 """What the steps found, as tables: for the terminal, the report, Prefect, MLflow and DVC."""
 
+import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,25 +86,25 @@ def flat(
     }
 
 
-def markdown_table(workspace: Workspace, text: Callable[[str], str] = markdown_text) -> str:
+def markdown_table(
+    workspace: Workspace,
+    text: Callable[[str], str] = markdown_text,
+    again: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> str:
     """The mIoU table and the foundation models' figures, with the protocol they belong to.
 
     Args:
         workspace: whose figures.
         text: makes a class name fit to be shown; `printable` for a terminal.
+        again: unit to the metrics of the same method trained with other seeds; its row then
+            shows the mean and half the range of all of them.
     """
     found, frozen = of_methods(workspace), foundation(workspace)
     if frozen is None:
         return "No labels were given, so there is nothing to score."
     lines = ["| method | data set | mIoU | lowest class | pixel accuracy | seconds an image |",
              "|---|---|---|---|---|---|"]  # fmt: skip
-    for m in found.values():
-        low = min(((v, name) for name, v in m["iou"].items() if v is not None), default=(0.0, "-"))
-        lines.append(
-            f"| `{m['method']}` | {m['data_set']} | {m['miou']:.3f} | "
-            f"{low[0]:.3f} ({text(low[1])}) | {m['pixel_accuracy']:.3f} | "
-            f"{m['seconds_per_image']:.3f} |"
-        )
+    lines += [_row([m, *(again or {}).get(unit, ())], text) for unit, m in found.items()]
     first = next(iter(found.values()))
     presence, sam = frozen["presence"], frozen["sam_random_point"]
     lines += [
@@ -115,6 +116,30 @@ def markdown_table(workspace: Workspace, text: Callable[[str], str] = markdown_t
         f"`{first['protocol']['name']}` {first['protocol_hash']}, seed {first['seed']}.",
     ]
     return "\n".join(lines)
+
+
+def _row(seeds: Sequence[Mapping[str, Any]], text: Callable[[str], str]) -> str:
+    """One method's metrics, of one seed or of several."""
+    first = seeds[0]
+    means = {
+        name: statistics.fmean(one["iou"][name] for one in seeds)
+        for name in first["iou"]
+        if all(one["iou"][name] is not None for one in seeds)
+    }
+    low = min(((value, name) for name, value in means.items()), default=(0.0, "-"))
+    seconds = statistics.fmean(one["seconds_per_image"] for one in seeds)
+    return (
+        f"| `{first['method']}` | {first['data_set']} | {_spread(seeds, 'miou')} | "
+        f"{low[0]:.3f} ({text(low[1])}) | {_spread(seeds, 'pixel_accuracy')} | {seconds:.3f} |"
+    )
+
+
+def _spread(seeds: Sequence[Mapping[str, Any]], figure: str) -> str:
+    """A figure; of several seeds the mean ± half the range."""
+    values = [float(one[figure]) for one in seeds]
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{statistics.fmean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}"
 
 
 def summary(workspace: Workspace) -> str:

@@ -14,6 +14,7 @@ from fmbseg.align.trainer import train_alignment
 from fmbseg.models.device import resolve_device
 from fmbseg.steps import columns, pseudo_masks
 from fmbseg.steps.training_set import Features, label_maps
+from fmbseg.steps.validation import validation_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     MANIFEST,
@@ -64,7 +65,7 @@ def key(workspace: Workspace) -> UnitKey:
         **workspace.params.train.model_dump(), **workspace.models_params("clip", "vision"),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
-    plain = workspace.key("train", inputs, {**params, "seed": workspace.params.seed})
+    plain = workspace.key("train", inputs, {**params, "seed": _seed(workspace)})
     folder = initial_folder(workspace)
     if folder is None:
         return plain
@@ -103,15 +104,17 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         labels = features.patch_labels(maps)
         settings = AlignmentSettings(
             patches_per_image=p.patches_per_image, max_grad_norm=p.max_grad_norm,
+            warm_up_fraction=p.warm_up_fraction, hold_rate_from=p.hold_rate_from,
+            average_over=p.average_over,
             loss=p.loss, temperature=p.temperature, epochs=p.epochs, batch_images=p.batch_images,
             learning_rate=p.learning_rate, momentum=p.momentum, weight_decay=p.weight_decay,
             heads=p.heads, mlp_ratio=p.mlp_ratio, chunk_patches=p.chunk_patches,
-            seed=workspace.params.seed, save_every_epochs=p.save_every_epochs,
+            seed=_seed(workspace), save_every_seconds=p.save_every_seconds,
         )  # fmt: skip
         texts = encode(models.clip, vocabulary)
         device = str(resolve_device(workspace.params.device))
         wanted = {
-            "vision_dim": features(0).shape[-1], "text_dim": texts.shape[1],
+            "vision_dim": features.dim, "text_dim": texts.shape[1],
             "heads": p.heads, "mlp_ratio": p.mlp_ratio,
         }  # fmt: skip
         width = int(wanted["vision_dim"])
@@ -121,9 +124,11 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         initial = None
         if init_sha is not None and folder is not None:
             initial = _initial(folder, init_sha, wanted)
+        features.prepare(labels)
         train_alignment(
             features, labels, texts, settings, out, scratch, device=device,
-            initial=initial, on_points=on_points,
+            vision_dim=features.dim, initial=initial, on_points=on_points,
+            validate=validation_of(workspace, texts),
         )  # fmt: skip
         section = workspace.params.models.model_dump()
         write_json(
@@ -136,6 +141,12 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         )  # fmt: skip
 
     return workspace.run_unit("train", workspace.train, train_key, compute, keep=scratch)
+
+
+def _seed(workspace: Workspace) -> int:
+    """Of the training alone, or the run's."""
+    own = workspace.params.train.seed
+    return workspace.params.seed if own is None else own
 
 
 def _champion_of_trained(folder: Path) -> str | None:

@@ -1,7 +1,7 @@
 """What stage 2 is trained on: a map of labels an image, and the frozen encoder's features."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
+from fmbseg.align.batches import labelled_images
+from fmbseg.progress import progress
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.truth import training_truth
@@ -91,11 +92,15 @@ class Features:
     """Frozen patch features by image index; kept in memory (fp32) up to the budget.
 
     Several threads may ask at once.
+
+    Attributes:
+        dim: length of a patch's features.
     """
 
     def __init__(self, workspace: Workspace, names: list[str]) -> None:
         """Nothing is computed until it is asked for."""
         self._vision = workspace.models().vision
+        self.dim = self._vision.dim
         self._workspace, self._names = workspace, names
         self._budget_bytes = workspace.params.train.feature_cache_gb * 1e9
         self._cached: dict[int, Tensor] = {}
@@ -114,27 +119,44 @@ class Features:
         return features
 
     def patch_labels(self, maps: LabelMaps) -> list[Int64[Tensor, "rows cols"]]:
-        """Every image's patch labels on its features' grid, over `runner.workers` threads.
-
-        The features are computed on the way; no value depends on the number of threads.
-        """
+        """Every image's patch labels on its features' grid, which follows from its size."""
 
         def labelled(index: int) -> Tensor:
-            rows, cols, _ = self(index).shape
-            return patch_labels(maps[index], (rows, cols))
+            label_map = maps[index]
+            height, width = label_map.shape
+            return patch_labels(label_map, self._vision.grid_hw((height, width)))
 
-        count, torch_threads = len(self._names), torch.get_num_threads()
+        return self._over_threads("train: patch labels", labelled)
+
+    def prepare(self, labels: Sequence[Int64[Tensor, "rows cols"]]) -> None:
+        """Compute the features of all labelled images over threads, if all fit into memory.
+
+        If not, none is computed before it is asked for: most would not be kept. No value depends
+        on this, nor on the number of threads.
+
+        Args:
+            labels: of every image, on its features' grid.
+        """
+        used = labelled_images(labels)
+        if sum(labels[index].numel() for index in used) * self.dim * 4 <= self._budget_bytes:
+            self._over_threads("train: patch features", lambda k: self(used[k]), len(used))
+
+    def _over_threads(
+        self, title: str, one: Callable[[int], Tensor], count: int | None = None
+    ) -> list[Tensor]:
+        """What `one` says of 0, 1, ..., in this order, over `runner.workers` threads."""
+        count = len(self._names) if count is None else count
         with (
             ThreadPoolExecutor(
                 self._workspace.params.runner.workers, "features",
-                torch.set_num_threads, (torch_threads,),
+                torch.set_num_threads, (torch.get_num_threads(),),
             ) as threads,
-            tqdm(total=count, desc="train: patch features and labels") as bar,
+            progress(title, total=count) as bar,
         ):  # fmt: skip
             found = []
             try:
-                for labels in threads.map(labelled, range(count)):
-                    found.append(labels)
+                for answer in threads.map(one, range(count)):
+                    found.append(answer)
                     bar.update()
             except BaseException:  # Ctrl-C, too: the images not begun are left out
                 threads.shutdown(wait=False, cancel_futures=True)

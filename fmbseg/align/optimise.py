@@ -1,0 +1,104 @@
+"""One step of the alignment's training, its rate, its optimizer, kernels that repeat."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from fmbseg.align.batches import Group
+from fmbseg.align.head import AlignmentHead
+from fmbseg.align.loss import LOSSES
+from fmbseg.align.settings import AlignmentSettings
+
+
+def take_step(
+    head: AlignmentHead,
+    optimizer: torch.optim.SGD,
+    groups: list[Group],
+    texts: Tensor,
+    settings: AlignmentSettings,
+    rate: float,
+) -> tuple[float, int]:
+    """One step of SGD; the loss and the number of patches in it."""
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = rate
+    found, wanted = [], []
+    for group in groups:
+        out = head(group.features.to(texts.device), group.wanted.to(texts.device))
+        found.append(out[group.valid.to(texts.device)])
+        wanted.append(group.labels.to(texts.device))
+    patches, labels = torch.cat(found), torch.cat(wanted)
+    loss = LOSSES[settings.loss](
+        patches, labels, texts, settings.temperature, settings.chunk_patches
+    )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if settings.max_grad_norm is not None:
+        torch.nn.utils.clip_grad_norm_(head.parameters(), settings.max_grad_norm)
+    optimizer.step()
+    return float(loss.detach()), len(labels)
+
+
+def learning_rate(step: int, total: int, settings: AlignmentSettings) -> float:
+    """The rate of a step, counted from 0: a linear warm-up, then a cosine that may stop halfway."""
+    warm_up = max(1.0, settings.warm_up_fraction * total)
+    done = step / total
+    if settings.hold_rate_from is not None:
+        done = min(done, settings.hold_rate_from)
+    falls = 0.5 * (1 + math.cos(math.pi * done))
+    return settings.learning_rate * min(1.0, (step + 1) / warm_up) * falls
+
+
+def average_of(head: AlignmentHead, settings: AlignmentSettings, total: int) -> AveragedModel:
+    """The moving average of the head's weights, to be told of every step.
+
+    After n steps the weights of the k-th count d^(n - k), all together 1, where d^(average_over x
+    total) is 1/e: unlike torch's own the first weights count no more than any.
+
+    Args:
+        head: whose weights.
+        settings: see `average_over`.
+        total: steps of the training.
+    """
+    decay = math.exp(-1 / ((settings.average_over or 1) * total))
+
+    @torch.no_grad()
+    def update(mean: Any, new: Any, count: Tensor | int) -> None:
+        torch._foreach_lerp_(mean, new, (1 - decay) / (1 - decay ** (int(count) + 1)))
+
+    return AveragedModel(head, multi_avg_fn=update)
+
+
+def make_optimizer(head: AlignmentHead, settings: AlignmentSettings) -> torch.optim.SGD:
+    """SGD with momentum; weights decay, biases do not."""
+    matrices = [p for p in head.parameters() if p.ndim > 1]
+    vectors = [p for p in head.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """Deterministic kernels; off the CPU, where some have none, torch warns instead of failing.
+
+    Without torch's filling of new memory, a guard for kernels that read what they never wrote:
+    it cost a twentieth of the time.
+    """
+    memory: Any = torch.utils.deterministic
+    fill_before = memory.fill_uninitialized_memory
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_before)
+        memory.fill_uninitialized_memory = fill_before

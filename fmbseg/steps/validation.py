@@ -1,0 +1,93 @@
+"""How good the head is on labelled images while it is trained; where there are none, nothing.
+
+The curve is for people. Labels take no part in training or in the choice of weights: the trained
+bytes are the same with and without them, and so the labels are no part of the step's key.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from fmbseg.align.checkpoint import Validate
+from fmbseg.align.head import AlignmentHead
+from fmbseg.datasets import Dataset, DatasetError, load
+from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.sliding import label_pixels
+from fmbseg.models.images import size_problem
+from fmbseg.models.protocols import VisionModel
+from fmbseg.steps.truth import training_truth
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import UnreadableImageError
+from fmbseg.types import IGNORE
+from fmbseg.vocabulary import read_classes
+
+_log = logging.getLogger(__name__)
+_LOOKED_AT = 5
+"""At most so many times the wanted number of images are looked at for labels."""
+Encoded = tuple[Float[Tensor, "rows cols dim"], UInt8[np.ndarray, "height width"]]
+
+
+def validation_of(workspace: Workspace, texts: Float[Tensor, "category dim"]) -> Validate | None:
+    """What scores the head on `train.validation_images` labelled images; None without any.
+
+    The miniature has a validation split; of a folder with labels, the same few images are drawn
+    each time.
+
+    Args:
+        workspace: whose images.
+        texts: the classes' text features, as in training.
+    """
+    most = workspace.params.train.validation_images
+    try:
+        samples = _labelled(workspace) if most else None
+    except (DatasetError, OSError) as error:
+        _log.warning("train: goes on without a validation curve: %s", error)
+        return None
+    if samples is None:
+        return None
+    images = list(_encoded(samples, most, workspace.models().vision))
+    if not images:
+        _log.warning("train: goes on without a validation curve: found no labelled image")
+        return None
+    texts, names = texts.detach().float().cpu(), [str(k) for k in range(len(texts))]
+
+    @torch.inference_mode()
+    def validate(head: AlignmentHead) -> dict[str, float]:
+        device, counted = next(head.parameters()).device, ConfusionMatrix(len(names))
+        for features, target in images:
+            aligned = head(features.flatten(0, 1)[None].to(device))[0].cpu()
+            grid = (texts @ aligned.T).unflatten(1, features.shape[:2])
+            shape = (target.shape[0], target.shape[1])
+            counted.update(label_pixels(grid, shape, names).labels, target)
+        return {"miou": round(float(counted.miou()), 6), "images": len(images)}
+
+    return validate
+
+
+def _labelled(workspace: Workspace) -> Dataset | None:
+    if workspace.data_set != "miniature":
+        return training_truth(workspace)
+    names = read_classes(workspace.classes_path()).names
+    return load("folder", workspace.download / "val", "val", class_names=names)
+
+
+def _encoded(samples: Dataset, most: int, vision: VisionModel) -> Iterator[Encoded]:
+    """Features and labels of at most so many images; those that cannot be used are left out."""
+    order = np.random.default_rng(0).permutation(len(samples))
+    found = 0
+    for index in map(int, order[: most * _LOOKED_AT]):
+        try:
+            sample = samples[index]
+        except (UnreadableImageError, DatasetError):
+            continue
+        target = sample.target
+        if target is None or (target == IGNORE).all() or size_problem(sample.image.shape[:2]):
+            continue
+        yield vision.encode(sample.image), target
+        found += 1
+        if found == most:
+            return
