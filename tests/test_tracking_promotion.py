@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from fmbseg.steps.workspace import Workspace, folder_name
+from fmbseg.store import write_json
 from tasks.tracking_champion import champion
+from tasks.tracking_facts import Result
 from tasks.tracking_names import images_folder, register, registered_model
-from tasks.tracking_promotion import Figure, promote
+from tasks.tracking_promotion import Figure, figure_of, promote
 from tasks.tracking_store import PatientClient, store_uri
 from tests.conftest import REPOSITORY
 from tests.once import made_once
@@ -153,6 +156,36 @@ def test_a_version_scored_under_other_terms_is_champion_unless_an_earlier_figure
     moved, why, version = registry.attempt(0.4, "more labels")
     assert (moved, version) == (True, "3")
     assert "not comparable with the former champion version 1" in why
+
+
+def test_figures_compare_while_scored_images_labels_and_classes_stay_wherever_they_lie(
+    tmp_path: Path,
+):
+    def terms(root: Path, unscored: str = "1") -> str:
+        """Of a workspace whose images are listed there, one of them with a label."""
+        made = workspace(root, "sqlite:///none.db", root / "photos", data={
+            "labels": str(root / "labels"), "classes": str(root / "classes.txt"),
+        })  # fmt: skip
+        images = {"a.png": "0" * 64, "b.png": unscored * 64}
+        write_json(made.download / "listing.json", {"images": images, "refused": []})
+        folder = root / "reports/evaluate/fmbseg-folder"
+        write_json(folder / "image_scores.json", [{"image": "a.png"}])
+        figures = {"method": "fmbseg", "data_set": "folder", "split": "all", "miou": 0.5,
+                   "protocol_hash": "abc"}  # fmt: skip
+        return figure_of(made, Result(folder, figures, "")).tag
+
+    for name in ("one", "two"):
+        (tmp_path / name / "labels").mkdir(parents=True)
+        Image.new("L", (2, 3)).save(tmp_path / name / "labels/a.png")
+        (tmp_path / name / "classes.txt").write_text("sky\nsea\n")
+    first = terms(tmp_path / "one")
+    assert first.startswith("miou.fmbseg.folder.all.abc.")
+    assert terms(tmp_path / "two") == first
+    assert terms(tmp_path / "two", unscored="2") == first, "more images without labels"
+    Image.new("L", (2, 3), 1).save(tmp_path / "two/labels/a.png")
+    assert terms(tmp_path / "two") != first, "corrected labels"
+    (tmp_path / "one/classes.txt").write_text("sky\n")
+    assert terms(tmp_path / "one") != first, "other classes"
 
 
 def test_what_was_trained_on_labels_is_never_the_champion(
