@@ -1,31 +1,42 @@
-"""The form of the deployment `full`: changes to params.yaml, written there before the run."""
+"""The form of the deployment `full`: what one run takes in place of params.yaml's values."""
 
 import fcntl
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from ruamel.yaml import YAML
 
-from fmbseg.params import Fraction, Loss, Method, Params, load_params
-from fmbseg.steps.download import check
-from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha
+from fmbseg.params import Fraction, Loss, Method, ParamsError, load_params
 
 
 def _field(key: str, help_text: str, **bounds: Any) -> Any:
     return Field(default=None, title=key, description=help_text, **bounds)
 
 
+def _show_todays_values(schema: dict[str, Any]) -> None:
+    """Put params.yaml's values of this moment into the form, as its fields' defaults."""
+    try:
+        tree = load_params("params.yaml").public()
+    except ParamsError:
+        return
+    for field in schema["properties"].values():
+        value: Any = tree
+        for part in str(field["title"]).split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            field["default"] = value
+
+
 class Parameters(BaseModel):
-    """What a run changes in params.yaml; a field left empty keeps what stands there.
+    """What one run takes in place of params.yaml's values; a field left empty takes those.
 
     The title of a field is its key in params.yaml.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_show_todays_values)
 
     images: str | None = _field(
         "data.images", "A folder of images (any depth), or `miniature` for the shipped world."
@@ -35,6 +46,9 @@ class Parameters(BaseModel):
     )
     labels: str | None = _field(
         "data.labels", "A folder of label PNGs with the images' stems, to score with; optional."
+    )
+    ignore_label: int | None = _field(
+        "data.ignore_label", 'The number in the labels that means "no label".', ge=0, le=65535
     )
     seed: int | None = _field("seed", "Of every random choice.", ge=0)
     profile: Literal["miniature", "base", "paper"] | None = _field(
@@ -67,44 +81,51 @@ class Parameters(BaseModel):
         description='Dotted keys of params.yaml, such as {"pseudo_masks.prompt_points": 7}.',
     )
 
-    def overrides(self) -> dict[str, Any]:
-        """Dotted key to value of what was filled in."""
-        named = {
+    keep: bool = Field(
+        default=False,
+        title="keep in params.yaml",
+        description="Write what is filled in to params.yaml once the run has succeeded. Without "
+        "it, it is this run's alone.",
+    )
+
+    def overrides(self, shown: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Dotted key to value of what was filled in.
+
+        Args:
+            shown: field to value, as the form showed them before they were changed.
+        """
+        left_alone = self.left_alone(shown or {})
+        return {
+            key: value for key, value in self._given().items() if key not in left_alone
+        } | self.others
+
+    def left_alone(self, shown: Mapping[str, Any]) -> dict[str, Any]:
+        """Dotted key to value of what a form sent as it had shown it.
+
+        A form sends all its fields; who sends a few by hand means each of them.
+        """
+        fields = type(self).model_fields
+        expected = {str(fields[name].title): shown[name] for name in shown.keys() & fields.keys()}
+        given = self._given()
+        if 2 * len(expected.keys() & given.keys()) <= len(expected):
+            return {}
+        return {key: value for key, value in expected.items() if given.get(key) == value}
+
+    def _given(self) -> dict[str, Any]:
+        values = {
             str(field.title): getattr(self, name)
             for name, field in type(self).model_fields.items()
-            if name != "others" and getattr(self, name) is not None
+            if name not in ("others", "keep")
         }
-        return named | self.others
+        return {key: value for key, value in values.items() if value is not None}
+
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Empty fields are left out, so that a form has room for the values of today."""
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 NO_CHANGES = Parameters()
-
-
-@dataclass(frozen=True)
-class Began:
-    """What a run started with.
-
-    Attributes:
-        params: the checked sections.
-        params_sha: SHA-256 of params.yaml.
-    """
-
-    params: Params
-    params_sha: str
-
-
-def prepare(root: str, parameters: Parameters) -> Began:
-    """Write the changes to params.yaml and check what no step could use.
-
-    Raises:
-        ParamsError: a parameter is unknown or out of range; params.yaml is left as it was.
-        DataError: images, classes or labels are not there.
-        VocabularyError: the class file cannot be used.
-    """
-    path = Path(root) / "params.yaml"
-    write_params(path, parameters.overrides())
-    check(Workspace.open(root))
-    return Began(load_params(path), file_sha(path))
 
 
 def write_params(path: Path, overrides: dict[str, Any]) -> None:
@@ -120,20 +141,34 @@ def write_params(path: Path, overrides: dict[str, Any]) -> None:
     turn.parent.mkdir(exist_ok=True)
     with turn.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        load_params(path, overrides)
-        yaml = _yaml()
-        tree, changed = yaml.load(path), False
-        for dotted, value in overrides.items():
-            *sections, key = dotted.split(".")
-            branch = tree
-            for section in sections:
-                branch = branch[section]
-            if branch.get(key) != value:
-                branch[key], changed = value, True
-        if changed:
-            temporary = path.parent / f".{path.name}.{os.getpid()}"
-            yaml.dump(tree, temporary)
-            os.replace(temporary, path)
+        lay_over(path, overrides, path)
+
+
+def lay_over(path: Path, overrides: Mapping[str, Any], target: Path) -> None:
+    """Write a params.yaml with dotted keys laid over it, comments kept, to another file.
+
+    Args:
+        path: of the params.yaml.
+        overrides: dotted key to value.
+        target: of what is written; where it is the same file, only if something changed.
+
+    Raises:
+        ParamsError: an unknown key or a bad value; nothing is written.
+    """
+    load_params(path, dict(overrides))
+    yaml = _yaml()
+    tree, changed = yaml.load(path), target != path
+    for dotted, value in overrides.items():
+        *sections, key = dotted.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch[section]
+        if branch.get(key) != value:
+            branch[key], changed = value, True
+    if changed:
+        temporary = target.parent / f".{target.name}.{os.getpid()}"
+        yaml.dump(tree, temporary)
+        os.replace(temporary, target)
 
 
 def _yaml() -> YAML:

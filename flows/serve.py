@@ -70,8 +70,9 @@ def deployments(interval: timedelta) -> list[RunnerDeployment]:
         fmbseg,
         DEPLOYMENTS["fmbseg"],
         description=(
-            "Images and class names in; masks, a segmenter, figures and a report out. What is "
-            "filled in below changes params.yaml; a field left empty keeps what stands there."
+            "Images and class names in; masks, a segmenter, figures and a report out. The form "
+            "shows the values of params.yaml when `make serve` began; what is changed there holds "
+            "for the one run, unless `keep` is ticked."
         ),
         tags=["fmbseg"],
         version=_version(),

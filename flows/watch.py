@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 
 from flows.orphans import ORPHANED, alive
+from flows.requests import require_own
 from fmbseg.steps import drops
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, read_json, write_json
@@ -46,9 +47,11 @@ def watch(root: str = ".") -> str:
     """Look into `data.drops` once; start a full run when images came, changed or went.
 
     Args:
-        root: the workspace, a folder with params.yaml.
+        root: the workspace: `.`, or a folder below runs/ with a params.yaml.
     """
     with alive(), reason_first():
+        if runtime.deployment.id is not None:
+            require_own(root)
         return _look(root, Workspace.open(root))
 
 

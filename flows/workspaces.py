@@ -3,14 +3,12 @@
 import contextlib
 import fcntl
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.parameters import write_params
+from flows.parameters import lay_over, write_params
 from fmbseg.params import ParamsError, load_params
 from fmbseg.params_yaml import read_tree
 from fmbseg.steps.download import check
@@ -148,10 +146,7 @@ def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
         write_params(own, changes)
         return
     own.parent.mkdir(parents=True, exist_ok=True)
-    temporary = own.with_name(".params.yaml.new")
-    shutil.copyfile(CHECKOUT, temporary)
-    write_params(temporary, changes)
-    os.replace(temporary, own)
+    lay_over(CHECKOUT, changes, own)
 
 
 @contextlib.contextmanager

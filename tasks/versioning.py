@@ -15,9 +15,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from fmbseg.steps import drops, units
-from fmbseg.steps.workspace import Workspace
+from fmbseg.steps.workspace import Workspace, params_file
 from fmbseg.store import file_sha, write_bytes
 from tasks import workspace_dvc
+from tasks.versioning_params import mend_lock, own_params_recorded
 
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _BAD_LOCK = ("dvc.lock' is invalid", "dvc.lock' validation failed")
@@ -58,8 +59,8 @@ def version(root: str, params_sha: str) -> str:
     """Check all units, commit them to DVC, and record what images the run covered.
 
     Args:
-        root: the workspace.
-        params_sha: of params.yaml when the run began.
+        root: the workspace, or the file of the run's own parameters.
+        params_sha: of params.yaml, or of that file, when the run began.
 
     Returns:
         SHA-256 of dvc.lock; "none" where the workspace is not a DVC repository, or lies outside
@@ -71,8 +72,8 @@ def version(root: str, params_sha: str) -> str:
         DvcBusyError: another DVC command is at work; tried again for a minute.
         DvcError: DVC refused.
     """
-    workspace = Workspace.open(root)
-    _refuse_outdated(workspace, params_sha)
+    workspace, params = Workspace.open(root), params_file(root)
+    _refuse_outdated(workspace, params, params_sha)
     lock = "none"
     if (problem := workspace_dvc.prepare(workspace.root)) is not None:
         get_run_logger().info("all units are up to date; no DVC here: %s", problem)
@@ -81,15 +82,19 @@ def version(root: str, params_sha: str) -> str:
         if not Path(workspace.params.data.drops).is_absolute():
             workspace.drops.mkdir(parents=True, exist_ok=True)
         with _turn(workspace.root), _lock_kept_on_error(workspace.root / "dvc.lock"):
-            if _commit(workspace.root):
-                _refuse_outdated(workspace, params_sha)  # DVC hashed what lay there just now
+            with own_params_recorded(workspace.root, params):
+                committed = _commit(workspace.root)
+            if committed:
+                _refuse_outdated(
+                    workspace, params, params_sha
+                )  # DVC hashed what lay there just now
                 lock = file_sha(workspace.root / "dvc.lock")
     drops.remember(workspace)
     return lock
 
 
-def _refuse_outdated(workspace: Workspace, params_sha: str) -> None:
-    if file_sha(workspace.root / "params.yaml") != params_sha:
+def _refuse_outdated(workspace: Workspace, params: Path, params_sha: str) -> None:
+    if file_sha(params) != params_sha:
         raise OutdatedError(
             "params.yaml changed while the run was under way, so nothing was committed to DVC; "
             "finished units are kept: run again with the new params.yaml, or put the old one back"
@@ -108,6 +113,7 @@ def _turn(repository: Path) -> Iterator[None]:
     (repository / ".dvc" / "tmp").mkdir(exist_ok=True)
     with (repository / ".dvc" / "tmp" / "fmbseg.lock").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
+        mend_lock(repository)
         yield
 
 

@@ -16,6 +16,7 @@ import pytest
 from prefect.logging import disable_run_logger
 from prefect.states import Failed
 
+from fmbseg.steps.workspace import RUN_PARAMS
 from fmbseg.store import file_sha, read_json, sha_of
 from tasks import versioning
 from tasks.versioning import DvcBusyError, DvcError, OutdatedError, version
@@ -86,6 +87,18 @@ def test_params_that_changed_under_the_run_are_refused_with_what_to_do(done: Che
     with pytest.raises(OutdatedError, match=r"params.yaml changed .* run again .* or put the old"):
         version.fn(str(done.root), began)
     assert file_sha(done.root / "dvc.lock") == lock
+
+
+def test_a_run_with_parameters_of_its_own_is_committed_as_made_with_those(done: Checkout):
+    own = done.root / RUN_PARAMS / "own.yaml"
+    own.parent.mkdir(parents=True)
+    shutil.copyfile(done.root / "params.yaml", own)
+    before = (done.root / "dvc.lock").read_text()
+    done.change(train={"epochs": 4})
+    version.fn(str(own), file_sha(own))
+    assert (done.root / "dvc.lock").read_text() == before, "which vouches for what lies there"
+    said = done.dvc("status")
+    assert re.search(r"params.yaml:\s+modified:\s+train", said), said
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.parameters import NO_CHANGES, Parameters, prepare, write_params
+from flows.parameters import Parameters, write_params
 from fmbseg.params import ParamsError, load_params
-from fmbseg.steps.download import DataError
 from tests.conftest import REPOSITORY
 
 
@@ -37,7 +36,7 @@ def test_every_field_of_the_form_has_a_help_text_and_a_key_of_params_yaml():
     tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for name, field in fields.items():
         assert len(field["description"]) > 5, name
-        if name == "others":
+        if name in ("others", "keep"):
             continue
         branch = tree
         for part in field["title"].split("."):
@@ -79,7 +78,7 @@ def test_what_is_filled_in_lands_in_params_yaml_with_all_comments_kept(params: P
     given = Parameters(
         epochs=7, loss="clip", keep_fraction=0.25, others={"pseudo_masks.prompt_points": 3}
     )
-    prepare(str(params.parent), given)
+    write_params(params, given.overrides())
     after = params.read_text().splitlines()
     changed = {line.split(":")[0].strip(): line for line in after if line not in before}
     assert set(changed) == {"epochs", "loss", "keep_fraction", "prompt_points"}
@@ -92,10 +91,10 @@ def test_what_is_filled_in_lands_in_params_yaml_with_all_comments_kept(params: P
     assert (found.subsample.keep_fraction, found.pseudo_masks.prompt_points) == (0.25, 3)
 
 
-def test_an_empty_form_and_values_that_stand_there_already_leave_the_file_untouched(params: Path):
+def test_values_that_stand_there_already_leave_the_file_untouched(params: Path):
     before = params.stat()
     write_params(params, {"data.labels": None})
-    prepare(str(params.parent), NO_CHANGES)
+    write_params(params, Parameters().overrides())
     write_params(params, {"train.batch_images": load_params(params).train.batch_images})
     after = params.stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
@@ -115,18 +114,30 @@ def test_a_bad_key_or_value_leaves_params_yaml_as_it_was(
 ):
     before = params.read_bytes()
     with pytest.raises(ParamsError, match=words):
-        prepare(str(params.parent), Parameters(epochs=3, others=others))
+        write_params(params, Parameters(epochs=3, others=others).overrides())
     assert params.read_bytes() == before
 
 
-def test_without_params_yaml_the_error_says_where_to_take_one(tmp_path: Path):
-    with pytest.raises(ParamsError, match=r"no such file; copy params\.yaml from the repository"):
-        prepare(str(tmp_path), Parameters(epochs=3))
+def test_the_form_shows_todays_values_as_defaults(params: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(params.parent)
+    write_params(params, {"train.epochs": 7, "data.ignore_label": 11})
+    fields = Parameters.model_json_schema()["properties"]
+    assert (fields["epochs"]["default"], fields["ignore_label"]["default"]) == (7, 11)
+    assert fields["methods"]["default"] == ["maskclip", "stage1", "fmbseg"]
+    assert fields["keep"]["default"] is False
+    assert fields["labels"]["default"] is None
+    assert Parameters(epochs=3).model_dump() == {"epochs": 3, "others": {}, "keep": False}
+    params.write_text("seed: [1")
+    assert Parameters.model_json_schema()["properties"]["epochs"]["default"] is None
 
 
-def test_images_that_are_not_there_are_refused_before_any_step(params: Path):
-    with pytest.raises(DataError, match=r"data\.images: no folder absent"):
-        prepare(str(params.parent), Parameters(images="absent", classes="absent.txt"))
+def test_a_form_sent_with_stale_values_counts_only_what_was_changed_in_it():
+    shown = {"seed": 0, "epochs": 30, "loss": "clip", "workers": 2}
+    sent = Parameters(seed=0, epochs=30, loss="clip", workers=8)
+    assert sent.overrides(shown) == {"runner.workers": 8}
+    assert sent.left_alone(shown) == {"seed": 0, "train.epochs": 30, "train.loss": "clip"}
+    by_hand = Parameters(epochs=30)
+    assert by_hand.overrides(shown) == {"train.epochs": 30}, "said, though it is what was shown"
 
 
 def test_changes_written_at_the_same_moment_all_arrive(params: Path):

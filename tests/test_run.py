@@ -42,7 +42,7 @@ FACES: dict[str, tuple[Callable[[], int], list[str]]] = {
     ("old", "new", "said"),
     [
         ("  epochs: auto", "  epoch: 30", "train.epoch: unknown key; did you mean train.epochs?"),
-        ("seed: 0", "seed: 0\nseed: 1", "the key seed stands twice in its section, in lines 2 and"),
+        ("seed: 0", "seed: 0\nseed: 1", "the key seed stands twice in its section, in lines"),
         ("device: auto", "device: banana", "device: found 'banana'; wanted auto, cpu, cuda, "),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,16 +75,36 @@ def test_a_failing_run_says_why_before_any_trace_and_the_request_exits_with_1(se
     assert errors[0].startswith("TooManyQuarantinedError: 1 of 1 images cannot be used")
     assert "\n" not in errors[0]
 
-    before = (served.copy.root / "params.yaml").read_text()
-    absent = served.full({"classes": "absent.txt"})
-    assert absent.code == 1
+    before = (served.copy.root / "params.yaml").read_bytes()
+    for given, said in {
+        '{"images": "/nope"}': "DataError: data.images: no folder /nope; wanted a folder of images",
+        '{"profile": "base"}': "NotReadyError: weights of ",
+        '{"others": {"train.epoch": 3}}': "ParamsError: train.epoch: unknown key; did you mean ",
+    }.items():
+        assert served.full(json.loads(given)).code == 1
+        run = served.runs("fmbseg")[-1]
+        assert run["state_name"] == "Failed"
+        assert served.logs(run, least=40)[0].startswith(said)
+    assert (served.copy.root / "params.yaml").read_bytes() == before
+    assert served.full().code == 0, "the next run is not spoilt"
+
+
+def test_a_request_holds_for_its_run_and_outside_the_checkout_for_none(served: Served):
+    before = (served.copy.root / "params.yaml").read_bytes()
+    assert served.full({"epochs": 1}).code == 0
     run = served.runs("fmbseg")[-1]
-    assert served.logs(run, least=40)[0] == (
-        "DataError: data.classes: no file absent.txt; wanted one class name a line"
-    )
-    changed = yaml.safe_load((served.copy.root / "params.yaml").read_text())
-    assert changed["data"]["classes"] == "absent.txt"
-    assert before.count("\n") == (served.copy.root / "params.yaml").read_text().count("\n")
+    assert any("own parameters: train.epochs 1 (params.yaml: 2)" in o for o in served.logs(run))
+    history = json.loads((served.copy.root / "models/train/history.json").read_text())
+    assert max(point["epoch"] for point in history) == 0, "counted from 0"
+    assert (served.copy.root / "params.yaml").read_bytes() == before
+    outside = served.request("fmbseg/full", "--watch", "-p", "root=/tmp")
+    assert outside.code == 1
+    said = served.logs(served.runs("fmbseg")[-1], least=40)[0]
+    assert said == "RequestError: root: found '/tmp'; wanted '.' or a workspace below runs/"
+    kept = served.full({"epochs": 1, "keep": True})
+    assert kept.code == 0, kept.out + kept.error
+    after = yaml.safe_load((served.copy.root / "params.yaml").read_text())
+    assert after["train"]["epochs"] == 1
 
 
 def test_a_second_serve_of_the_same_checkout_is_refused(served: Served):

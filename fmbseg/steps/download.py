@@ -127,10 +127,23 @@ def check(workspace: Workspace) -> None:
             f"data.drops: no folder {workspace.drops}; outside the workspace none is made: make "
             "it, or name one inside, such as data/drops"
         )
-    if workspace.data_set == "miniature":
+    if workspace.data_set != "miniature":
+        _check_images(workspace)
+    labels = workspace.params.data.labels
+    if labels is not None and not Path(labels).is_dir():
+        raise DataError(f"data.labels: no folder {labels}; wanted label PNGs, or null")
+    if workspace.params.data.classes == "miniature" and workspace.data_set == "miniature":
         return
+    if not workspace.classes_path().is_file():
+        raise DataError(
+            f"data.classes: no file {workspace.classes_path()}; wanted one class name a line"
+        )
+    read_classes(workspace.classes_path())
+
+
+def _check_images(workspace: Workspace) -> None:
     data = workspace.params.data
-    root, labels = Path(data.images), data.labels
+    root = Path(data.images)
     if not root.is_dir():
         raise DataError(f"data.images: no folder {root}; wanted a folder of images")
     if not list_images(root):
@@ -140,13 +153,6 @@ def check(workspace: Workspace) -> None:
             f"data.images: {root} has a sub-folder {DROPS}, the name of what came through "
             f"data.drops ({data.drops}); rename it, or point data.drops at it"
         )
-    if labels is not None and not Path(labels).is_dir():
-        raise DataError(f"data.labels: no folder {labels}; wanted label PNGs, or null")
-    if not workspace.classes_path().is_file():
-        raise DataError(
-            f"data.classes: no file {workspace.classes_path()}; wanted one class name a line"
-        )
-    read_classes(workspace.classes_path())
 
 
 def _draw(workspace: Workspace, out: Path) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from fmbseg.models.build import FoundationModels
     from fmbseg.models.protocols import ClipModel
 
+RUN_PARAMS = Path(".scratch") / "params"
+"""Of a workspace: the parameters of single runs that differ from its params.yaml."""
 Role = Literal["clip", "sam", "vision"]
 DROPS = "drops"
 """Data set and name prefix of the images that came through `data.drops`."""
@@ -67,10 +69,17 @@ class Workspace:
     params: Params
 
     @staticmethod
-    def open(root: str | Path) -> "Workspace":
-        """Read `<root>/params.yaml`."""
-        root = Path(root)
-        return Workspace(root, load_params(root / "params.yaml"))
+    def open(place: str | Path) -> "Workspace":
+        """Read `<workspace>/params.yaml`, or another file of parameters for it.
+
+        Args:
+            place: the workspace's folder, or a file in its folder `RUN_PARAMS`.
+        """
+        file = params_file(place)
+        own = Path(place) == file
+        return Workspace(
+            file.parents[len(RUN_PARAMS.parts)] if own else Path(place), load_params(file)
+        )
 
     @property
     def data_set(self) -> str:
@@ -312,6 +321,14 @@ class Workspace:
             None if whole_crops else p.pseudo_masks.clip_short_side_px,
             p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops, p.device,
         )  # fmt: skip
+
+
+def params_file(place: str | Path) -> Path:
+    """The file that `Workspace.open` reads."""
+    place = Path(place)
+    if place.suffix == ".yaml" and place.parent.parts[-len(RUN_PARAMS.parts) :] == RUN_PARAMS.parts:
+        return place
+    return place / "params.yaml"
 
 
 def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
