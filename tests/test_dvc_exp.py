@@ -22,7 +22,7 @@ def logged_states(database: Path) -> list[str]:
     """Of MLflow's finished runs, each the state of a workspace."""
     with contextlib.closing(sqlite3.connect(database)) as found:
         rows = found.execute(
-            "select tags.value from runs join tags using (run_uuid) where tags.key = 'state' "
+            "select tags.value from runs join tags using (run_uuid) where tags.key = 'key.state' "
             "and runs.status = 'FINISHED' and run_uuid not in "
             "(select run_uuid from tags where key = 'mlflow.parentRunId')"
         ).fetchall()
