@@ -26,6 +26,14 @@ _OWN = (
 """Whoever set one of these knows what they want."""
 
 
+def give_back() -> None:
+    """Return freed memory to the system now, where the allocator can."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
+
+
 def keep_memory() -> bool:
     """Set this process's allocator; to be called by programs as they start, before threads do.
 

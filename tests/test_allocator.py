@@ -66,3 +66,20 @@ def test_a_program_sets_its_allocator_before_torch_is_loaded(package: str):
 def test_elsewhere_than_on_linux_nothing_is_set(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator.keep_memory() is False
+
+
+@linux
+def test_what_is_kept_can_be_given_back():
+    code = """
+import tasks, torch
+from fmbseg.allocator import give_back
+from fmbseg.estimate.memory import peak_bytes, reset_peak
+x = torch.ones(2**26)
+del x
+reset_peak()
+kept = peak_bytes()
+give_back()
+reset_peak()
+print(kept - peak_bytes())
+"""
+    assert int(run(code, {})) > 200e6

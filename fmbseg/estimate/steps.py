@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
+from fmbseg.allocator import give_back
 from fmbseg.estimate.evaluation import score
 from fmbseg.estimate.figures import Figures
 from fmbseg.estimate.memory import peak_bytes, reset_peak
@@ -162,6 +163,7 @@ def _train(
             )  # fmt: skip
         return Rate.of([phase], count)
 
+    give_back()
     first = steps(1)
     more = min(_MOST_STEPS, int((runs.ends - runs.meter.now()) / 4 / first.seconds))
     return steps(more) if more > 1 else first
