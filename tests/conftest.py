@@ -74,7 +74,7 @@ def prefect_server() -> Iterator[None]:
     """A Prefect server of the tests' own, for flows that run in this process."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=180):
+    with prefect_test_harness(server_startup_timeout=600):
         yield
 
 
