@@ -64,15 +64,15 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     assert stage1.memory_bytes == 1000 + FLOW_BYTES + 2 * 4000, "two shards in one process"
     assert by["subsample"].seconds == 5
     assert by["subsample"].memory_bytes == 1000 + FLOW_BYTES + 200
-    # 3 of 10 features fit the cache: each image once, the other 7 again in all 6 epochs.
+    # 3 of 10 features fit the cache: those once, the other 7 in all 6 epochs, none before.
     train = by["train"]
-    assert train.seconds == 7 + (10 + 6 * 7) * 2 + 10 * 0.25 + 6 * 3 * 10
-    halved = (10 * 2 + 10 * 0.25) / 2
-    assert train.seconds_many == train.seconds - halved, "the first encodings by two workers"
-    # Two images are encoded at a time (2 x 2000 above the models' 1000); the evaluation `stage1`
+    assert train.seconds == 7 + (3 + 6 * 7) * 2 + 10 * 0.25 + 6 * 3 * 10
+    halved = 10 * 0.25 / 2
+    assert train.seconds_many == train.seconds - halved, "labels by two workers"
+    # One image is encoded at a time (2000 above the models' 1000); the evaluation `stage1`
     # is still under way beside it, and takes no more than the models do.
-    assert train.memory_bytes == 5000 + FLOW_BYTES + 3 * 100 + 10 * (6 + 8)
-    assert "52 encodings" in train.basis
+    assert train.memory_bytes == 3000 + FLOW_BYTES + 3 * 100 + 10 * (6 + 8)
+    assert "45 encodings" in train.basis
     assert "18 steps" in train.basis
     times = {"foundation-voc20": 5 + 7, "maskclip-voc20": 10 + 7, "stage1-voc20": 20 + 7}
     assert {unit: by[unit].seconds for unit in times} == times

@@ -98,12 +98,14 @@ def _stage1(figures: Figures, count: int, plan: Schedule) -> Row:
 def _train(params: Params, figures: Figures, count: int, workers: int) -> Row:
     p = params.train
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(figures.feature_bytes, 1)))
-    encodings = count + p.epochs * (count - cached)
+    encodings = cached + p.epochs * (count - cached)
+    first = count if cached == count else 0  # over threads, before training
     steps = p.epochs * math.ceil(count / p.batch_images)
-    spread = count * (figures.encode.seconds + figures.labels.seconds)
-    again = (encodings - count) * figures.encode.seconds
+    spread = first * figures.encode.seconds + count * figures.labels.seconds
+    again = (encodings - first) * figures.encode.seconds
     alone = figures.texts_s + again + steps * figures.step.seconds
-    encoding = workers * max(figures.encode.peak_bytes - figures.base_bytes, 0)
+    at_once = workers if first else 1
+    encoding = at_once * max(figures.encode.peak_bytes - figures.base_bytes, 0)
     memory = (
         max(figures.base_bytes + encoding, figures.step.peak_bytes)
         + cached * figures.feature_bytes
