@@ -63,7 +63,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         learning_rate=line_plot(steps, epochs, [p.learning_rate for p in content.history]),
         validation=line_plot(
             [p.step for p in content.validation],
-            [p.epoch for p in content.validation],
+            [p.step for p in content.validation],  # no means over epochs: points are few
             [p.miou for p in content.validation],
             x_range=(steps[0], steps[-1]) if steps else None,
         ),
