@@ -1,5 +1,6 @@
 """`fmbseg estimate`: how figures are extrapolated and what is said about them."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import yaml
 from fmbseg.cli import main
 from fmbseg.estimate.evaluation import Scored
 from fmbseg.estimate.figures import Figures
-from fmbseg.estimate.meter import Rate, Work
+from fmbseg.estimate.meter import Meter, Rate, Work
 from fmbseg.estimate.project import Row, basis, project, total
+from fmbseg.estimate.runs import Runs
 from fmbseg.estimate.sample import Sample, Samples
 from fmbseg.estimate.schedule import FLOW_BYTES
 from fmbseg.estimate.table import human_time, lines
@@ -243,3 +245,10 @@ def test_the_papers_plan_says_what_was_measured_and_what_extrapolated(
     assert {"pseudo_masks", "subsample", "train", "evaluate", "all"} <= table.keys()
     assert "years" in table["pseudo_masks"]
     assert "pseudo_masks: 1 of 118,287 images measured in part (" in out
+
+
+def test_the_first_images_memory_counts_though_its_time_does_not(monkeypatch: pytest.MonkeyPatch):
+    peaks = iter([9000, 10, 20])
+    monkeypatch.setattr("fmbseg.estimate.meter.peak_bytes", lambda: next(peaks))
+    found = Runs(Meter(1.0), math.inf, progress=False).each("stage 1", str.upper, ["a", "b", "c"])
+    assert (found.units, found.peak_bytes) == (2, 9000)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fmbseg.allocator import give_back
 from fmbseg.estimate.meter import Meter, Phase, Rate
@@ -38,7 +38,9 @@ class Runs:
             phases.append(phase)
             if self.is_over:
                 break
-        return Rate.of(phases[1:] if len(phases) > 2 else phases)
+        rate = Rate.of(phases[1:] if len(phases) > 2 else phases)
+        # Often the first image alone is computed whole, so that its memory does count.
+        return replace(rate, peak_bytes=max(phase.peak_bytes for phase in phases))
 
     @property
     def is_over(self) -> bool:
