@@ -3,8 +3,8 @@
 from prefect import flow, runtime
 
 from flows.orphans import alive
+from flows.own_parameters import Began, begin, keep, require_own, say_changes, shown_values
 from flows.parameters import NO_CHANGES, Parameters
-from flows.requests import Began, begin, keep, require_own, say_changes, shown_values
 from flows.runner import mapper
 from tasks.download import data_sets, download
 from tasks.evaluate import evaluate, trained, training_free

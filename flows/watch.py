@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 
 from flows.orphans import ORPHANED, alive
-from flows.requests import require_own
+from flows.own_parameters import require_own
 from fmbseg.steps import drops
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, read_json, write_json

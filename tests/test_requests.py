@@ -1,6 +1,7 @@
 """A run's own parameters: checked before anything is written, and forgotten with the run."""
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import yaml
 from PIL import Image
 from prefect.logging import disable_run_logger
 
+from flows.own_parameters import Began, RequestError, begin, keep, require_own
 from flows.parameters import Parameters, write_params
-from flows.requests import Began, RequestError, begin, keep, require_own
 from flows.watch import watch
 from fmbseg.params import ParamsError, load_params
 from fmbseg.steps.download import DataError
@@ -232,3 +233,11 @@ def test_a_request_to_a_deployment_is_checked_for_its_workspace_first(
     for flow in (pipeline.fmbseg, watch):
         with disable_run_logger(), pytest.raises(RequestError, match="root: found '/etc'"):
             flow.fn("/etc")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "flows").glob("[a-z]*.py")))
+def test_no_file_of_flows_hides_a_package(path: Path):
+    """Prefect loads a served flow by its path, with flows/ first among the places of imports."""
+    found = importlib.util.find_spec(path.stem)
+    origin = Path(str(found.origin)) if found else REPOSITORY
+    assert origin.is_relative_to(REPOSITORY), f"{path.name} hides the package at {origin}"
