@@ -14,7 +14,7 @@ import resource, sys, threading
 import torch
 torch.set_num_threads(1)
 def work():
-    x = torch.ones(2**22)
+    x = torch.ones(10 * 2**20)
     (x + 1) * 2
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
@@ -38,10 +38,13 @@ def run(code: str, environment: Mapping[str, str]) -> str:
 
 @linux
 def test_a_worker_threads_big_tensors_reuse_their_memory_once_tasks_is_imported():
-    """40 tensors of 16 MB are 163,840 pages; few of them are touched for the first time."""
+    """40 tensors of 40 MB are 409,600 pages; few of them are touched for the first time.
+
+    glibc by itself maps anew whatever is above 32 MB; below, it depends on what else is in use.
+    """
     kept = int(run(f"import tasks\n{FAULTS}", {}))
     system = int(run(f"import tasks\n{FAULTS}", {"FMBSEG_ALLOCATOR": "system"}))
-    assert kept < 60_000 < 120_000 < system
+    assert kept < 100_000 < 400_000 < system
 
 
 @linux

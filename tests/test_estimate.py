@@ -28,10 +28,10 @@ def rate(seconds: float, units: int = 2, peak: int = 10) -> Rate:
 
 
 FIGURES = Figures(
-    base_bytes=1000, texts_s=7.0, stage1=rate(3.0, peak=5000), stage1_bytes=11.0,
+    base_bytes=1000, models_s=6.0, texts_s=7.0, stage1=rate(3.0, peak=5000), stage1_bytes=11.0,
     subsample=rate(0.5), kept_bytes=4.0, masks_memory_bytes=20.0, kept_memory_bytes=6.0,
     encode=rate(2.0, peak=3000), feature_bytes=100.0, labels=rate(0.25), label_bytes=8.0,
-    step=rate(10.0, units=3, peak=2000), model_bytes=500,
+    step=rate(10.0, units=3, peak=2000), validation=rate(0.5), model_bytes=500,
     scored=(
         Scored("foundation-voc20", rate(1.0), 5), Scored("maskclip-voc20", rate(2.0), 5),
         Scored("stage1-voc20", rate(4.0, peak=9), 5),
@@ -60,8 +60,10 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     assert by["download"].disk_bytes == 1234 + 157, "an archive of both is fetched once"
     assert "57 B to fetch" in by["download"].basis
     stage1 = by["pseudo_masks"]
-    assert stage1.seconds == 10 * 3 + 7
-    assert stage1.seconds_many == 7 + 4 * 3 + 2 * 3, "shards of 4, 4 and 2 images by two workers"
+    assert stage1.seconds == 6 + 7 + 10 * 3, "the models are built first"
+    assert stage1.seconds_many == 6 + 7 + 4 * 3 + 2 * 3, (
+        "shards of 4, 4 and 2 images by two workers"
+    )
     assert stage1.disk_bytes == 110
     assert stage1.memory_bytes == 1000 + FLOW_BYTES + 2 * 4000, "two shards in one process"
     assert by["subsample"].seconds == 5
@@ -82,8 +84,8 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     assert by["evaluate"].seconds_many == 0, "all of them end before the training does"
     assert by["stage1-voc20"].memory_bytes == 9
     whole = total(rows)
-    assert whole.seconds == 37 + 5 + train.seconds + 56
-    assert whole.seconds_many == 25 + 5 + train.seconds_many
+    assert whole.seconds == 43 + 5 + train.seconds + 56
+    assert whole.seconds_many == 31 + 5 + train.seconds_many
     assert whole.memory_bytes == stage1.memory_bytes
     assert whole.disk_bytes == 1234 + 157 + 110 + 40 + 500
 
@@ -107,6 +109,24 @@ def test_the_memory_is_that_of_all_that_runs_in_one_process_at_a_time():
     assert dask["pseudo_masks"] == idle + 4000
     assert threads["train"] > dask["train"], "the evaluation stage1 goes on beside the training"
     assert dask["evaluate"] == idle + 5000
+
+
+def test_the_training_is_validated_where_there_are_labels():
+    params = load_params(
+        REPOSITORY / "params.yaml",
+        {"train.epochs": 12, "train.batch_images": 5, "train.validation_images": 4},
+    )
+    found = []
+    for labelled in (0, 3, 9):
+        rows = project(params, replace(SAMPLES, labelled=labelled), FIGURES, workers=1)
+        found.append(next(row for row in rows if row.step == "train"))
+    without, three, four = found
+    assert without.seconds is not None
+    assert three.seconds == without.seconds + 3 * (2 + 8 * 0.5), "24 steps, at every third of them"
+    assert four.seconds == without.seconds + 4 * (2 + 8 * 0.5), "not more than asked for"
+    assert without.memory_bytes is not None
+    assert three.memory_bytes == without.memory_bytes + 3 * 100
+    assert "8 validations on 3 images in 18 s" in three.basis
 
 
 def test_work_timed_in_an_earlier_step_is_said_as_such():
@@ -248,7 +268,8 @@ def test_the_papers_plan_says_what_was_measured_and_what_extrapolated(
 
 
 def test_the_first_images_memory_counts_though_its_time_does_not(monkeypatch: pytest.MonkeyPatch):
-    peaks = iter([9000, 10, 20])
+    at_rest = [5, 5]
+    peaks = iter([*at_rest, 9000, 10, 20])
     monkeypatch.setattr("fmbseg.estimate.meter.peak_bytes", lambda: next(peaks))
     found = Runs(Meter(1.0), math.inf, progress=False).each("stage 1", str.upper, ["a", "b", "c"])
     assert (found.units, found.peak_bytes) == (2, 9000)

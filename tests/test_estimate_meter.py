@@ -117,6 +117,44 @@ def test_the_peak_of_memory_is_that_since_the_reset():
     assert 190_000_000 < int(run.stdout) < 260_000_000
 
 
+def test_work_that_is_only_counted_takes_the_memory_of_its_kind_done_before(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A later step's share is spent by an earlier one: SAM's encoder in `foundation`, say."""
+    now, peak = [100], [100]
+
+    def use(size: int) -> None:
+        peak[0] = max(peak[0], size)
+
+    def reset() -> None:
+        peak[0] = now[0]
+
+    monkeypatch.setattr("fmbseg.estimate.meter.peak_bytes", lambda: peak[0])
+    monkeypatch.setattr("fmbseg.estimate.meter.reset_peak", reset)
+    clock = Clock()
+    meter = Meter(1.0, clock=clock)
+    with meter.phase() as first:
+        use(250)
+        meter.compute("small", 1, lambda: use(150))
+        meter.compute("large", 1, lambda: use(900))
+        reset()
+        meter.compute("large", 64, lambda: use(1900))
+        use(300)
+    assert first.peak_bytes == 1900
+    now[0] = 400
+    assert meter.rest() == 400
+    with meter.phase() as small:
+        meter.count("small", 5)
+        use(420)
+    with meter.phase() as large:
+        meter.count("small", 5)
+        meter.count("large", 1)
+    with meter.phase() as larger:
+        meter.count("large", 5)
+    peaks = small.peak_bytes, large.peak_bytes, larger.peak_bytes
+    assert peaks == (450, 400 + 800, 400 + 1800)
+
+
 class NoiseSam:
     """A random SAM: noise for masks; takes a second a prompt."""
 

@@ -31,7 +31,8 @@ from fmbseg.progress import progress as told_progress
 
 _log = logging.getLogger(__name__)
 _MAX_POINTS = 2000
-_VALIDATIONS = 10
+VALIDATIONS = 10
+"""About so many times a head is scored while it is trained."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -117,7 +118,7 @@ def train_alignment(
         average_of(head, settings, total),
     )
     stride = math.ceil(total / _MAX_POINTS)
-    validation_stride = math.ceil(total / _VALIDATIONS)
+    validation_stride = math.ceil(total / VALIDATIONS)
 
     checkpoint = resume_folder / "checkpoint.safetensors"
     fingerprint = training_fingerprint(asdict(settings), head, labels, texts)

@@ -54,7 +54,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         built, processor = meter.now(), time.process_time()
         figures = measure(
             workspace, samples, arguments.sample, meter, scratch,
-            budget_s=arguments.budget_seconds, device=device,
+            budget_s=arguments.budget_seconds, models_s=built - began, device=device,
         )  # fmt: skip
         spent = meter.now() - built
     share = (time.process_time() - processor) / spent / params.threads

@@ -13,6 +13,7 @@ class Figures:
 
     Attributes:
         base_bytes: memory of the process with the models in it, idle.
+        models_s: seconds to build the models, once a process.
         texts_s: seconds to read all class names, once a step.
         stage1: seconds of stage 1.
         stage1_bytes: its output on disk.
@@ -25,12 +26,14 @@ class Figures:
         labels: seconds to label the patches.
         label_bytes: the patches' labels in memory.
         step: seconds of one step of training.
+        validation: seconds to score the head on an image while it is trained.
         model_bytes: the trained model and its checkpoint on disk, all in all.
         scored: the units of the step `evaluate`.
         guessed_labels: the sample gave no labelled patch, so labels were drawn for the training.
     """
 
     base_bytes: int
+    models_s: float
     texts_s: float
     stage1: Rate
     stage1_bytes: float
@@ -43,6 +46,7 @@ class Figures:
     labels: Rate
     label_bytes: float
     step: Rate
+    validation: Rate
     model_bytes: int
     scored: Sequence[Scored]
     guessed_labels: bool

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from fmbseg.allocator import give_back
 from fmbseg.estimate.memory import peak_bytes, reset_peak
 
 T = TypeVar("T")
@@ -19,11 +20,20 @@ class Work:
         asked: units that the code asked for.
         done: units that were really computed.
         seconds: spent on those.
+        more_bytes: most memory while some were computed at once, beyond that at rest, by how many.
     """
 
     asked: float = 0.0
     done: float = 0.0
     seconds: float = 0.0
+    more_bytes: dict[float, int] = field(default_factory=dict, compare=False)
+
+    def memory_of(self, units: float) -> int:
+        """What so many would take: as the fewest that were computed at once and are no fewer."""
+        no_fewer = [count for count in self.more_bytes if count >= units]
+        if no_fewer:
+            return self.more_bytes[min(no_fewer)]
+        return max(self.more_bytes.values(), default=0)
 
 
 @dataclass
@@ -33,7 +43,8 @@ class Phase:
     Attributes:
         seconds: that it would take.
         work: what it asked for, by kind.
-        peak_bytes: most memory of the process during it; 0 where the system does not say.
+        peak_bytes: most memory of the process during it, with what was left out; 0 where the system
+            does not say.
     """
 
     seconds: float = 0.0
@@ -64,6 +75,15 @@ class Meter:
         self._share_s, self._clock, self._synchronise = share_s, clock, synchronise
         self._work: dict[str, Work] = {}
         self._unpaid_s = 0.0
+        self._rest_bytes = self._peak_bytes = 0
+        self.rest()
+
+    def rest(self) -> int:
+        """Give back what earlier work freed; what the process holds now is its memory at rest."""
+        give_back()
+        reset_peak()
+        self._rest_bytes = self._peak_bytes = peak_bytes()
+        return self._rest_bytes
 
     def now(self) -> float:
         """The clock, after all that was begun has ended."""
@@ -78,16 +98,28 @@ class Meter:
     def compute(self, kind: str, units: float, call: Callable[[], T]) -> T:
         """Do some work and note how long it took."""
         work = self._work.setdefault(kind, Work())
+        self._note_peak()
         began = self.now()
         found = call()
         work.seconds += self.now() - began
+        more = self._note_peak() - self._rest_bytes
+        work.more_bytes[units] = max(work.more_bytes.get(units, 0), more)
         work.asked += units
         work.done += units
         return found
 
     def count(self, kind: str, units: float) -> None:
         """Note some work that was left out."""
-        self._work.setdefault(kind, Work()).asked += units
+        work = self._work.setdefault(kind, Work())
+        work.asked += units
+        self._peak_bytes = max(self._peak_bytes, self._rest_bytes + work.memory_of(units))
+
+    def _note_peak(self) -> int:
+        """The peak since the last note."""
+        found = peak_bytes()
+        self._peak_bytes = max(self._peak_bytes, found)
+        reset_peak()
+        return found
 
     @contextmanager
     def unpaid(self) -> Iterator[None]:
@@ -107,9 +139,11 @@ class Meter:
         before = {kind: replace(work) for kind, work in self._work.items()}
         unpaid, began = self._unpaid_s, self.now()
         reset_peak()
+        self._peak_bytes = 0
         yield found
         found.seconds = self.now() - began - (self._unpaid_s - unpaid)
-        found.peak_bytes = peak_bytes()
+        self._note_peak()
+        found.peak_bytes = self._peak_bytes
         for kind, work in self._work.items():
             old = before.get(kind, Work())
             asked, done = work.asked - old.asked, work.done - old.done

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fmbseg.align.trainer import VALIDATIONS
 from fmbseg.estimate.figures import Figures
 from fmbseg.estimate.meter import Rate
 from fmbseg.estimate.sample import Samples
@@ -55,7 +56,7 @@ def project(params: Params, samples: Samples, figures: Figures, *, workers: int)
     words = f"not measured; {human_bytes(sum(absent.values()))} to fetch"
     disk = samples.train.disk_bytes + sum(archives.values())
     choosing = figures.subsample.seconds * count
-    training = _train(params, figures, count, workers)
+    training = _train(params, figures, samples, workers)
     plan = schedule(
         params, figures, count, workers, subsample_s=choosing,
         train=Unit("train", 0.0, training.seconds_many or 0.0, training.memory_bytes or 0.0),
@@ -87,7 +88,7 @@ def total(rows: Sequence[Row]) -> Row:
 def _stage1(figures: Figures, count: int, plan: Schedule) -> Row:
     return Row(
         "pseudo_masks",
-        count * figures.stage1.seconds + figures.texts_s,
+        figures.models_s + figures.texts_s + count * figures.stage1.seconds,
         plan.end("pseudo_masks"),
         figures.stage1_bytes * count,
         plan.memory_bytes("pseudo_masks"),
@@ -95,20 +96,23 @@ def _stage1(figures: Figures, count: int, plan: Schedule) -> Row:
     )
 
 
-def _train(params: Params, figures: Figures, count: int, workers: int) -> Row:
-    p = params.train
+def _train(params: Params, figures: Figures, samples: Samples, workers: int) -> Row:
+    p, count = params.train, samples.train.images
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(figures.feature_bytes, 1)))
     encodings = cached + p.epochs * (count - cached)
     first = count if cached == count else 0  # over threads, before training
     steps = p.epochs * math.ceil(count / p.batch_images)
     spread = first * figures.encode.seconds + count * figures.labels.seconds
     again = (encodings - first) * figures.encode.seconds
-    alone = figures.texts_s + again + steps * figures.step.seconds
+    checked = min(p.validation_images, samples.labelled)
+    checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
+    validating = checked * (figures.encode.seconds + checks * figures.validation.seconds)
+    alone = figures.texts_s + again + steps * figures.step.seconds + validating
     at_once = workers if first else 1
     encoding = at_once * max(figures.encode.peak_bytes - figures.base_bytes, 0)
     memory = (
         max(figures.base_bytes + encoding, figures.step.peak_bytes)
-        + cached * figures.feature_bytes
+        + (cached + checked) * figures.feature_bytes
         + count * (figures.kept_memory_bytes + figures.label_bytes)
     )
     words = (
@@ -116,6 +120,8 @@ def _train(params: Params, figures: Figures, count: int, workers: int) -> Row:
         f"; {cached / count:.0%} of the features fit train.feature_cache_gb), {steps:,} steps at "
         f"{figures.step.seconds:.3g} s ({figures.step.units} measured)"
     )
+    if checked:
+        words += f", {checks} validations on {checked} images in {validating:.3g} s"
     return Row(
         "train", spread + alone, spread / workers + alone, figures.model_bytes, memory, words
     )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from fmbseg.allocator import give_back
 from fmbseg.estimate.meter import Meter, Phase, Rate
 from fmbseg.estimate.models import TEXT
 from fmbseg.progress import tracked
@@ -31,7 +30,7 @@ class Runs:
         that later ones find in memory.
         """
         phases: list[Phase] = []
-        give_back()  # what earlier work freed is no part of this one's memory
+        self.meter.rest()  # what earlier work freed is no part of this one's memory
         for name in tracked(names, f"estimate: {label}", shown=self.progress):
             with self.phase() as phase:
                 work(name)

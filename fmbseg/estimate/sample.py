@@ -76,10 +76,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a run trains on and what it scores."""
+    """What a run trains on and what it scores.
+
+    Attributes:
+        train: its images.
+        scored: data sets of the step `evaluate`.
+        labelled: images with labels that the training can be validated on.
+    """
 
     train: Sample
     scored: tuple[Sample, ...]
+    labelled: int = 0
 
 
 def samples_of(params: Params, images: str | None, count: int, root: Path, drawn: Path) -> Samples:
@@ -118,7 +125,7 @@ def samples_of(params: Params, images: str | None, count: int, root: Path, drawn
             found.append(_view(params, name))
         elif name not in [one.column.name for one in found]:
             found.append(_public(name, "val", count, root, drawn, "evaluate.data_sets"))
-    return Samples(train, tuple(found))
+    return Samples(train, tuple(found), scored_home[0].images if scored_home else 0)
 
 
 def _public(name: str, split: str, count: int, root: Path, drawn: Path, asked: str) -> Sample:

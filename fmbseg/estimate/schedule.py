@@ -83,7 +83,7 @@ def schedule(
         subsample_s: seconds of the step between stage 1 and the training.
     """
     idle, size = figures.base_bytes + FLOW_BYTES, params.data.shard_images
-    free = [figures.texts_s] * workers
+    free = [figures.models_s + figures.texts_s] * workers
     units = []
 
     def put(step: str, seconds: float, peak_bytes: float, not_before: float = 0.0) -> None:

@@ -1,20 +1,20 @@
 """The pipeline's own code, step by step, over the sample."""
 
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fmbseg.align.head import WEIGHTS, AlignmentHead
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
-from fmbseg.allocator import give_back
 from fmbseg.estimate.evaluation import score
 from fmbseg.estimate.figures import Figures
-from fmbseg.estimate.memory import peak_bytes, reset_peak
 from fmbseg.estimate.meter import Meter, Phase, Rate
 from fmbseg.estimate.models import MeteredWorkspace
 from fmbseg.estimate.runs import Runs
@@ -24,6 +24,7 @@ from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.pseudo.shard import compute_shard
 from fmbseg.pseudo.subsample import subsample
 from fmbseg.steps import pseudo_masks
+from fmbseg.steps.validation import scorer
 from fmbseg.store import CocoMasks, read_coco, write_coco
 from fmbseg.types import IGNORE, PseudoMask
 from fmbseg.vocabulary import encode
@@ -40,6 +41,7 @@ def measure(
     scratch: Path,
     *,
     budget_s: float,
+    models_s: float,
     device: torch.device,
     progress: bool = True,
 ) -> Figures:
@@ -52,6 +54,7 @@ def measure(
         meter: decides what is really computed.
         scratch: an empty folder.
         budget_s: seconds; a part that was begun is ended.
+        models_s: seconds that building the models took.
         device: where the models are.
         progress: show bars.
     """
@@ -59,8 +62,7 @@ def measure(
     sample, read = samples.train, samples.train.reader()
     classes, names = sample.column.classes, sample.measured(count)
     runs = Runs(meter, meter.now() + budget_s, progress)
-    reset_peak()
-    base = peak_bytes()
+    base = meter.rest()
     with meter.phase() as reading:
         texts = encode(models.clip, classes)
     options = pseudo_masks.options(workspace)
@@ -92,9 +94,13 @@ def measure(
         labels = [torch.arange(one.numel()).view(one.shape) % len(classes) for one in labels]
     train = scratch / "train"
     step = _train(params, features, labels, texts, train, runs, device)
+    validation = _validate(
+        dict(zip(names, features, strict=False)), kept.image_sizes_hw, texts, train, runs, device
+    )
     scored = score(workspace, samples.scored, count, runs, device, stage1)
     return Figures(
         base_bytes=base,
+        models_s=models_s,
         texts_s=reading.seconds,
         stage1=stage1,
         stage1_bytes=_bytes_below(scratch / "shard") / len(names),
@@ -107,6 +113,7 @@ def measure(
         labels=labelled,
         label_bytes=sum(one.nbytes for one in labels) / len(labels),
         step=step,
+        validation=validation,
         model_bytes=_bytes_below(train) // len(list(train.glob("*.resume"))),
         scored=scored,
         guessed_labels=guessed,
@@ -163,10 +170,24 @@ def _train(
             )  # fmt: skip
         return Rate.of([phase], count)
 
-    give_back()
+    runs.meter.rest()
     first = steps(1)
     more = min(_MOST_STEPS, int((runs.ends - runs.meter.now()) / 4 / first.seconds))
     return steps(more) if more > 1 else first
+
+
+def _validate(
+    features: Mapping[str, Tensor], sizes_hw: Mapping[str, tuple[int, int]], texts: Tensor,
+    trained: Path, runs: Runs, device: torch.device,
+) -> Rate:  # fmt: skip
+    """The head that was trained for the sample, scored on an image."""
+    folder = next(one.parent for one in trained.glob(f"*/{WEIGHTS}"))
+    head = AlignmentHead.load(folder, str(device))
+
+    def one(name: str) -> None:
+        scorer([(features[name], np.zeros(sizes_hw[name], np.uint8))], texts)(head)
+
+    return runs.each("validation", one, list(features))
 
 
 def _objects(file: Path) -> tuple[CocoMasks, int]:

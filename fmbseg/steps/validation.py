@@ -5,7 +5,7 @@ bytes are the same with and without them, and so the labels are no part of the s
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -53,6 +53,11 @@ def validation_of(workspace: Workspace, texts: Float[Tensor, "category dim"]) ->
     if not images:
         _log.warning("train: goes on without a validation curve: found no labelled image")
         return None
+    return scorer(images, texts)
+
+
+def scorer(images: Sequence[Encoded], texts: Float[Tensor, "category dim"]) -> Validate:
+    """What scores a head on images whose features are ready."""
     texts, names = texts.detach().float().cpu(), [str(k) for k in range(len(texts))]
 
     @torch.inference_mode()
