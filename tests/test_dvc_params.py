@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
 OTHERS: dict[str, Any] = {
     "device": "cpu", "data.drops": "data", "models.template": "a {}", "models.projection": "sclip",
-    "models.profile": "base", "models.clip": {"name": "ViT-B-16", "pretrained": "openai"},
+    "models.profile": "base", "models.clip": {"name": "ViT-B-16-quickgelu", "pretrained": "openai"},
     "models.sam": {"name": "vit_b"}, "models.vision": {"name": "vit_small_patch14_dinov2.lvd142m"},
     "train.loss": "clip", "train.patches_per_image": None, "evaluate.split": "val",
     "evaluate.protocol": "tcl", "evaluate.background": "ignore",
@@ -53,7 +53,7 @@ def another(dotted: str, value: Any) -> Any:
     if isinstance(value, str):
         return f"{value}-other"
     assert isinstance(value, float), f"{dotted}: say another value in OTHERS"
-    return value / 2
+    return value / 2 or 1.0
 
 
 def outdated(workspace: Workspace) -> set[str]:
