@@ -4,6 +4,7 @@ import io
 import lzma
 import os
 import random
+import sys
 import tarfile
 import zipfile
 
@@ -345,12 +346,19 @@ def test_an_interrupted_call_leaves_nothing(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["some.archive"]
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.mark.parametrize("kind", ["zip", *PACKERS])
-def test_the_bar_counts_bytes_to_its_end_on_standard_error(tmp_path, kind, capsys):
+def test_the_bar_of_a_terminal_counts_bytes_to_its_end(tmp_path, kind, capsys, monkeypatch):
     files = {"a.png": random.Random(0).randbytes(3_000_000)}
     data = zip_of(files) if kind == "zip" else PACKERS[kind](tar_of(files))
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     extract_archive(save(tmp_path, data), tmp_path / "out")
-    shown = capsys.readouterr()
-    assert "unpacking some.archive: 100%" in shown.err
-    assert "B/s" in shown.err
-    assert shown.out == ""
+    assert "unpacking some.archive: 100%" in shown.getvalue()
+    assert "B/s" in shown.getvalue()
+    assert capsys.readouterr().out == ""

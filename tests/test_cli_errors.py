@@ -140,7 +140,7 @@ def test_an_error_of_ours_is_one_line_and_a_fault_keeps_its_trace(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     for error in (
-        DownloadError("no\nserver"), MissingWeightsError("a", "b", "c"), ValueError("x\u202ey"),
+        DownloadError("no\nserver"), MissingWeightsError("a", "b"), ValueError("x\u202ey"),
         PermissionError(13, "Permission denied", "/x"),
     ):  # fmt: skip
         assert is_for_user(error)

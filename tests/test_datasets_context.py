@@ -106,11 +106,11 @@ def test_the_lists_come_only_when_every_label_file_is_there(
     top = tmp_path / "VOCdevkit/VOC2010"
     write, calls = context_convert.write_bytes, []
 
-    def cut_after_two(path: Path, data: bytes) -> None:
+    def cut_after_two(path: Path, data: bytes, **options: bool) -> None:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(path)
-        write(path, data)
+        write(path, data, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(context_convert, "write_bytes", cut_after_two)

@@ -24,7 +24,7 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one image and a trained model whose CLIP knows colours."""
     method = AlignedSegmentation(ColourVision(), identity_head(), ColourClip())
     segmenter = Segmenter(method, NAMES, temperature=0.2)
-    monkeypatch.setattr(Segmenter, "load", staticmethod(lambda folder, device: segmenter))
+    monkeypatch.setattr(Segmenter, "load", staticmethod(lambda folder, device, **_: segmenter))
     write_bytes(tmp_path / "model" / "alignment.safetensors", b"")
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -213,6 +213,7 @@ def test_the_progress_bar_is_on_standard_error_of_a_terminal(
 ):
     shown = stream()
     monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     compute_shard(
         ["a.png"],
         lambda name: read_image(images / name),
