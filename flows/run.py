@@ -28,11 +28,15 @@ _ON = "nothing finished is lost; the same command goes on"
 
 def main() -> int:
     """Parse the command line, prepare the workspace, run the flow, print the figures."""
+    arguments = _parser().parse_args()
+    before = signal.getsignal(signal.SIGINT)
     _say_what_ctrl_c_does()
     try:
-        return _run(_parser().parse_args())
+        return _run(arguments)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _say_what_ctrl_c_does() -> None:
