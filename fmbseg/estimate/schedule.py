@@ -1,8 +1,8 @@
 """What runs beside what: the flow's order on its workers, and the memory of it all at its worst."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from fmbseg.estimate.figures import Figures
 from fmbseg.params import Params
@@ -49,24 +49,21 @@ class Schedule:
 
     def memory_bytes(self, step: str) -> float:
         """Most memory of one process while a unit of the step runs, with what runs beside it."""
-        return max(
-            self.idle_bytes + sum(self._beside(unit, moment))
-            for unit in self.units if unit.step == step
-            for moment in self._moments(unit)
-        )  # fmt: skip
-
-    def _moments(self, unit: Unit) -> list[float]:
-        """When something begins while a unit runs: the sum can be largest only then."""
-        begins = (one.begins for one in self.units)
-        return [moment for moment in begins if unit.begins <= moment < unit.ends] or [unit.begins]
-
-    def _beside(self, unit: Unit, moment: float) -> Iterator[float]:
+        mine = [unit.memory_bytes for unit in self.units if unit.step == step]
         if not self.together:
-            yield unit.memory_bytes
-            return
-        for one in self.units:
-            if one is unit or one.begins <= moment < one.ends:
-                yield one.memory_bytes
+            return self.idle_bytes + max(mine)
+        most, sums, counts, running = 0.0, 0.0, 0, list[tuple[float, int]]()
+        order = sorted(range(len(self.units)), key=lambda number: self.units[number].begins)
+        for number in order:  # the sum can be largest only where a unit begins
+            unit = self.units[number]
+            while running and running[0][0] <= unit.begins:
+                ended = self.units[heappop(running)[1]]
+                sums, counts = sums - ended.memory_bytes, counts - (ended.step == step)
+            sums, counts = sums + unit.memory_bytes, counts + (unit.step == step)
+            heappush(running, (unit.ends, number))
+            if counts:
+                most = max(most, sums)
+        return self.idle_bytes + most
 
 
 def schedule(
