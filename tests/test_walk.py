@@ -233,7 +233,7 @@ def test_the_pages_show_what_was_run(
         experiment = get(asked)["experiment"]["experiment_id"]
         runs = _finished_parents(served.copy.root / "mlflow.db", experiment)
         page.open(f"{address}/#/experiments/{experiment}/runs/{runs[0]}", size, settle_s=8)
-        page.until("document.body.innerText.includes('miou')")
+        page.until("document.body.innerText.includes('Model metrics')")
         page.save(pictures / f"mlflow-run-{width}.png")
         both = f"runs={json.dumps(runs[:2])}&experiments={json.dumps([experiment])}"
         page.open(f"{address}/#/compare-runs?{both}", size, settle_s=8)
