@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
+from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.methods.base import label_pixels
+from fmbseg.methods.competition import label_or_none
 from fmbseg.models.build import FoundationModels, build_profile_clip, build_profile_vision
 from fmbseg.models.device import resolve_device
 from fmbseg.models.trust import trusted_overrides
 from fmbseg.params import ModelsParams
-from fmbseg.segmenters.aligned import AlignedSegmentation
-from fmbseg.segmenters.base import label_pixels
-from fmbseg.segmenters.competition import label_or_none
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary, joined
 

@@ -8,11 +8,11 @@ from fmbseg.datasets import DatasetError
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.fetch.install import _class_file
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
+from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.steps import columns, evaluate
 from fmbseg.steps.workspace import Workspace
 from tests import official_trees as trees
-from tests.segmenter_fakes import ColourClip
+from tests.method_fakes import ColourClip
 from tests.system import set_params
 
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image as PilImage
 from torch.nn.functional import interpolate, normalize
 
+from fmbseg.methods.base import Prompts, SlidingSegmentation
+from fmbseg.methods.groupvit import build_groupvit
 from fmbseg.models.weights import MissingWeightsError
-from fmbseg.segmenters.base import Prompts, SlidingSegmentation
-from fmbseg.segmenters.groupvit import build_groupvit
 from tests.clip_small import random_image
 
 transformers = pytest.importorskip("transformers")

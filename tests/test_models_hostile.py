@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from fmbseg.align.head import CONFIG, WEIGHTS, AlignmentHead
+from fmbseg.methods.groupvit import build_groupvit
 from fmbseg.models import trust
 from fmbseg.models.build import ModelError, build_clip, build_sam, build_vision
 from fmbseg.models.tensor_files import read_weights
 from fmbseg.segmenter import Segmenter
-from fmbseg.segmenters.groupvit import build_groupvit
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError
 from tests.clip_small import SMALL, small, write_small_clip

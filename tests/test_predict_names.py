@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from fmbseg import store
+from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.methods.base import label_pixels
+from fmbseg.methods.competition import label_or_none
 from fmbseg.models.build import FoundationModels
 from fmbseg.segmenter import Segmenter
-from fmbseg.segmenters.aligned import AlignedSegmentation
-from fmbseg.segmenters.base import label_pixels
-from fmbseg.segmenters.competition import label_or_none
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, VocabularyError, encode, read_classes
-from tests.segmenter_fakes import (
+from tests.method_fakes import (
     NAMES,
     ColourClip,
     ColourSam,

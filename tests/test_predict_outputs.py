@@ -12,11 +12,11 @@ from fmbseg.commands import UserError
 from fmbseg.commands.outputs import SUFFIXES, named_outputs, output_path
 from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.pictures import legend
+from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.segmenter import Segmenter
-from fmbseg.segmenters.aligned import AlignedSegmentation
 from fmbseg.store import write_bytes
 from fmbseg.types import IGNORE
-from tests.segmenter_fakes import NAMES, ColourClip, ColourVision, identity_head, image, truth
+from tests.method_fakes import NAMES, ColourClip, ColourVision, identity_head, image, truth
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
-from fmbseg.segmenters.aligned import AlignedSegmentation
-from fmbseg.segmenters.clip_diy import ClipDiyOptions, ClipDiySegmentation
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
-from fmbseg.segmenters.stage1 import Stage1Segmentation
+from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
+from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.vocabulary import Vocabulary
-from tests.segmenter_fakes import (
+from tests.method_fakes import (
     NAMES,
     OPTIONS,
     ColourClip,

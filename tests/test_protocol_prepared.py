@@ -11,11 +11,11 @@ from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.evaluate.protocol import PROTOCOLS
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
-from fmbseg.segmenters.stage1 import Stage1Segmentation
+from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.types import IGNORE, LabelMap
 from fmbseg.vocabulary import Vocabulary
-from tests.segmenter_fakes import OPTIONS, ColourClip, ColourSam, image
+from tests.method_fakes import OPTIONS, ColourClip, ColourSam, image
 
 WHOLE = dataclasses.replace(PROTOCOLS["whole"], templates=("{}",))
 COSINE = Background("threshold", score="cosine", threshold=0.5)

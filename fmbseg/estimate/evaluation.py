@@ -14,8 +14,8 @@ from fmbseg.estimate.sample import Sample
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.evaluate.segmentation import Segmentation
+from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.models.build import FoundationModels
-from fmbseg.segmenters.aligned import AlignedSegmentation
 from fmbseg.steps import evaluate
 
 _STAGE1 = ("stage11", "stage12", "stage1", "stage1_image_labels")

@@ -32,7 +32,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
         "evaluate/segmentation.py", "evaluate/protocol.py", "evaluate/background.py",
         "evaluate/prepared.py", "evaluate/colours.py", "evaluate/layers.py",
-        "evaluate/pictures.py", "evaluate/examples.py", "segmenters", "segmenter.py",
+        "evaluate/pictures.py", "evaluate/examples.py", "methods", "segmenter.py",
         "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
     "report": (

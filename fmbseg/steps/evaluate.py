@@ -7,10 +7,10 @@ from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
 from fmbseg.evaluate.segmentation import Segmentation
+from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
+from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.segmenter import Segmenter
-from fmbseg.segmenters.clip_diy import ClipDiyOptions, ClipDiySegmentation
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
-from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.steps import columns, foundation, pseudo_masks
 from fmbseg.steps.columns import Column
 from fmbseg.steps.scoring import IMAGE_SCORES, Asked, score

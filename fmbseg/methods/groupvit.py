@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import normalised_pixels, require_rgb
 from fmbseg.models.weights import MissingWeightsError, fetch_hub_file
-from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.store import read_json
 from fmbseg.types import Image, LabelMap
 

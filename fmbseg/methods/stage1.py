@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
+from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
 from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.stage1 import STAGES, Stage1Options, pseudo_masks_of_image
-from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import IGNORE, Image, LabelMap, Stage
 
 

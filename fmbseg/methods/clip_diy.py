@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmbseg.evaluate.sliding import resize_similarities
+from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
-from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.store import decode_rle
 from fmbseg.types import Image, LabelMap, SamMask
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, normalize
 
-from fmbseg.models.protocols import DenseClip
-from fmbseg.segmenters.base import Prompts, SlidingSegmentation
-from fmbseg.segmenters.clip_diy import (
+from fmbseg.methods.base import Prompts, SlidingSegmentation
+from fmbseg.methods.clip_diy import (
     ClipDiyOptions,
     ClipDiySegmentation,
     crop_starts,
     objectness,
 )
+from fmbseg.models.protocols import DenseClip
 from fmbseg.store import encode_rle
 from fmbseg.types import SamMask
-from tests.segmenter_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, image
+from tests.method_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, image
 
 DIY = ClipDiyOptions(
     crop_fractions=(1.0, 0.5), stride_fraction=0.5, background_names=(), least_objectness=0.1,

@@ -6,8 +6,8 @@ from typing import Self
 
 import torch
 
+from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
 from fmbseg.models.protocols import ClipModel
-from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import Image, LabelMap
 
 

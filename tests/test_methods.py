@@ -9,15 +9,15 @@ from PIL import Image as PilImage
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
+from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.methods.base import Prompts, SlidingSegmentation, TextFeatures, label_pixels
+from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.models.build import FoundationModels
 from fmbseg.segmenter import Segmenter
-from fmbseg.segmenters.aligned import AlignedSegmentation
-from fmbseg.segmenters.base import Prompts, SlidingSegmentation, TextFeatures, label_pixels
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
-from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.types import LabelMap
 from fmbseg.vocabulary import Vocabulary, encode
-from tests.segmenter_fakes import (
+from tests.method_fakes import (
     COLOURS,
     NAMES,
     OPTIONS,

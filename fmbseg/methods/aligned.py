@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fmbseg.align.head import AlignmentHead
+from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
 from fmbseg.models.protocols import ClipModel, VisionModel
-from fmbseg.segmenters.base import Prompts, TextFeatures, label_pixels
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary
 

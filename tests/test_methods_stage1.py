@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from fmbseg.evaluate.segmentation import ask, needs_image_labels
+from fmbseg.methods.base import SlidingSegmentation
+from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.pseudo.presence import given_classes
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image
-from fmbseg.segmenters.base import SlidingSegmentation
-from fmbseg.segmenters.maskclip import DenseClipSegmentation
-from fmbseg.segmenters.stage1 import Stage1Segmentation
 from fmbseg.types import IGNORE
-from tests.segmenter_fakes import (
+from tests.method_fakes import (
     COLOURS,
     NAMES,
     OPTIONS,
