@@ -20,7 +20,7 @@ def main() -> None:
             return [threads.submit(unit.run) for unit in units]
 
         def trained(unit: Unit) -> bool:
-            return evaluate.method_of(unit.name) == "fmbseg"
+            return evaluate.is_trained(unit.name)
 
         _wait(submit("download"))
         pseudo_masks.salvage(workspace)

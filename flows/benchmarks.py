@@ -18,6 +18,7 @@ from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
 from fmbseg.evaluate.comparison import compare, percent, signed
 from fmbseg.fetch import install
+from fmbseg.methods.table import OURS
 from fmbseg.params import load_params
 from fmbseg.steps import evaluate, figures
 from fmbseg.steps.workspace import Workspace, overrides_of
@@ -94,7 +95,7 @@ def prepare(root: Path, profile: str = "paper") -> None:
         "data.classes": str(data / f"{TRAINING}.classes.txt"),
         "data.benchmarks": os.path.relpath(data, root),
         "models.profile": profile,
-        "evaluate.methods": ["fmbseg"],
+        "evaluate.methods": [OURS],
         "evaluate.protocol": "tcl",
         "evaluate.background": "stuff_names",
     })  # fmt: skip

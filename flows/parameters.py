@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from ruamel.yaml import YAML
 
-from fmbseg.params import Fraction, Loss, Method, ParamsError, load_params
+from fmbseg.params import Fraction, Loss, MethodName, ParamsError, load_params
 
 
 def _field(key: str, help_text: str, **bounds: Any) -> Any:
@@ -70,7 +70,7 @@ class Parameters(BaseModel):
     init_from: str | None = _field(
         "train.init_from", "Start from these weights: `champion`, or the folder of a trained model."
     )
-    methods: list[Method] | None = _field("evaluate.methods", "What is scored.", min_length=1)
+    methods: list[MethodName] | None = _field("evaluate.methods", "What is scored.", min_length=1)
     runner: Literal["threads", "dask"] | None = _field(
         "runner.kind", "Map shards and evaluations over threads or a Dask cluster."
     )

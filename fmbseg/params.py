@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from fmbseg.methods.table import METHODS
 from fmbseg.paper import resolve
 from fmbseg.params_yaml import ParamsError as ParamsError
 from fmbseg.params_yaml import describe, read_tree
@@ -14,10 +15,6 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
 Projection = Literal["maskclip", "sclip", "naclip"]
-Method = Literal[
-    "maskclip", "sclip", "naclip", "clip_diy", "stage11", "stage12", "stage1",
-    "stage1_image_labels", "fmbseg",
-]  # fmt: skip
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _LOGIN = re.compile(r"""(?<=://)([^\s"'<>/]*:[^\s"'<>]*|[^\s"'<>/]*)@""")
 _QUERY_SECRET = re.compile(
@@ -32,10 +29,21 @@ def _known_device(device: str) -> str:
     return device
 
 
+def _known_method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"wanted one of {', '.join(METHODS)}")
+    return name
+
+
 def _stays_inside(folder: str) -> str:
     if not Path(folder).is_absolute() and ".." in Path(folder).parts:
         raise ValueError("wanted a folder inside the workspace, or the full path of another one")
     return folder
+
+
+MethodName = Annotated[
+    str, AfterValidator(_known_method), WithJsonSchema({"type": "string", "enum": list(METHODS)})
+]
 
 
 class Section(BaseModel):
@@ -135,7 +143,7 @@ class TrainParams(Section):
 class EvaluateParams(Section):
     """Methods and the protocol their figures belong to."""
 
-    methods: tuple[Method, ...] = Field(min_length=1)
+    methods: tuple[MethodName, ...] = Field(min_length=1)
     data_sets: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(min_length=1)
     split: Literal["val", "test"]
     column_images: Positive
@@ -174,7 +182,7 @@ class TrackingParams(Section):
     uri: str
     experiment: str
     registered_model: Annotated[str, Field(pattern=r"^[\w .-]+$")]
-    primary_method: Method
+    primary_method: MethodName
     champion_margin: Fraction
 
 

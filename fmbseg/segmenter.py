@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 from fmbseg.methods.aligned import AlignedSegmentation
-from fmbseg.methods.base import label_pixels
-from fmbseg.methods.competition import label_or_none
+from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_profile_clip, build_profile_vision
 from fmbseg.models.device import resolve_device
 from fmbseg.models.trust import trusted_overrides

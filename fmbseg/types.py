@@ -16,6 +16,8 @@ Rle = dict[str, list[int] | str]
 """COCO run-length encoding: `size` = [height, width], `counts` = compressed ASCII string."""
 
 Stage = Literal["1.1", "1.2"]
+Role = Literal["clip", "sam", "vision"]
+"""What a frozen foundation model is for."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from fmbseg.methods.table import OURS
 from fmbseg.miniature.train_vision import export
 from fmbseg.miniature.vision_scores import build_encoder
 from fmbseg.miniature.world import SEEN_THINGS
@@ -36,7 +37,7 @@ class Ablation:
 
     name: str
     values: Mapping[str, Mapping[str, Any]]
-    methods: tuple[str, ...] = ("fmbseg",)
+    methods: tuple[str, ...] = (OURS,)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Scores:
     shipped: bool
 
 
-WITH_STAGE1 = ("stage1", "fmbseg")
+WITH_STAGE1 = ("stage1", OURS)
 SHIPPED: Mapping[str, Any] = {}
 
 
@@ -122,7 +123,7 @@ def images(count: int) -> dict[str, Any]:
 def common() -> dict[str, Any]:
     """What all cells share."""
     return {
-        "data.test_images": 1, "evaluate.split": "val", "evaluate.methods": ["fmbseg"],
+        "data.test_images": 1, "evaluate.split": "val", "evaluate.methods": [OURS],
         "evaluate.data_sets": ["home"], "evaluate.examples": 0, "report.gallery_images": 0,
         "runner.workers": 1, "tracking.experiment": "fmbseg-ablations",
         "tracking.registered_model": "fmbseg-ablations",

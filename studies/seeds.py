@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fmbseg.methods.table import OURS
 from fmbseg.steps import evaluate
 from fmbseg.steps.workspace import Workspace
 from studies.cells import PARAMS, SHARED, Cell, run_all, share, up_to_date
 
 ROOT = Path("runs/seeds")
-METHOD = "fmbseg"
 _UNTIL = "evaluate"
 _FOUNDATION = f"reports/evaluate/{evaluate.FOUNDATION}-*"
 
@@ -40,7 +40,7 @@ def cells(base: Path, seeds: int, root: Path = ROOT) -> list[Cell]:
                           "make run first")  # fmt: skip
     params = workspace.params
     first = params.seed if params.train.seed is None else params.train.seed
-    same: dict[str, Any] = {"evaluate.methods": [METHOD], "runner.workers": 1}
+    same: dict[str, Any] = {"evaluate.methods": [OURS], "runner.workers": 1}
     if workspace.drops.is_dir():  # dropped images lie there, not in the cell
         same["data.drops"] = str(workspace.drops.resolve())
     return [
@@ -69,6 +69,6 @@ def again(base: Path, seeds: int, root: Path = ROOT) -> Mapping[str, Sequence[di
     """
     found = cells(base, seeds, root)
     run_all(found, "seeds")
-    units = [one for one in evaluate.scored(Workspace.open(base)) if one.startswith(f"{METHOD}-")]
-    return {unit: [cell.metrics(METHOD, unit.partition("-")[2]) for cell in found]
+    units = [one for one in evaluate.scored(Workspace.open(base)) if one.startswith(f"{OURS}-")]
+    return {unit: [cell.metrics(OURS, unit.partition("-")[2]) for cell in found]
             for unit in units}  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
+from fmbseg.methods.table import METHODS, OURS
 from fmbseg.miniature.world import SEEN_THINGS
 from fmbseg.progress import lines_to_stderr
 from fmbseg.store import read_json, write_json
@@ -23,10 +24,7 @@ VIEWS = (
     HOME, "miniature_things", "miniature_background", "miniature_shifted", "miniature_unseen"
 )  # fmt: skip
 """The frozen models' own figures are taken on the first."""
-PLAIN = (
-    "maskclip", "sclip", "naclip", "clip_diy", "stage11", "stage12", "stage1",
-    "stage1_image_labels", "fmbseg",
-)  # fmt: skip
+PLAIN = tuple(METHODS)
 """Methods of the ordinary pipeline; the other rows are trainings of their own."""
 TRAININGS: dict[str, dict[str, Any]] = {
     "fmbseg_ce": {"train.loss": "cross_entropy"},
@@ -38,7 +36,9 @@ FINETUNED = "fmbseg_finetuned"
 TARGETS = ("miniature_shifted", "miniature_unseen")
 """Where the fine-tuned row differs: the other views show what it was trained on already."""
 ROWS = (*PLAIN, *TRAININGS, FINETUNED)
-USES = {"stage1_image_labels": "image labels", "fmbseg_gt": "pixel labels"}
+USES = {name: "image labels" for name, method in METHODS.items() if method.needs_image_labels} | {
+    "fmbseg_gt": "pixel labels"
+}
 """What a row is told that the method does without."""
 
 
@@ -72,7 +72,7 @@ def common(seed: int, size: Size) -> dict[str, Any]:
         "seed": seed, **epochs,
         "evaluate.split": "test", "evaluate.column_images": size.view_images,
         "evaluate.background": "stuff_names", "evaluate.examples": 2,
-        "evaluate.data_sets": list(VIEWS), "evaluate.methods": ["fmbseg"],
+        "evaluate.data_sets": list(VIEWS), "evaluate.methods": [OURS],
         "report.gallery_images": 0, "runner.workers": 1,
         "tracking.experiment": "fmbseg-table", "tracking.registered_model": "fmbseg-table",
     }  # fmt: skip
@@ -140,9 +140,9 @@ def metrics_of(
     if row in PLAIN:
         return found[seed, "plain"].metrics(row, view)
     if row in TRAININGS:
-        return found[seed, row].metrics("fmbseg", view)
+        return found[seed, row].metrics(OURS, view)
     cell = found.get((seed, f"{row}-{view}"))
-    return None if cell is None else cell.metrics("fmbseg", view)
+    return None if cell is None else cell.metrics(OURS, view)
 
 
 def collect(found: dict[tuple[int, str], Cell], seeds: Sequence[int]) -> dict[str, Any]:

@@ -39,9 +39,9 @@ def _figure(metrics: dict[str, Any]) -> str:
 
 def training_free(root: str) -> list[str]:
     """What can be scored before anything is trained."""
-    return [one for one in step.units(Workspace.open(root)) if step.method_of(one) != "fmbseg"]
+    return [one for one in step.units(Workspace.open(root)) if not step.is_trained(one)]
 
 
 def trained(root: str) -> list[str]:
     """What needs the trained module."""
-    return [one for one in step.units(Workspace.open(root)) if step.method_of(one) == "fmbseg"]
+    return [one for one in step.units(Workspace.open(root)) if step.is_trained(one)]

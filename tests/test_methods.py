@@ -9,10 +9,13 @@ from PIL import Image as PilImage
 
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
+from fmbseg.evaluate.sliding import SlidingSegmentation
 from fmbseg.methods.aligned import AlignedSegmentation
-from fmbseg.methods.base import Prompts, SlidingSegmentation, TextFeatures, label_pixels
 from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.pixels import label_pixels
+from fmbseg.methods.segmentation import Prompts
 from fmbseg.methods.stage1 import Stage1Segmentation
+from fmbseg.methods.text_features import TextFeatures
 from fmbseg.models.build import FoundationModels
 from fmbseg.segmenter import Segmenter
 from fmbseg.types import LabelMap

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, normalize
 
-from fmbseg.methods.base import Prompts, SlidingSegmentation
+from fmbseg.evaluate.sliding import SlidingSegmentation
 from fmbseg.methods.clip_diy import (
     ClipDiyOptions,
     ClipDiySegmentation,
     crop_starts,
     objectness,
 )
+from fmbseg.methods.segmentation import Prompts
 from fmbseg.models.protocols import DenseClip
 from fmbseg.store import encode_rle
 from fmbseg.types import SamMask

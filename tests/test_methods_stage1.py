@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fmbseg.evaluate.segmentation import ask, needs_image_labels
-from fmbseg.methods.base import SlidingSegmentation
+from fmbseg.evaluate.sliding import SlidingSegmentation
 from fmbseg.methods.maskclip import DenseClipSegmentation
+from fmbseg.methods.segmentation import ask, needs_image_labels
 from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.pseudo.presence import given_classes
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from fmbseg.align.head import CONFIG, WEIGHTS, AlignmentHead
-from fmbseg.methods.groupvit import build_groupvit
 from fmbseg.models import trust
 from fmbseg.models.build import ModelError, build_clip, build_sam, build_vision
 from fmbseg.models.tensor_files import read_weights
@@ -210,20 +209,6 @@ def test_a_champion_of_the_registry_runs_no_code(
     assert found is not None
     assert {one.name for one in found.iterdir()} == {WEIGHTS, CONFIG, "manifest.json"}
     refused(canary, AlignmentHead.load, found)
-
-
-@attacks
-def test_groupvit_runs_no_code(attack, tmp_path, canary):
-    pytest.importorskip("transformers")
-    from transformers import GroupViTConfig
-
-    GroupViTConfig().save_pretrained(tmp_path)
-    for name in ("tokenizer.json", "preprocessor_config.json"):
-        (tmp_path / name).write_text("{}")
-    attack(tmp_path / "pytorch_model.bin", canary)
-    with pytest.raises(Exception):  # noqa: B017, PT011 (transformers raises many kinds)
-        build_groupvit(f"local-dir:{tmp_path}")
-    assert not canary.exists()
 
 
 def hub_cache(cache: Path, repo: str, folder: Path) -> Path:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from fmbseg import store
 from fmbseg.methods.aligned import AlignedSegmentation
-from fmbseg.methods.base import label_pixels
-from fmbseg.methods.competition import label_or_none
+from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels
 from fmbseg.segmenter import Segmenter
 from fmbseg.types import IGNORE

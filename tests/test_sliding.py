@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fmbseg.evaluate.sliding import resize_short_side, resize_similarities, sliding_window
+from fmbseg.evaluate.sliding import resize_short_side, sliding_window
+from fmbseg.methods.pixels import resize_similarities
 from fmbseg.types import Image
 
 

@@ -13,12 +13,10 @@ from fmbseg.estimate.runs import Runs
 from fmbseg.estimate.sample import Sample
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.prepared import PreparedMethod
-from fmbseg.evaluate.segmentation import Segmentation
-from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.methods.table import METHODS
 from fmbseg.models.build import FoundationModels
 from fmbseg.steps import evaluate
 
-_STAGE1 = ("stage11", "stage12", "stage1", "stage1_image_labels")
 _TOLD = 3
 """Classes that a method is told an image holds, when it has to be told."""
 
@@ -44,7 +42,7 @@ def score(
 ) -> list[Scored]:  # fmt: skip
     """Seconds an image of every method on every data set, under the protocol of params.yaml.
 
-    Once the budget is spent, methods that are stage 1 and little else take its rate.
+    Once the budget is spent, methods that ask SAM take the rate of stage 1, which asks it too.
 
     Args:
         workspace: whose params.yaml says what is scored.
@@ -63,25 +61,29 @@ def score(
         protocol = evaluate.protocol(workspace, sample.column)
         for method in workspace.params.evaluate.methods:
             unit = evaluate.unit_name(method, name)
-            if runs.is_over and number == 0 and method in _STAGE1 and protocol.window_px is None:
+            like_stage1 = "sam" in METHODS[method].models and protocol.window_px is None
+            if runs.is_over and number == 0 and like_stage1:
                 rate = stage1
             else:
+                built = METHODS[method].build(_UntrainedParts(workspace, device), method)
                 prepared = PreparedMethod(
-                    protocol, _build(workspace, method, device), sample.column.classes,
-                    sample.column.background_index,
-                )  # fmt: skip
+                    protocol, built, sample.column.classes, sample.column.background_index
+                )
                 rate = _score(prepared, sample, names, runs, unit)
             found.append(Scored(unit, rate, sample.images))
     return found
 
 
-def _build(workspace: MeteredWorkspace, method: str, device: torch.device) -> Segmentation:
-    """A method as the step composes it; FMbSeg with a head that is not trained."""
-    if method != "fmbseg":
-        return evaluate.build(workspace, method)
-    models, p = workspace.models(), workspace.params.train
-    head = AlignmentHead(models.vision.dim, models.clip.dim, p.heads, p.mlp_ratio)
-    return AlignedSegmentation(models.vision, head.to(device), models.clip)
+@dataclass(frozen=True)
+class _UntrainedParts(evaluate.WorkspaceParts):
+    """The step's parts, with a head that is not trained."""
+
+    device: torch.device
+
+    def head(self) -> AlignmentHead:
+        models, p = self.workspace.models(), self.workspace.params.train
+        head = AlignmentHead(models.vision.dim, models.clip.dim, p.heads, p.mlp_ratio)
+        return head.to(self.device)
 
 
 def _score(

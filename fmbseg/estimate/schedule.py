@@ -94,7 +94,7 @@ def schedule(
         images = min(size, count - shard * size)
         put("pseudo_masks", images * figures.stage1.seconds, figures.stage1.peak_bytes)
     masks_end = max(free)
-    scored = [(one, evaluate.method_of(one.unit) == "fmbseg") for one in figures.scored]
+    scored = [(one, evaluate.is_trained(one.unit)) for one in figures.scored]
     for one, is_trained in scored:
         if not is_trained:
             put("evaluate", one.images * one.rate.seconds + figures.texts_s, one.rate.peak_bytes)

@@ -7,9 +7,7 @@ from typing import Literal
 
 from fmbseg.evaluate.content import MethodResult
 from fmbseg.evaluate.quoted import PAPER, QUOTED, QuotedRow
-
-OURS = "fmbseg"
-"""The method whose figures are the paper's to compare with."""
+from fmbseg.methods.table import OURS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jaxtyping import Int32, UInt8
 
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.evaluate.protocol import EvaluationProtocol
-from fmbseg.evaluate.segmentation import Segmentation, ask, needs_image_labels
+from fmbseg.methods.segmentation import Segmentation, ask, needs_image_labels
 from fmbseg.types import IGNORE, Image
 from fmbseg.vocabulary import Vocabulary
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fmbseg.evaluate.background import Background
-from fmbseg.evaluate.segmentation import Prompts, Segmentation
 from fmbseg.evaluate.sliding import SlidingSegmentation
+from fmbseg.methods.segmentation import Prompts, Segmentation
 from fmbseg.models.clip import IMAGENET_TEMPLATES, TEMPLATE
 
 _FEW = 9

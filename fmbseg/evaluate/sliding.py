@@ -1,4 +1,4 @@
-"""Large images in overlapping windows, and how similarities on a grid become labels of pixels."""
+"""Any method in overlapping windows of the resized image, as protocols for large images ask."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -8,13 +8,10 @@ import torch
 from jaxtyping import Float
 from PIL import Image as PilImage
 from torch import Tensor
-from torch.nn import functional
 
-from fmbseg.evaluate.segmentation import Prompts, Segmentation, ask, needs_image_labels
+from fmbseg.methods.pixels import label_pixels
+from fmbseg.methods.segmentation import Prompts, Segmentation, ask, needs_image_labels
 from fmbseg.types import Image, LabelMap
-
-_MAX_ELEMENTS = 2**25
-"""Classes x pixels that are interpolated at once: 128 MB."""
 
 
 def sliding_window(
@@ -83,51 +80,6 @@ def resize_short_side(image: Image, px: int, longest_px: int | None = None) -> I
     if size_wh == (width, height):
         return image
     return np.asarray(PilImage.fromarray(image).resize(size_wh, PilImage.Resampling.BILINEAR))
-
-
-def resize_similarities(
-    similarities: Float[Tensor, "category rows cols"], size_hw: tuple[int, int]
-) -> Float[Tensor, "category height width"]:
-    """Bilinear interpolation to a size in pixels, pixel centres aligned (no corner alignment)."""
-    return functional.interpolate(
-        similarities[None], size=size_hw, mode="bilinear", align_corners=False
-    )[0]
-
-
-def label_pixels(
-    grid: Float[Tensor, "category rows cols"],
-    image_hw: tuple[int, int],
-    class_names: Sequence[str],
-    *,
-    similarities: bool = False,
-    max_elements: int = _MAX_ELEMENTS,
-) -> LabelMap:
-    """Interpolate similarities to the image's size and take the best class per pixel.
-
-    Without `similarities` this goes class group by class group, so that memory is bounded however
-    many classes and pixels there are; the answer is the same. Ties go to the lower index.
-
-    Args:
-        grid: cosine per class and patch.
-        image_hw: wanted size, px.
-        class_names: one per class.
-        similarities: keep the interpolated ones in the answer.
-        max_elements: classes x pixels to hold at once.
-
-    Paper: section 3.3, bilinear interpolation of the similarities, then argmax.
-    """
-    names = tuple(class_names)
-    if similarities:
-        full = resize_similarities(grid.float(), image_hw)
-        return LabelMap(full.argmax(0).int().numpy(), names, full.numpy())
-    group = max(1, max_elements // (image_hw[0] * image_hw[1]))
-    best, labels = resize_similarities(grid[:group].float(), image_hw).max(0)
-    for start in range(group, len(grid), group):
-        value, index = resize_similarities(grid[start : start + group].float(), image_hw).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        labels = torch.where(better, index + start, labels)
-    return LabelMap(labels.int().numpy(), names)
 
 
 class SlidingSegmentation:

@@ -1,21 +1,20 @@
 """FMbSeg itself: frozen patch features, mapped into CLIP's text space by the trained head."""
 
 from collections.abc import Sequence
-from copy import copy
-from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fmbseg.align.head import AlignmentHead
-from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
+from fmbseg.methods.pixels import label_pixels
+from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.protocols import ClipModel, VisionModel
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary
 
 
-class AlignedSegmentation:
+class AlignedSegmentation(TextPrompted):
     """Vision encoder, alignment head, CLIP's text encoder; SAM and CLIP's images take no part.
 
     Attributes:
@@ -37,15 +36,8 @@ class AlignedSegmentation:
                 f"alignment head: maps {head.vision_dim} to {head.text_dim}, the models have "
                 f"{vision.dim} (vision) and {clip.dim} (CLIP); use the models it was trained with"
             )
-        self.name = name
+        super().__init__(name, clip)
         self._vision, self._head = vision, head.eval()
-        self._texts = TextFeatures(clip)
-
-    def prompted(self, prompts: Prompts) -> Self:
-        """The same method with its class names put into words another way."""
-        twin = copy(self)
-        twin._texts = self._texts.prompted(prompts)
-        return twin
 
     @torch.inference_mode()
     def segment(

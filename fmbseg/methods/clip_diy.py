@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -12,8 +10,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmbseg.evaluate.sliding import resize_similarities
-from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
+from fmbseg.methods.pixels import label_pixels, resize_similarities
+from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
 from fmbseg.store import decode_rle
@@ -54,7 +52,7 @@ class ClipDiyOptions:
             )
 
 
-class ClipDiySegmentation:
+class ClipDiySegmentation(TextPrompted):
     """Class tokens of a grid of crops at several scales, and objectness; no patch features.
 
     Every crop's class token is compared with the class names; the grid of cosines is interpolated
@@ -77,15 +75,8 @@ class ClipDiySegmentation:
         self, clip: ClipModel, sam: SamModel, options: ClipDiyOptions, name: str = "clip_diy"
     ) -> None:
         """Compose the parts."""
-        self.name = name
+        super().__init__(name, clip)
         self._clip, self._sam, self._options = clip, sam, options
-        self._texts = TextFeatures(clip)
-
-    def prompted(self, prompts: Prompts) -> Self:
-        """The same method with its class names put into words another way."""
-        twin = copy(self)
-        twin._texts = self._texts.prompted(prompts)
-        return twin
 
     @torch.inference_mode()
     def segment(

@@ -1,17 +1,16 @@
 """CLIP alone: its dense patches against the class names, no training and no masks."""
 
 from collections.abc import Sequence
-from copy import copy
-from typing import Self
 
 import torch
 
-from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
+from fmbseg.methods.pixels import label_pixels
+from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.protocols import ClipModel
 from fmbseg.types import Image, LabelMap
 
 
-class DenseClipSegmentation:
+class DenseClipSegmentation(TextPrompted):
     """Dense CLIP; the CLIP's projection makes it MaskCLIP, SCLIP or NACLIP.
 
     Attributes:
@@ -22,14 +21,8 @@ class DenseClipSegmentation:
 
     def __init__(self, clip: ClipModel, name: str = "maskclip") -> None:
         """Take a CLIP built with the projection that `name` promises."""
-        self.name = name
-        self._clip, self._texts = clip, TextFeatures(clip)
-
-    def prompted(self, prompts: Prompts) -> Self:
-        """The same method with its class names put into words another way."""
-        twin = copy(self)
-        twin._texts = self._texts.prompted(prompts)
-        return twin
+        super().__init__(name, clip)
+        self._clip = clip
 
     @torch.inference_mode()
     def segment(

@@ -1,22 +1,21 @@
 """Stage 1 alone, as a segmenter without training: its pseudo masks are the answer."""
 
 from collections.abc import Sequence
-from copy import copy
-from typing import Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
-from fmbseg.methods.base import Prompts, TextFeatures, label_pixels
+from fmbseg.methods.pixels import label_pixels
+from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.stage1 import STAGES, Stage1Options, pseudo_masks_of_image
 from fmbseg.types import IGNORE, Image, LabelMap, Stage
 
 
-class Stage1Segmentation:
+class Stage1Segmentation(TextPrompted):
     """The masks of stage 1.1, of 1.2, or of both; dense CLIP where there is no mask.
 
     Attributes:
@@ -44,15 +43,9 @@ class Stage1Segmentation:
         """
         if not stages or not set(stages) <= set(STAGES):
             raise ValueError(f'stages: found {list(stages)}; wanted "1.1", "1.2" or both')
-        self.name, self.needs_image_labels = name, needs_image_labels
+        super().__init__(name, clip)
+        self.needs_image_labels, self._stages = needs_image_labels, tuple(stages)
         self._clip, self._sam, self._options = clip, sam, options
-        self._stages, self._texts = tuple(stages), TextFeatures(clip)
-
-    def prompted(self, prompts: Prompts) -> Self:
-        """The same method with its class names put into words another way."""
-        twin = copy(self)
-        twin._texts = self._texts.prompted(prompts)
-        return twin
 
     @torch.inference_mode()
     def segment(

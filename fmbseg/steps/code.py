@@ -30,7 +30,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "steps/evaluate.py", "steps/scoring.py", "steps/image_records.py", "steps/columns.py",
         "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
-        "evaluate/segmentation.py", "evaluate/protocol.py", "evaluate/background.py",
+        "evaluate/protocol.py", "evaluate/background.py",
         "evaluate/prepared.py", "evaluate/colours.py", "evaluate/layers.py",
         "evaluate/pictures.py", "evaluate/examples.py", "methods", "segmenter.py",
         "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",

@@ -1,24 +1,28 @@
 """Step `evaluate`: one method on one data set, every figure with its protocol."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fmbseg.align.head import WEIGHTS, AlignmentHead
 from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
-from fmbseg.evaluate.segmentation import Segmentation
-from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
-from fmbseg.methods.maskclip import DenseClipSegmentation
-from fmbseg.methods.stage1 import Stage1Segmentation
-from fmbseg.segmenter import Segmenter
+from fmbseg.methods.segmentation import Segmentation
+from fmbseg.methods.table import METHODS
+from fmbseg.models.device import resolve_device
+from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
+from fmbseg.pseudo.stage1 import Stage1Options
 from fmbseg.steps import columns, foundation, pseudo_masks
 from fmbseg.steps.columns import Column
 from fmbseg.steps.scoring import IMAGE_SCORES, Asked, score
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha
-from fmbseg.types import Stage
+from fmbseg.types import Role
 
-__all__ = ["FOUNDATION", "IMAGE_SCORES", "build", "folder", "key", "protocol", "run", "units"]
+__all__ = [
+    "FOUNDATION", "IMAGE_SCORES", "build", "folder", "is_trained", "key", "protocol", "run",
+    "units",
+]  # fmt: skip
 FOUNDATION = "foundation"
 
 
@@ -50,6 +54,12 @@ def method_of(unit: str) -> str:
     return unit.partition("-")[0]
 
 
+def is_trained(unit: str) -> bool:
+    """Whether a unit scores a method that needs the trained head."""
+    method = METHODS.get(method_of(unit))
+    return method is not None and method.trained
+
+
 def protocol(workspace: Workspace, column: Column) -> EvaluationProtocol:
     """The protocol of params.yaml for a data set; printed with every figure."""
     section = workspace.params.evaluate
@@ -72,17 +82,20 @@ def folder(workspace: Workspace, unit: str) -> Path:
 
 def key(workspace: Workspace, unit: str) -> UnitKey:
     """Content key of a unit."""
-    method, _, name = unit.partition("-")
+    name = unit.partition("-")[2]
+    method = METHODS.get(method_of(unit))
+    roles: tuple[Role, ...] = ("clip", "sam") if method is None else method.models
     inputs = dict(columns.inputs(workspace, name))
     section = workspace.params.evaluate.model_dump(exclude={"methods", "data_sets"})
     params = {
         "unit": unit, "seed": workspace.params.seed, **section,
         **workspace.params.pseudo_masks.model_dump(),
-        **workspace.models_params("clip", "vision" if method == "fmbseg" else "sam"),
+        **workspace.models_params(*roles),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
-    if method == "fmbseg":
-        inputs["train"] = file_sha(workspace.train / "alignment.safetensors")
+    if is_trained(unit):
+        inputs["train"] = file_sha(workspace.train / WEIGHTS)
+    if "vision" in roles:
         params["input_short_side_px"] = workspace.params.train.input_short_side_px
     return workspace.key("evaluate", inputs, params)
 
@@ -114,24 +127,35 @@ def run(workspace: Workspace, unit: str) -> bool:
     return workspace.run_unit("evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)
 
 
+@dataclass(frozen=True)
+class WorkspaceParts:
+    """What methods are built from, with the models and parameters of a workspace; see `Parts`."""
+
+    workspace: Workspace
+
+    def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> ClipModel:
+        """CLIP; see `Parts.clip`."""
+        wanted = projection or self.workspace.params.models.projection
+        return self.workspace.clip(wanted, whole_crops=whole_crops)
+
+    def sam(self) -> SamModel:
+        """SAM."""
+        return self.workspace.models().sam
+
+    def vision(self) -> VisionModel:
+        """The vision encoder."""
+        return self.workspace.models().vision
+
+    def head(self) -> AlignmentHead:
+        """The head in `models/train`."""
+        device = resolve_device(self.workspace.params.device)
+        return AlignmentHead.load(self.workspace.train, str(device))
+
+    def stage1(self) -> Stage1Options:
+        """The section `pseudo_masks`."""
+        return pseudo_masks.options(self.workspace)
+
+
 def build(workspace: Workspace, method: str) -> Segmentation:
-    """The method as a segmenter."""
-    if method in ("maskclip", "sclip", "naclip"):
-        return DenseClipSegmentation(workspace.clip(method), name=method)
-    models = workspace.models()
-    if method == "fmbseg":
-        return Segmenter.load(workspace.train, workspace.params.device, models=models).segmentation
-    if method == "clip_diy":
-        options = ClipDiyOptions(
-            crop_fractions=(1.0, 0.5, 0.25), stride_fraction=0.5, background_names=(),
-            least_objectness=0.05, automatic=pseudo_masks.options(workspace).automatic,
-        )  # fmt: skip
-        return ClipDiySegmentation(
-            workspace.clip("maskclip", whole_crops=True), models.sam, options
-        )
-    stages: dict[str, tuple[Stage, ...]] = {"stage11": ("1.1",), "stage12": ("1.2",)}
-    return Stage1Segmentation(
-        models.clip, models.sam, pseudo_masks.options(workspace),
-        stages=stages.get(method, ("1.1", "1.2")), name=method,
-        needs_image_labels=method == "stage1_image_labels",
-    )  # fmt: skip
+    """The method with the workspace's models."""
+    return METHODS[method].build(WorkspaceParts(workspace), method)

@@ -70,7 +70,7 @@ def _to_do(workspace: Workspace, step: str, outdated: bool) -> Iterator[Unit]:
     """
     checked = False
     for unit in units.units_of(workspace, step):
-        independent = step == "evaluate" and evaluate.method_of(unit.name) != "fmbseg"
+        independent = step == "evaluate" and not evaluate.is_trained(unit.name)
         if (outdated and not independent) or not (unit.folder / MANIFEST).is_file():
             yield unit
             continue

@@ -16,7 +16,7 @@ from fmbseg.align.checkpoint import Validate
 from fmbseg.align.head import AlignmentHead
 from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.evaluate.sliding import label_pixels
+from fmbseg.methods.pixels import label_pixels
 from fmbseg.models.images import size_problem
 from fmbseg.models.protocols import VisionModel
 from fmbseg.steps.truth import training_truth

@@ -1,21 +1,16 @@
-"""What the methods share: CLIP's text features, kept for the class lists used last."""
+"""Text features of class names, kept for the class lists used last, and who prompts with them."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from copy import copy
+from typing import Protocol, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmbseg.evaluate.segmentation import Prompts, Segmentation
-from fmbseg.evaluate.sliding import SlidingSegmentation, label_pixels
+from fmbseg.methods.segmentation import Prompts
 from fmbseg.vocabulary import Vocabulary, encode
-
-__all__ = [
-    "Prompts", "Segmentation", "SlidingSegmentation", "TextEncoder", "TextFeatures",
-    "label_pixels",
-]  # fmt: skip
 
 
 class TextEncoder(Protocol):
@@ -83,3 +78,21 @@ class TextFeatures:
             torch.stack([part.mean(dim=0) for part in features.split([len(g) for g in groups])]),
             dim=1,
         )
+
+
+class TextPrompted:
+    """What methods share that turn class names into text features.
+
+    Attributes:
+        name: what the method's results are filed under.
+    """
+
+    def __init__(self, name: str, encoder: TextEncoder) -> None:
+        """Take the encoder of the class names."""
+        self.name, self._texts = name, TextFeatures(encoder)
+
+    def prompted(self, prompts: Prompts) -> Self:
+        """The same method with its class names put into words another way."""
+        twin = copy(self)
+        twin._texts = self._texts.prompted(prompts)
+        return twin

@@ -1,0 +1,142 @@
+"""Every method by its name: image + class names in, label map out. The one place to add one.
+
+A method is a file of its own beside this one and an entry in `METHODS`. Parameters, evaluation,
+studies, the estimate and the report ask this table. It is light to import: what a method needs is
+imported when it is built.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fmbseg.types import Role, Stage
+
+if TYPE_CHECKING:
+    from fmbseg.align.head import AlignmentHead
+    from fmbseg.methods.segmentation import Segmentation
+    from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
+    from fmbseg.pseudo.stage1 import Stage1Options
+
+OURS = "fmbseg"
+"""The paper's own method."""
+
+
+class Parts(Protocol):
+    """What methods are built from; each part is made when a method asks for it."""
+
+    def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> "ClipModel":
+        """CLIP.
+
+        Args:
+            projection: a name in `fmbseg.models.clip_projection.PROJECTIONS`; None for that of
+                params.yaml.
+            whole_crops: take every image as one crop, scaled to CLIP's own size.
+        """
+        ...
+
+    def sam(self) -> "SamModel":
+        """SAM."""
+        ...
+
+    def vision(self) -> "VisionModel":
+        """The self-supervised vision encoder."""
+        ...
+
+    def head(self) -> "AlignmentHead":
+        """The trained alignment head."""
+        ...
+
+    def stage1(self) -> "Stage1Options":
+        """The section `pseudo_masks` of params.yaml."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        build: makes it of its parts, to be filed under the name given.
+        models: whose weights its answers depend on.
+        summary: what it is, in one sentence.
+        trained: it needs the trained alignment head; the others can be scored before the training.
+        needs_image_labels: it must be told which classes an image holds, so its figures use labels.
+    """
+
+    build: Callable[[Parts, str], "Segmentation"]
+    models: tuple[Role, ...]
+    summary: str
+    trained: bool = False
+    needs_image_labels: bool = False
+
+
+def _dense_clip(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.maskclip import DenseClipSegmentation
+
+    return DenseClipSegmentation(parts.clip(name), name)
+
+
+def _clip_diy(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
+
+    options = ClipDiyOptions(
+        crop_fractions=(1.0, 0.5, 0.25), stride_fraction=0.5, background_names=(),
+        least_objectness=0.05, automatic=parts.stage1().automatic,
+    )  # fmt: skip
+    clip = parts.clip("maskclip", whole_crops=True)
+    return ClipDiySegmentation(clip, parts.sam(), options, name)
+
+
+def _stage1(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.stage1 import Stage1Segmentation
+
+    stages: dict[str, tuple[Stage, ...]] = {"stage11": ("1.1",), "stage12": ("1.2",)}
+    return Stage1Segmentation(
+        parts.clip(), parts.sam(), parts.stage1(), stages.get(name, ("1.1", "1.2")), name,
+        needs_image_labels=METHODS[name].needs_image_labels,
+    )  # fmt: skip
+
+
+def _aligned(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.aligned import AlignedSegmentation
+
+    return AlignedSegmentation(parts.vision(), parts.head(), parts.clip(), name)
+
+
+METHODS: Mapping[str, Method] = {
+    "maskclip": Method(
+        _dense_clip, ("clip",), "CLIP's own patches, the last block's values without attention."
+    ),
+    "sclip": Method(
+        _dense_clip, ("clip",), "CLIP's own patches, the last block's queries and keys correlated "
+        "with themselves.",
+    ),
+    "naclip": Method(
+        _dense_clip, ("clip",), "CLIP's own patches, the last block attending to neighbours."
+    ),
+    "clip_diy": Method(
+        _clip_diy, ("clip", "sam"),
+        "Crops of three sizes classified whole by CLIP, weighed by SAM's objectness.",
+    ),
+    "stage11": Method(
+        _stage1, ("clip", "sam"),
+        "The pseudo masks that CLIP's best points prompt, dense CLIP where there is none.",
+    ),
+    "stage12": Method(
+        _stage1, ("clip", "sam"),
+        "SAM's automatic masks labelled by CLIP, dense CLIP where there is none.",
+    ),
+    "stage1": Method(
+        _stage1, ("clip", "sam"), "Both kinds of pseudo masks, dense CLIP where there is none."
+    ),
+    "stage1_image_labels": Method(
+        _stage1, ("clip", "sam"), "`stage1`, told the classes that an image holds.",
+        needs_image_labels=True,
+    ),
+    OURS: Method(
+        _aligned, ("clip", "vision"),
+        "FMbSeg: the vision encoder's patches, aligned with CLIP's text space by the trained head.",
+        trained=True,
+    ),
+}  # fmt: skip
+"""Name to method, in the order of tables; a name holds letters, digits and `_` alone."""
