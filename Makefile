@@ -71,10 +71,10 @@ mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 readme: $(READY)  ## train two more seeds on the last run's masks, write its figures into README.md
-	@$(BIN)/python -m docs.update_readme
+	@$(BIN)/python -m scripts.update_readme
 
 lock: $(READY)  ## write requirements.lock anew
-	@$(BIN)/python docs/make_lock.py
+	@$(BIN)/python -m scripts.make_lock
 
 clean:  ## remove the miniature's outputs; keeps runs/, mlflow.db, environment, data/drops
 	rm -rf data/download data/pseudo_masks data/subsample models reports .scratch .prefect-results

@@ -1,6 +1,5 @@
 """The report's script in a browser, where there is one: sorting, filtering, enlarging."""
 
-import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +7,10 @@ from pathlib import Path
 import pytest
 
 from fmbseg.evaluate.report import build_report
-from tests.conftest import REPOSITORY
+from scripts.browser import WIDE, find_browser, opened
 from tests.test_report import FULL, row
 
-SPEC = importlib.util.spec_from_file_location("shots", REPOSITORY / "docs/make_screenshots.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-shots = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(shots)
-BROWSER = shots.find_browser()
+BROWSER = find_browser()
 ACTED = """<script>
 const press = (key) => document.getElementById("enlarged").dispatchEvent(
   new KeyboardEvent("keydown", {key: key, bubbles: true, cancelable: true}));
@@ -53,8 +47,10 @@ def test_the_report_sorts_filters_and_enlarges_in_a_browser(tmp_path: Path) -> N
     page = re.sub("<meta http-equiv=[^>]*>", "", page).replace("</body>", f"{ACTED}</body>")
     (tmp_path / "acted.html").write_text(page)
     url = (tmp_path / "acted.html").as_uri()
-    dom = shots.browse(BROWSER, url, "--dump-dom", (1280, 900), 5000)
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', re.findall("<body[^>]*>", dom)[-1]))
+    assert BROWSER is not None
+    with opened(BROWSER) as shown:
+        shown.open(url, WIDE)
+        found = shown.run("({...document.body.dataset})")
     assert found == {
         "down": "fmbseg", "up": "maskclip", "sorted": "ascending", "rows": "1", "none": "true",
         "open": "true a.png: masks of stage 1.1",

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from docs.browser import PHONE, WIDE, Page, find_browser, opened
-from docs.make_screenshots import mlflow_ui
 from fmbseg.store import read_json
+from scripts.browser import PHONE, WIDE, Page, find_browser, opened
+from scripts.make_screenshots import mlflow_ui
 from tests.conftest import REPOSITORY
 from tests.served import Served, get, served_clone
 from tests.system import Checkout, Finished

@@ -7,6 +7,7 @@ mean of the three.
 import sys
 from pathlib import Path
 
+from fmbseg.methods.table import OURS
 from fmbseg.steps.figures import markdown_table
 from fmbseg.steps.workspace import Workspace
 from studies import seeds
@@ -25,7 +26,7 @@ def main() -> int:
         return 1
     table = (
         f"{markdown_table(Workspace.open('.'), again=again)}\n"
-        f"`{seeds.METHOD}`: mean ± half the range of {WORDS} seeds of the training (first weights, "
+        f"`{OURS}`: mean ± half the range of {WORDS} seeds of the training (first weights, "
         "order, draws) on the same images and pseudo masks; the other rows train nothing and do "
         "not depend on it."
     )

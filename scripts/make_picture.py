@@ -1,6 +1,6 @@
 """Draw the README's first picture: photograph | pseudo masks | what the trained model answers.
 
-`python -m docs.make_picture [WORKSPACE] [--images 4]` reads a finished run and writes
+`python -m scripts.make_picture [WORKSPACE] [--images 4]` reads a finished run and writes
 docs/picture.png: training images of the run with most classes among their kept masks. Nothing in
 it was labelled by anyone.
 """
@@ -20,7 +20,7 @@ from fmbseg.store import read_coco
 from fmbseg.types import Image, PseudoMask
 from fmbseg.vocabulary import read_classes
 
-OUT = Path(__file__).parent / "picture.png"
+OUT = Path(__file__).parents[1] / "docs" / "picture.png"
 GAP_PX = 6
 
 
@@ -55,7 +55,7 @@ def draw(workspace: Workspace, count: int, height_px: int) -> Image:
         rows.append(
             _beside(
                 [_scaled(one, height_px) for one in shown]
-                + [_scaled(colourise(labels, colours), height_px, PilImage.NEAREST)]
+                + [_scaled(colourise(labels, colours), height_px, PilImage.Resampling.NEAREST)]
             )
         )
     pairs = [_beside(rows[i : i + 2], 3 * GAP_PX) for i in range(0, len(rows) - 1, 2)]
@@ -76,7 +76,7 @@ def _chosen(masks: dict[str, list[PseudoMask]], count: int) -> list[str]:
     return found[:count]
 
 
-def _scaled(image: Image, height_px: int, how: int = PilImage.BICUBIC) -> Image:
+def _scaled(image: Image, height_px: int, how: int = PilImage.Resampling.BICUBIC) -> Image:
     width = round(image.shape[1] * height_px / image.shape[0])
     return np.asarray(PilImage.fromarray(image).resize((width, height_px), how))
 

@@ -1,6 +1,6 @@
 """Measure how similar right, wrong and nonsense words are on the miniature; into docs/predict.md.
 
-Run `python -m docs.measure_similarity [WORKSPACE]` where `models/train` holds the trained model.
+Run `python -m scripts.measure_similarity [WORKSPACE]` where `models/train` holds the trained model.
 Only images of the validation split are used.
 """
 
@@ -31,7 +31,10 @@ def cosines_and_labels(
     """Cosine of every name [name pixel] and the true class at every fifth pixel, both ways."""
     texts = segmenter.segmentation.encode_names(names)
     cosines, labels = [], []
-    for sample in MiniatureDataset("val", count=IMAGES):
+    data = MiniatureDataset("val", count=IMAGES)
+    for index in range(len(data)):
+        sample = data[index]
+        assert sample.target is not None
         grid = segmenter.segmentation.similarity_grid(sample.image, texts)
         full = resize_similarities(grid.float(), sample.image.shape[:2])
         cosines.append(full[:, ::EVERY_PX, ::EVERY_PX].flatten(1).numpy())

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDE, PHONE = (1280, 900), (390, 844)
@@ -32,7 +33,7 @@ def find_browser() -> str | None:
 class Page:
     """One page of a running browser."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         """Speak to the page behind a connection; see `opened`."""
         self._socket, self._numbers = socket, itertools.count(1)
         for domain in ("Page", "Runtime"):

@@ -1,0 +1,133 @@
+"""Take the documents' pictures of the report and of MLflow.
+
+`python -m scripts.make_screenshots reports/report/index.html` writes docs/report.png (1280 px wide,
+the top of the page) and docs/report_phone.png (390 px); `--mlflow sqlite:///mlflow.db` writes
+docs/mlflow.png, the experiment's charts. Needs Chromium or Chrome on the PATH
+(`apt-get install chromium`) and no network.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from scripts.browser import BROWSERS, PHONE, Page, find_browser, opened
+
+DOCS = Path(__file__).parents[1] / "docs"
+CHARTS = "compareRunsMode=CHART&workflowType=machine_learning"
+ASSISTANT_SHARE = 0.26
+"""Fraction of the window's width that MLflow's assistant takes on the right; it is cut off."""
+
+
+def main() -> int:
+    """Read the arguments, take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("page", type=Path, nargs="?", help="the report's index.html")
+    parser.add_argument("--mlflow", metavar="URI", help="the database of the runs")
+    parser.add_argument("--experiment", default="fmbseg", help="whose charts are pictured")
+    parser.add_argument("--out", type=Path, default=DOCS, help="folder of the pictures")
+    parser.add_argument("--height", type=int, default=1600, help="px of the wide picture")
+    arguments = parser.parse_args()
+    if arguments.page is None and arguments.mlflow is None:
+        parser.error("nothing to picture: name the report's index.html, or --mlflow and a database")
+    if arguments.page is not None and not arguments.page.is_file():
+        parser.error(f"{arguments.page}: no such file; `make run` writes it")
+    browser = find_browser()
+    if browser is None:
+        parser.error(f"no browser on the PATH (looked for {', '.join(BROWSERS)})")
+    with opened(browser) as page:
+        if arguments.page is not None:
+            report = arguments.page.resolve()
+            take_report(page, report, arguments.out / "report.png", (1280, arguments.height))
+            take_report(page, report, arguments.out / "report_phone.png", PHONE)
+        if arguments.mlflow is not None:
+            with mlflow_ui(arguments.mlflow) as address:
+                url = experiment_url(address, arguments.experiment)
+                take_mlflow(page, url, arguments.out / "mlflow.png")
+    return 0
+
+
+def take_report(page: Page, report: Path, out: Path, size_wh: tuple[int, int]) -> None:
+    """Save the top of the report at a width and height in px."""
+    page.open(report.as_uri(), size_wh)
+    save(page, out, size_wh)
+
+
+def take_mlflow(page: Page, url: str, out: Path) -> None:
+    """Save a page of MLflow's without the assistant on its right."""
+    page.open(url, (1700, 1000), settle_s=20)
+    save(page, out, (round(1700 * (1 - ASSISTANT_SHARE)), 1000))
+
+
+def save(page: Page, out: Path, size_wh: tuple[int, int]) -> None:
+    """Save the top left of what the browser shows."""
+    page.save(out)
+    with Image.open(out) as picture:
+        cropped = picture.crop((0, 0, *size_wh)).convert("RGB")
+    cropped.save(out, optimize=True)
+    print(f"wrote {out} ({size_wh[0]} x {size_wh[1]} px)")
+
+
+@contextlib.contextmanager
+def mlflow_ui(uri: str, wait_s: float = 120) -> Iterator[str]:
+    """The server of `make mlflow` on a free port of loopback; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        str(Path(sys.executable).parent / "mlflow"), "ui", "--host", "127.0.0.1",
+        "--port", str(port), "--workers", "1", "--backend-store-uri", uri,
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    address = f"http://127.0.0.1:{port}"
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(
+        command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + wait_s
+        while not answers(f"{address}/health"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"mlflow ui did not come up (exit code {server.poll()})")
+            time.sleep(0.5)
+        yield address
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def answers(url: str) -> bool:
+    """Whether the server is up."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
+
+
+def experiment_url(address: str, name: str) -> str:
+    """The page of an experiment's charts."""
+    asked = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        number = json.load(answer)["experiment"]["experiment_id"]
+    return f"{address}/#/experiments/{number}/runs?{CHARTS}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
