@@ -1,11 +1,11 @@
 """Flow runs whose process was killed: found by a lock that the kernel frees, and closed."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+from filelock import FileLock, Timeout
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -34,10 +34,8 @@ def alive() -> Iterator[None]:
     if run is None:
         yield
         return
-    LOCKS.mkdir(parents=True, exist_ok=True)
     path = _lock(run)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path):
         try:
             yield
         finally:
@@ -81,11 +79,11 @@ def _lock(run: UUID | str) -> Path:
 
 def _works(run: UUID) -> bool:
     """Whether a process holds the run's lock."""
-    try:
-        with _lock(run).open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    path = _lock(run)
+    if not path.exists():
         return False
-    except BlockingIOError:
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
         return True
-    return False

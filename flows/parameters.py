@@ -1,11 +1,11 @@
 """The form of the deployment `full`: what one run takes in place of params.yaml's values."""
 
-import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from ruamel.yaml import YAML
 
@@ -137,10 +137,7 @@ def write_params(path: Path, overrides: dict[str, Any]) -> None:
     if not overrides:
         return
     load_params(path, overrides)
-    turn = path.parent / ".scratch" / "params.lock"
-    turn.parent.mkdir(exist_ok=True)
-    with turn.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.parent / ".scratch" / "params.lock"):
         lay_over(path, overrides, path)
 
 

@@ -3,7 +3,6 @@
 prefect deployment run fmbseg/full --watch [-p parameters='{"epochs": 30}']
 """
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -12,11 +11,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import IO
 
 # No progress bars among a server's lines. Before tqdm is loaded.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+from filelock import FileLock, Timeout
 from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -95,26 +94,22 @@ def deployments(interval: timedelta) -> list[RunnerDeployment]:
 
 
 @contextmanager
-def _only_one() -> Iterator[IO[str]]:
-    """Hold the lock of this checkout's serve.
+def _only_one() -> Iterator[None]:
+    """Hold the lock of this checkout's serve; its file says which process holds it.
 
     Raises:
         ServeError: another process holds it.
     """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise ServeError(
-                f"the process {lock.read().strip() or '?'} serves this checkout already "
-                f"({LOCK}); stop it first, or use it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield lock
+    try:
+        held = FileLock(LOCK).acquire(blocking=False)
+    except Timeout:
+        raise ServeError(
+            f"the process {LOCK.read_text().strip() or '?'} serves this checkout already "
+            f"({LOCK}); stop it first, or use it"
+        ) from None
+    with held:
+        LOCK.write_text(str(os.getpid()))
+        yield
 
 
 def _close_orphans() -> None:

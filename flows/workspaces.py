@@ -1,12 +1,13 @@
 """Which workspace `make run` works in: whose it is, and which params.yaml rules there."""
 
 import contextlib
-import fcntl
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from flows.parameters import lay_over, write_params
 from fmbseg.params import ParamsError, load_params
@@ -18,6 +19,8 @@ from fmbseg.store.names import printable
 
 CHECKOUT = Path("params.yaml")
 RUNS = Path("runs")
+LOCK = Path(".scratch") / "workspaces.lock"
+"""One command at a time chooses a workspace, so that two folders of one name get two."""
 _OF_THE_DATA = ("images", "classes", "labels", "ignore_label")
 _COMPARED = 16
 """So many images are read to tell a folder that was moved from another one."""
@@ -70,7 +73,7 @@ def open_workspace(asked: Asked, say: Callable[[str], None] = print) -> Path:
         raise ParamsError("--classes, --labels and --ignore-label need --images: whose they are")
     if asked.images is not None and asked.classes is None:
         raise ParamsError("--images needs --classes: a text file with one class name a line")
-    with _turn() if asked.images else contextlib.nullcontext():
+    with FileLock(LOCK) if asked.images else contextlib.nullcontext():
         root = _choose(asked, say)
         own = root / "params.yaml"
         elsewhere = own.resolve() != CHECKOUT.resolve()
@@ -147,16 +150,6 @@ def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
         return
     own.parent.mkdir(parents=True, exist_ok=True)
     lay_over(CHECKOUT, changes, own)
-
-
-@contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    """One command at a time chooses a workspace, so that two folders of one name get two."""
-    lock = Path(".scratch") / "workspaces.lock"
-    lock.parent.mkdir(exist_ok=True)
-    with lock.open("a") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        yield
 
 
 def _choose(asked: Asked, say: Callable[[str], None]) -> Path:

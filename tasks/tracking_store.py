@@ -1,7 +1,6 @@
 """The MLflow store: connecting to it, being patient with it, and where its files lie."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import random
@@ -19,6 +18,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
@@ -141,7 +141,7 @@ def artifact_folder(uri: str) -> Path | None:
 @contextlib.contextmanager
 def one_at_a_time(root: Path, uri: str) -> Iterator[None]:
     """Let one process at a time complete a run: all with the same database file, or workspace."""
-    with _locked((artifact_folder(uri) or root / ".scratch") / ".lock"):
+    with FileLock((artifact_folder(uri) or root / ".scratch") / ".lock"):
         yield
 
 
@@ -155,7 +155,7 @@ def _connect(uri: str) -> MlflowClient:
     if file is None:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     folder = file.parent / "mlartifacts"
-    with _locked(folder / ".connect.lock"):
+    with FileLock(folder / ".connect.lock"):
         if not file.is_file() or file.stat().st_size == 0:
             for left in folder.glob(".fresh-*"):
                 shutil.rmtree(left)
@@ -171,11 +171,3 @@ def _database_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite"):
         return None
     return Path(make_url(uri).database or "mlflow.db").resolve()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -1,6 +1,5 @@
 """Task `version`: every unit is checked, then the outputs are committed to DVC. The only dvc."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -110,9 +110,7 @@ def _refuse_outdated(workspace: Workspace, params: Path, params_sha: str) -> Non
 @contextmanager
 def _turn(repository: Path) -> Iterator[None]:
     """One run commits at a time; a second one waits for the first."""
-    (repository / ".dvc" / "tmp").mkdir(exist_ok=True)
-    with (repository / ".dvc" / "tmp" / "fmbseg.lock").open("a") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with FileLock(repository / ".dvc" / "tmp" / "fmbseg.lock"):
         mend_lock(repository)
         yield
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.datasets import DatasetError, json_stream
-from fmbseg.datasets.json_stream import elements_of_arrays
+from fmbseg.datasets import DatasetError
+from fmbseg.datasets.json_stream import elements_of
 
 CONTENT = {
-    "info": {"text": 'ü "quoted" ] } , [ {', "nested": [[1], {"a": []}]},
+    "info": {"text": 'ü "quoted" ] } , [ {', "nested": [[1], {"images": [9]}], "images": [8]},
     "number": 123456789,
     "images": [{"id": 1, "name": "a\\b"}, {"id": 22, "deep": [[1.5, -2e3], []]}, 12345, "é", None],
     "empty": [],
@@ -16,33 +16,32 @@ CONTENT = {
 }
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
 @pytest.mark.parametrize("indent", [None, 3])
-def test_streaming_gives_what_loading_whole_gives(
-    chunk: int, indent: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
+@pytest.mark.parametrize("key", ["images", "empty", "annotations", "no such key"])
+def test_streaming_gives_what_loading_whole_gives(indent: int | None, key: str, tmp_path: Path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(CONTENT, indent=indent, ensure_ascii=False), encoding="utf-8")
-    expected = [
-        (key, one) for key, value in CONTENT.items() if isinstance(value, list) for one in value
-    ]
-    assert list(elements_of_arrays(path)) == expected
+    assert list(elements_of(path, key)) == CONTENT.get(key, [])
 
 
 @pytest.mark.parametrize("cut", [1, 20, 100, 160, 200])
-def test_a_cut_file_is_refused(cut: int, tmp_path: Path):
+@pytest.mark.parametrize("key", ["images", "annotations"])
+def test_a_cut_file_is_refused(cut: int, key: str, tmp_path: Path):
     text = json.dumps(CONTENT)
     path = tmp_path / "a.json"
     path.write_text(text[: len(text) - cut])
-    with pytest.raises(DatasetError, match=r"a\.json: not a whole JSON object"):
-        list(elements_of_arrays(path))
+    with pytest.raises(DatasetError, match=r"a\.json: not a whole JSON file"):
+        list(elements_of(path, key))
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", '{"a" [1]}', '{"a": [1 2]}', '{"a": [1], nope}'])
-def test_what_is_no_json_object_is_refused(text: str, tmp_path: Path):
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(DatasetError, match="not a whole JSON object"):
-        list(elements_of_arrays(tmp_path / "a.json"))
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"a" [1]}', '{"a": [1 2]}', '{"a": [1], nope}', '{"a": [1]} more', '{"a": ["\xff"]}'],
+)
+def test_what_is_no_json_is_refused(text: str, tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DatasetError, match="not a whole JSON file") as caught:
+        list(elements_of(tmp_path / "a.json", "a"))
+    assert "\n" not in str(caught.value)
     with pytest.raises(DatasetError, match="no such file"):
-        list(elements_of_arrays(tmp_path / "b.json"))
+        list(elements_of(tmp_path / "b.json", "a"))

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from fmbseg.datasets.base import DatasetError
 from fmbseg.datasets.coco_names import RAW_IDS, THINGS
-from fmbseg.datasets.json_stream import elements_of_arrays
+from fmbseg.datasets.json_stream import elements_of
 from fmbseg.types import IGNORE
 
 _THING_OF_CATEGORY = {raw + 1: thing for thing, raw in enumerate(RAW_IDS[: len(THINGS)])}
@@ -66,13 +66,12 @@ class _Index:
         self._images: dict[str, tuple[int, int, int]] = {}
         self._instances: dict[int, list[tuple[bool, Any, int]]] = defaultdict(list)
         try:
-            for key, one in elements_of_arrays(file):
-                if key == "images":
-                    self._images[one["file_name"]] = (one["id"], one["height"], one["width"])
-                elif key == "annotations":
-                    self._instances[one["image_id"]].append(self._instance(one))
+            for one in elements_of(file, "images"):
+                self._images[one["file_name"]] = (one["id"], one["height"], one["width"])
+            for one in elements_of(file, "annotations"):
+                self._instances[one["image_id"]].append(self._instance(one))
         except (KeyError, TypeError) as error:
-            raise DatasetError(f"{file}: no instance annotations ({error!r} in {key})") from None
+            raise DatasetError(f"{file}: no instance annotations ({error!r})") from None
 
     def _instance(self, one: dict[str, Any]) -> tuple[bool, Any, int]:
         thing = _THING_OF_CATEGORY.get(one["category_id"])

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from fmbseg.datasets.base import DatasetError
 from fmbseg.datasets.context import IDS_OF_459
-from fmbseg.datasets.json_stream import elements_of_arrays
+from fmbseg.datasets.json_stream import elements_of
 from fmbseg.progress import tracked
 from fmbseg.store import flush_tree, write_bytes
 
@@ -140,19 +140,18 @@ def _of_merged_json(
     images: dict[int, dict[str, Any]] = {}
     annotations: dict[int, list[tuple[int, Any]]] = defaultdict(list)
     try:
-        for key, one in elements_of_arrays(merged):
-            if key == "images":
-                fields = ("file_name", "height", "width", "phase")
-                images[one["image_id"]] = {field: one[field] for field in fields}
-            elif key == "annos_segmentation":
-                label = _LABEL_OF_ID.get(one["category_id"])
-                if label is None:
-                    raise DatasetError(
-                        f"{merged}: found category {one['category_id']}; wanted one of the 59"
-                    )
-                annotations[one["image_id"]].append((label, one["segmentation"]))
+        for one in elements_of(merged, "images"):
+            fields = ("file_name", "height", "width", "phase")
+            images[one["image_id"]] = {field: one[field] for field in fields}
+        for one in elements_of(merged, "annos_segmentation"):
+            label = _LABEL_OF_ID.get(one["category_id"])
+            if label is None:
+                raise DatasetError(
+                    f"{merged}: found category {one['category_id']}; wanted one of the 59"
+                )
+            annotations[one["image_id"]].append((label, one["segmentation"]))
     except (KeyError, TypeError) as error:
-        raise DatasetError(f"{merged}: an entry of {key} is not as expected ({error!r})") from None
+        raise DatasetError(f"{merged}: an entry is not as expected ({error!r})") from None
     if not images or not annotations:
         raise DatasetError(f"{merged}: found no images with annos_segmentation; wrong file?")
     return images, annotations

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from fmbseg.fetch.checksums import Record, check, set_aside
-from fmbseg.fetch.remote import DownloadError, Remote, alone, require_online, shown
+from fmbseg.fetch.remote import DownloadError, Remote, locked, require_online, shown
 from fmbseg.fetch.transfer import (
     AddressError,
     InterruptedTransferError,
@@ -60,7 +60,7 @@ def fetch(
         DiskFullError: no room; what was fetched is kept for the next run.
     """
     file = Path(file)
-    with alone(file.with_name(f"{file.name}.lock"), file.name):
+    with locked(file.with_name(f"{file.name}.lock"), file.name):
         if file.is_file():
             try:
                 return check(file, remote, file, progress=progress)

@@ -8,7 +8,7 @@ from fmbseg.datasets import DatasetError, load
 from fmbseg.datasets.catalogue import CATALOGUE, Archive, Entry
 from fmbseg.datasets.context_convert import convert_context
 from fmbseg.fetch.job import CONVERTED, Job
-from fmbseg.fetch.remote import DownloadError, alone
+from fmbseg.fetch.remote import DownloadError, locked
 from fmbseg.fetch.unpack import is_unpacked, shelf
 from fmbseg.store import UnreadableImageError, write_bytes
 
@@ -71,7 +71,7 @@ def install(
     entry, root = _entry(name, splits), Path(root)
     own = None if zips is None else Path(zips)
     job = Job(entry, root, own, tuple(mirrors), keep_archives, progress)
-    with alone(shelf(root) / "lock", f"{name} in {root}"):
+    with locked(shelf(root) / "lock", f"{name} in {root}"):
         found = opened(entry, root, splits)
         archives = job.wanted(splits)
         if isinstance(found, str) or not _complete(entry, root, found, archives):

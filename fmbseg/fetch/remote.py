@@ -1,13 +1,14 @@
 """What is to be fetched, from where, and how addresses are written in messages."""
 
 import contextlib
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from filelock import FileLock, Timeout
 
 OFFLINE = "FMBSEG_OFFLINE"
 """Environment variable; set to 1, true, yes or on, it forbids every fetch."""
@@ -64,16 +65,18 @@ def require_online(what: str) -> None:
 
 
 @contextlib.contextmanager
-def alone(lock: Path, what: str) -> Iterator[None]:
-    """Hold a lock file; say so when another process has it, and wait.
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file; when another process holds it, say so and wait.
 
-    The kernel frees it when the process dies. The file stays.
+    Args:
+        path: of the lock file, which stays. The kernel frees the lock when the process dies.
+        what: is being fetched, for the message.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{what}: another process is at it; waiting for it to end", file=sys.stderr)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{what}: another process is at it; waiting for it to end", file=sys.stderr)
+        held = lock.acquire()
+    with held:
         yield

@@ -1,12 +1,12 @@
 """A disk cache of drawn world images, so that hours of training do not draw them again."""
 
-import fcntl
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Int16, UInt8
 
 from fmbseg.miniature.things import PALETTE, THINGS
@@ -47,8 +47,7 @@ def load_pool(
     """
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"{split}-{seed}-{count}-{len(thing_names)}"
-    with (cache / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(cache / f"{folder.name}.lock"):
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=cache) as temporary:
                 images = np.zeros((count, SIZE_PX, SIZE_PX, 3), np.uint8)

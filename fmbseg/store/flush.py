@@ -21,7 +21,7 @@ def flush_file(path: str | Path) -> None:
     Raises:
         OSError: the disk could not write it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

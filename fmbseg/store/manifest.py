@@ -10,14 +10,15 @@ first one's result.
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from fmbseg.store.files import (
     MANIFEST,
@@ -131,7 +132,7 @@ def run_unit(
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with FileLock(folder.parent / f"{folder.name}.lock"):  # freed by the kernel on a kill
         if unit_is_valid(folder, key):
             _remove_leftovers(folder)
             if keep is not None:  # of a run that was killed once the unit was in place
@@ -162,14 +163,6 @@ def run_unit(
         if keep is not None:
             _remove(keep)
         return True
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold `<folder>.lock`; the kernel frees it when the process dies. The file stays."""
-    with (folder.parent / f"{folder.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _prefix(folder: Path) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,7 @@ def human_bytes(count: int) -> str:
 
 def free_bytes(folder: str | Path) -> int:
     """Room for unprivileged writers on the disk of a folder, which need not exist yet."""
-    status = _disk_of(folder)
-    return status.f_bavail * status.f_frsize
+    return shutil.disk_usage(_nearest(folder)).free
 
 
 def require_space(folder: str | Path, wanted_bytes: int, what: str) -> None:
@@ -113,14 +113,18 @@ def _place(cause: BaseException, folder: str | Path) -> Path:
     return Path(os.fsdecode(name)).parent if isinstance(name, str | bytes) else Path(folder)
 
 
-def _disk_of(folder: str | Path) -> os.statvfs_result:
+def _nearest(folder: str | Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
     path = Path(folder).absolute()
-    for nearest in (path, *path.parents):
+    for place in (path, *path.parents):
         with contextlib.suppress(OSError):
-            return os.statvfs(nearest)
+            place.stat()
+            return place
     raise AssertionError("the root of all folders can be asked")
 
 
 def _no_more_files(folder: str | Path) -> bool:
-    status = _disk_of(folder)
+    if not hasattr(os, "statvfs"):  # Windows, whose file systems count no files
+        return False
+    status = os.statvfs(_nearest(folder))
     return status.f_files > 0 and status.f_favail == 0
