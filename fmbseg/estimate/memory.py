@@ -1,6 +1,5 @@
 """Most memory that this process has held, from a moment that can be chosen."""
 
-import resource
 import sys
 from pathlib import Path
 
@@ -24,5 +23,7 @@ def peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    import resource  # here, since Windows has no such module
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

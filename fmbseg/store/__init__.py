@@ -1,7 +1,6 @@
 """Every on-disk format and the unit manifest; import from here, not from the files inside."""
 
-from fmbseg.store.archive_entries import ArchiveError
-from fmbseg.store.archives import MAX_ARCHIVE_BYTES, extract_archive
+from fmbseg.store.archives import MAX_ARCHIVE_BYTES, ArchiveError, extract_archive
 from fmbseg.store.coco import (
     CocoMasks,
     decode_rle,

@@ -1,21 +1,22 @@
 """Unpacking archives of unknown origin: all of an archive, below one folder, or nothing."""
 
+import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
+import stat
+import tarfile
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Self
 
 from fmbseg.progress import progress as progress_of
-from fmbseg.store.archive_entries import (
-    ArchiveError,
-    Contents,
-    Entry,
-    damage_named,
-    open_contents,
-)
 from fmbseg.store.flush import flush_names, flush_tree
+from fmbseg.store.names import name_problem, printable
 from fmbseg.store.space import explain_full_disk, human_bytes, require_space
 
 MAX_ARCHIVE_BYTES = 64 * 10**9
@@ -23,8 +24,18 @@ MAX_ARCHIVE_BYTES = 64 * 10**9
 MAX_ENTRIES = 5_000_000
 """Files and folders; a small archive can hold any number of empty ones."""
 
-_CHUNK_BYTES = 2**20
-_BAD_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL, errno.EILSEQ)
+_ZIP = (b"PK\3\4", b"PK\5\6")
+_ENCRYPTED = 0x1
+_CHUNK_BYTES = 2**24
+_MOST_PADDING_CHUNKS = 8
+_DRIVE = re.compile(r"[A-Za-z]:")
+_TAKEN = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+_AGAIN = "fetch it again, or pack it anew"
+
+
+class ArchiveError(ValueError):
+    """An archive is damaged, or holds what is not unpacked; the text names archive and entry."""
 
 
 def extract_archive(
@@ -39,9 +50,9 @@ def extract_archive(
     Only plain files and folders are unpacked; anything else refuses the whole archive. Rights,
     owners and dates in the archive are not taken over. Files are written to a folder beside
     `folder`, flushed to the disk, and the folder is renamed at the end, so `folder` is complete or
-    absent, after a cut of power too. Whether an unpacked
-    folder is up to date, and resuming, are the caller's business: a killed call leaves
-    `.<folder>.unpacking-*` behind, which may be deleted, and the next one starts afresh.
+    absent, after a cut of power too. Whether an unpacked folder is up to date, and resuming, are
+    the caller's business: a killed call leaves `.<folder>.unpacking-*` behind, which may be
+    deleted, and the next one starts afresh.
 
     Args:
         archive: the file.
@@ -63,101 +74,182 @@ def extract_archive(
         raise ArchiveError(f"{archive}: no such file; wanted a zip or tar archive")
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise ArchiveError(f"{folder}: exists already; delete it, or name another folder")
-    what = f"the content of {archive.name}"
-    with archive.open("rb") as raw:
-        contents = open_contents(archive, raw)
-        if contents.unpacked_bytes is not None:
-            _require_small(archive, contents.unpacked_bytes, max_bytes)
-            require_space(folder, contents.unpacked_bytes, what)
-        partial = folder.parent / f".{folder.name}.unpacking-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            with explain_full_disk(what, folder.parent):
-                partial.mkdir(parents=True)
-                names = _unpack(archive, contents, partial, max_bytes, progress)
-                flush_tree(partial)
-                os.rename(partial, folder)
-                flush_names(folder.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.parent / f".{folder.name}.unpacking-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with explain_full_disk(f"the content of {archive.name}", folder.parent):
+            partial.mkdir(parents=True)
+            names = _unpack(archive, partial, max_bytes, progress)
+            flush_tree(partial)
+            os.rename(partial, folder)
+            flush_names(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return names
 
 
-def _unpack(
-    archive: Path, contents: Contents, folder: Path, max_bytes: int, progress: bool
-) -> list[str]:
-    files: list[str] = []
-    is_folder: dict[str, bool] = {}
-    written = 0
-    label = f"unpacking {archive.name}"
-    with progress_of(label, total=contents.total, unit="B", shown=progress) as done:
-        while True:
-            with damage_named(archive):
-                entry = next(contents.entries, None)
-            if entry is None:
-                break
-            _require_new(archive, entry, is_folder)
-            _require_small(archive, written + entry.size, max_bytes)
-            require_space(folder, entry.size, f"{entry.name} of {archive.name}")
-            try:
-                for size in _write(archive, entry, folder / entry.name):
-                    written += size
-                    _require_small(archive, written, max_bytes)
-                    done.update(contents.done(written) - done.done)
-            except OSError as error:
-                if error.errno not in _BAD_NAMES:
-                    raise
-                raise ArchiveError(
-                    f"{archive}: entry {entry.name!r} cannot be written ({error.strerror}); "
-                    "unpack it yourself under other names, and give the folder"
-                ) from None
-            if entry.stream is not None:
-                files.append(entry.name)
-    if not files:
+def _unpack(archive: Path, folder: Path, max_bytes: int, progress: bool) -> list[str]:
+    size, names, unpacking = archive.stat().st_size, [], _Unpacking(archive, folder, max_bytes)
+    bar = progress_of(f"unpacking {archive.name}", total=size, unit="B", shown=progress)
+    with bar as done, archive.open("rb") as raw, unpacking.errors_named():
+        is_zip = raw.read(4) in _ZIP
+        raw.seek(0)
+        for name in unpacking.zip_files(raw) if is_zip else unpacking.tar_files(raw):
+            names.append(name)
+            done.update(max(0, raw.tell() - done.done))
+        done.update(size - done.done)
+    if not names:
         raise ArchiveError(f"{archive}: holds no file; wanted an archive of images")
-    return sorted(files)
+    return sorted(names)
 
 
-def _write(archive: Path, entry: Entry, target: Path) -> Iterator[int]:
-    """Write one entry, chunk by chunk; yields the bytes of each before they are written."""
-    if entry.stream is None:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    size = 0
-    with target.open("xb") as out:
-        while True:
-            with damage_named(archive):
-                chunk = entry.stream.read(_CHUNK_BYTES)
-            if not chunk:
-                break
-            size += len(chunk)
-            yield len(chunk)
-            out.write(chunk)
-    if size != entry.size:
-        raise ArchiveError(
-            f"{archive}: damaged (entry {entry.name!r} holds {size} bytes, its header says "
-            f"{entry.size}); fetch it again, or pack it anew"
+@dataclass
+class _Unpacking:
+    """One archive on its way into a folder, with what was met of it so far."""
+
+    archive: Path
+    folder: Path
+    max_bytes: int
+    entries: int = 0
+    bytes: int = 0
+    entry: str = ""
+
+    def zip_files(self, raw: IO[bytes]) -> Iterator[str]:
+        """Unpack a zip, once all its entries are admitted; yields the name of every file.
+
+        The library writes no more of an entry than its header promised.
+        """
+        bundle, admitted = zipfile.ZipFile(raw), []
+        for info in bundle.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                what = "a link" if kind == stat.S_IFLNK else "a device or FIFO"
+                raise self.refusal(info.filename, what)
+            if info.flag_bits & _ENCRYPTED:
+                raise self.refusal(info.filename, "encrypted")
+            admitted.append((self.admit(info.orig_filename, info.file_size), info))
+        require_space(self.folder, self.bytes, f"the content of {self.archive.name}")
+        for name, info in admitted:
+            self.require_new(name, info.is_dir())
+            bundle.extract(info, self.folder)
+            if not info.is_dir():
+                yield name
+
+    def tar_files(self, raw: IO[bytes]) -> Iterator[str]:
+        """Unpack a tar entry by entry; yields the name of every file."""
+        try:
+            bundle = tarfile.open(fileobj=raw, encoding="utf-8", tarinfo=_SmallHeader)  # noqa: SIM115
+        except tarfile.ReadError:
+            raise ArchiveError(
+                f"{self.archive}: not a zip or tar archive (tar may be packed with gzip, bzip2 or "
+                f"xz), or damaged; {_AGAIN}, or unpack it yourself and give the folder"
+            ) from None
+        with bundle:
+            while (member := bundle.next()) is not None:
+                if not (member.isreg() or member.isdir()) or member.issparse():
+                    is_link = member.issym() or member.islnk()
+                    what = "a link" if is_link else "a device, FIFO or sparse"
+                    raise self.refusal(member.name, what)
+                name = self.admit(member.name, member.size)
+                require_space(self.folder, member.size, f"{name} of {self.archive.name}")
+                self.require_new(name, member.isdir())
+                bundle.extract(member, self.folder, filter=_content_alone)
+                bundle.members.clear()  # type: ignore[attr-defined]
+                if member.isreg():
+                    yield name
+            self._require_end(bundle)
+
+    def _require_end(self, bundle: tarfile.TarFile) -> None:
+        """The library takes a cut archive, or a bad header inside, for its end."""
+        stream = bundle.fileobj
+        assert stream is not None
+        stream.seek(bundle.offset)
+        block = stream.read(tarfile.BLOCKSIZE)
+        if len(block) < tarfile.BLOCKSIZE or block.strip(b"\0"):
+            raise ArchiveError(
+                f"{self.archive}: damaged (cut off, or a bad header inside); {_AGAIN}"
+            )
+        for _ in range(_MOST_PADDING_CHUNKS):  # to the end, where the checksum is
+            if not stream.read(_CHUNK_BYTES):
+                return
+        raise ArchiveError(f"{self.archive}: damaged (too much behind its end); {_AGAIN}")
+
+    def admit(self, name: str, size: int) -> str:
+        """Count an entry in.
+
+        Returns:
+            Its name without `.` and doubled slashes; empty for the archive's own top folder.
+
+        Raises:
+            ArchiveError: it would not lie below the folder, cannot be shown, or is too much.
+        """
+        problem = name_problem(name)
+        if problem is not None:
+            raise self.refusal(name, problem)
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or "\\" in name or _DRIVE.match(name) or ".." in parts:
+            raise self.refusal(name, "its name leads out of the folder")
+        self.entries += 1
+        self.bytes += size
+        if self.entries > MAX_ENTRIES:
+            raise ArchiveError(f"{self.archive}: holds more than {MAX_ENTRIES} files and folders")
+        if self.bytes > self.max_bytes:
+            raise ArchiveError(
+                f"{self.archive}: holds more than {human_bytes(self.max_bytes)} unpacked, the "
+                "limit; unpack it yourself if you trust it, and give the folder"
+            )
+        return "/".join(parts)
+
+    def require_new(self, name: str, is_folder: bool) -> None:
+        """Refuse a second file of a name; a folder may be named twice."""
+        self.entry, target = name, self.folder / name
+        if os.path.lexists(target) and not (is_folder and target.is_dir()):
+            raise FileExistsError(errno.EEXIST, "exists")
+
+    def refusal(self, name: str, what: str) -> ArchiveError:
+        """The error of an entry that is not unpacked."""
+        return ArchiveError(
+            f"{self.archive}: entry {printable(name)!r} is refused ({what}); only plain files and "
+            "folders are unpacked, so unpack it yourself if you trust it, and give the folder"
         )
 
+    @contextlib.contextmanager
+    def errors_named(self) -> Iterator[None]:
+        """Turn what the libraries raise into an `ArchiveError`; a full disk passes as it is."""
+        try:
+            yield
+        except (ArchiveError, MemoryError):
+            raise
+        except Exception as error:  # parsers raise anything on damaged data
+            code = error.errno if isinstance(error, OSError) else None
+            if code in _TAKEN:
+                raise ArchiveError(
+                    f"{self.archive}: two entries want to be {self.entry!r}; unpack it yourself "
+                    "and give the folder"
+                ) from None
+            if code in _BAD_NAMES:
+                raise ArchiveError(
+                    f"{self.archive}: entry {self.entry!r} cannot be written "
+                    f"({os.strerror(code)}); unpack it yourself under other names, and give the "
+                    "folder"
+                ) from None
+            if code is not None:
+                raise
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise ArchiveError(f"{self.archive}: damaged ({words}); {_AGAIN}") from None
 
-def _require_new(archive: Path, entry: Entry, is_folder: dict[str, bool]) -> None:
-    """Refuse a second file of a name, a file that is a folder too, and too many of either."""
-    folders = entry.name.split("/")[:-1]
-    above = ["/".join(folders[:depth]) for depth in range(1, len(folders) + 1)]
-    twice = entry.name in is_folder and not (is_folder[entry.name] and entry.stream is None)
-    if twice or not all(is_folder.setdefault(name, True) for name in above):
-        raise ArchiveError(
-            f"{archive}: two entries want to be {entry.name!r}; unpack it yourself and give the "
-            "folder"
-        )
-    is_folder[entry.name] = entry.stream is None
-    if len(is_folder) > MAX_ENTRIES:
-        raise ArchiveError(f"{archive}: holds more than {MAX_ENTRIES} files and folders")
+
+class _SmallHeader(tarfile.TarInfo):
+    """A header that asks for gigabytes of names at once is damage, or an attack."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.size > _CHUNK_BYTES and not (found.isreg() or found.isdir()):
+            raise ValueError(f"a header of {found.size} bytes")
+        return found
 
 
-def _require_small(archive: Path, count: int, max_bytes: int) -> None:
-    if count > max_bytes:
-        raise ArchiveError(
-            f"{archive}: holds more than {human_bytes(max_bytes)} unpacked, the limit; unpack it "
-            "yourself if you trust it, and give the folder"
-        )
+def _content_alone(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """The library's filter for data, and neither rights nor dates."""
+    plain = tarfile.data_filter(member, folder)
+    return plain.replace(mode=None, mtime=None, deep=False)  # type: ignore[arg-type]
