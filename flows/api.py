@@ -1,4 +1,9 @@
-"""The Prefect server of a run: the configured one when it answers, else one of the run's own."""
+"""The Prefect server of a run: the configured one when it answers, else one of the run's own.
+
+Prefect's own `SubprocessASGIServer` does less: it blocks until the server is up, outlives a run
+that was killed, prints the server's traces to the terminal in place of one line that says why it
+did not start, and tries again for ever where the database is damaged.
+"""
 
 import atexit
 import contextlib
@@ -15,7 +20,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from filelock import FileLock
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 _START_SECONDS = 180.0
 
@@ -106,7 +112,11 @@ class OwnServer:
 
 
 def _serve(port: str) -> None:
-    """Be the server, until the process at the other end of standard input ends, however it does."""
+    """Be the server, until the process at the other end of standard input ends, however it does.
+
+    Servers start one after the other: two at once would both make the tables of a new database.
+    """
+    turn = FileLock(PREFECT_HOME.value() / "own-server.lock", thread_local=False)
 
     def end_with_parent() -> None:
         sys.stdin.read()
@@ -114,7 +124,14 @@ def _serve(port: str) -> None:
         time.sleep(10)
         os._exit(1)
 
+    def end_turn_once_up() -> None:
+        while not _answers(f"http://127.0.0.1:{port}/api"):
+            time.sleep(0.1)
+        turn.release()
+
     threading.Thread(target=end_with_parent, daemon=True).start()
+    turn.acquire()
+    threading.Thread(target=end_turn_once_up, daemon=True).start()
     sys.argv = [
         "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui",
         "--no-scheduler", "--no-late-runs", "--log-level", "ERROR",

@@ -110,7 +110,7 @@ class _Unpacking:
     folder: Path
     max_bytes: int
     entries: int = 0
-    bytes: int = 0
+    unpacked_bytes: int = 0
     entry: str = ""
 
     def zip_files(self, raw: IO[bytes]) -> Iterator[str]:
@@ -127,7 +127,7 @@ class _Unpacking:
             if info.flag_bits & _ENCRYPTED:
                 raise self.refusal(info.filename, "encrypted")
             admitted.append((self.admit(info.orig_filename, info.file_size), info))
-        require_space(self.folder, self.bytes, f"the content of {self.archive.name}")
+        require_space(self.folder, self.unpacked_bytes, f"the content of {self.archive.name}")
         for name, info in admitted:
             self.require_new(name, info.is_dir())
             bundle.extract(info, self.folder)
@@ -189,10 +189,10 @@ class _Unpacking:
         if name.startswith("/") or "\\" in name or _DRIVE.match(name) or ".." in parts:
             raise self.refusal(name, "its name leads out of the folder")
         self.entries += 1
-        self.bytes += size
+        self.unpacked_bytes += size
         if self.entries > MAX_ENTRIES:
             raise ArchiveError(f"{self.archive}: holds more than {MAX_ENTRIES} files and folders")
-        if self.bytes > self.max_bytes:
+        if self.unpacked_bytes > self.max_bytes:
             raise ArchiveError(
                 f"{self.archive}: holds more than {human_bytes(self.max_bytes)} unpacked, the "
                 "limit; unpack it yourself if you trust it, and give the folder"
