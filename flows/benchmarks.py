@@ -16,10 +16,10 @@ from pathlib import Path
 from flows.parameters import write_params
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
-from fmbseg.evaluate.comparison import compare, percent, signed
 from fmbseg.fetch import install
 from fmbseg.methods.table import OURS
 from fmbseg.params import load_params
+from fmbseg.report.comparison import compare, percent, signed
 from fmbseg.steps import evaluate, figures
 from fmbseg.steps.workspace import Workspace, overrides_of
 from fmbseg.store import StoreError

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PilImage
 
-from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.pictures import colourise, legend, masks_picture, save_png
+from fmbseg.pictures.colours import palette
+from fmbseg.pictures.drawing import colourise, legend, masks_picture, save_png
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fmbseg.datasets import Sample
-from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.pictures import legend, masks_picture, overlay
 from fmbseg.evaluate.prepared import PreparedMethod
+from fmbseg.pictures.colours import palette
+from fmbseg.pictures.drawing import legend, masks_picture, overlay
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import columns, evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import markdown_text, printable
-from tasks.tracking_pages import Pages, pages
+from tasks.tracking.mlflow_client.pages import Pages, pages
 
 
 @task(name="summarise", cache_policy=NO_CACHE)

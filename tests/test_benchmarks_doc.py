@@ -13,8 +13,8 @@ from flows.parameters import write_params
 from fmbseg import load_params
 from fmbseg.cli import _parser
 from fmbseg.datasets.catalogue import CATALOGUE
-from fmbseg.evaluate.comparison import signed
-from fmbseg.evaluate.quoted import COLUMNS, PAPER
+from fmbseg.report.comparison import signed
+from fmbseg.report.quoted import COLUMNS, PAPER
 from fmbseg.steps import evaluate
 from fmbseg.steps.departures import departures
 from fmbseg.steps.workspace import Workspace

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from fmbseg.datasets.catalogue import CATALOGUE
-from fmbseg.evaluate.comparison import compare
 from fmbseg.evaluate.confusions import Confusion
-from fmbseg.evaluate.content import Example, MethodResult, ReportContent, RunFacts
-from fmbseg.evaluate.quoted import COLUMNS, PAPER, PROTOCOL, QUOTED, SOURCE
-from fmbseg.evaluate.report import MAX_EXAMPLES_BYTES, build_report
+from fmbseg.report.comparison import compare
+from fmbseg.report.content import Example, MethodResult, ReportContent, RunFacts
+from fmbseg.report.page import MAX_EXAMPLES_BYTES, build_report
+from fmbseg.report.quoted import COLUMNS, PAPER, PROTOCOL, QUOTED, SOURCE
 
 FACTS = RunFacts("paper", {"clip": "x"}, 0, "folder", 9, 2)
 OTHERS = ["GroupViT", "MaskCLIP", "ReCo", "TCL", "CLIP-S4", "SCLIP", "CLIP-DIY", "CaR", "SAM-CLIP"]

@@ -11,10 +11,10 @@ import yaml
 from PIL import Image
 
 from fmbseg.datasets import DatasetError
-from fmbseg.evaluate.colours import palette
 from fmbseg.evaluate.confusions import NO_ANSWER, Confusion, most_confused
 from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.pictures.colours import palette
 from fmbseg.steps import columns, evaluate
 from fmbseg.steps.columns import Column
 from fmbseg.steps.image_records import ImageRecords

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.evaluate.content import MaskCount
+from fmbseg.report.content import MaskCount
 from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.figures import NeverFound
 from fmbseg.steps.workspace import Workspace

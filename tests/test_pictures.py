@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.layers import INK_RGB, _eroded, layer_png, map_layer, masks_layer
-from fmbseg.evaluate.pictures import (
+from fmbseg.pictures.colours import palette
+from fmbseg.pictures.drawing import (
     colourise,
     legend,
     masks_picture,
@@ -18,6 +17,7 @@ from fmbseg.evaluate.pictures import (
     save_png,
     with_legend,
 )
+from fmbseg.pictures.layers import INK_RGB, _eroded, layer_png, map_layer, masks_layer
 from fmbseg.store import encode_rle
 from fmbseg.types import IGNORE, PseudoMask, SamMask, Stage
 

@@ -10,9 +10,9 @@ from PIL import Image
 from fmbseg.cli import main
 from fmbseg.commands import UserError
 from fmbseg.commands.outputs import SUFFIXES, named_outputs, output_path
-from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.pictures import legend
 from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.pictures.colours import palette
+from fmbseg.pictures.drawing import legend
 from fmbseg.segmenter import Segmenter
 from fmbseg.store import write_bytes
 from fmbseg.types import IGNORE

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmbseg.evaluate.charts import count_chart, iou_chart, line_plot, nice_ticks
-from fmbseg.evaluate.content import (
+from fmbseg.report.charts import count_chart, iou_chart, line_plot, nice_ticks
+from fmbseg.report.content import (
     GalleryRow,
     HistoryPoint,
     MaskCount,
@@ -26,7 +26,7 @@ from fmbseg.evaluate.content import (
     SamScore,
     ValidationPoint,
 )
-from fmbseg.evaluate.report import build_report
+from fmbseg.report.page import build_report
 from fmbseg.store import encode_rle
 from fmbseg.types import IGNORE, PseudoMask, SamMask
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.evaluate.report import build_report
+from fmbseg.report.page import build_report
 from scripts.browser import WIDE, find_browser, opened
 from tests.test_report import FULL, row
 

@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from fmbseg.evaluate.confusions import Confusion
-from fmbseg.evaluate.content import (
+from fmbseg.pictures.drawing import save_png
+from fmbseg.report.content import (
     Example,
     FileLink,
     MaskCount,
@@ -20,8 +21,7 @@ from fmbseg.evaluate.content import (
     ReportContent,
     TrackingHint,
 )
-from fmbseg.evaluate.pictures import save_png
-from fmbseg.evaluate.report import build_report
+from fmbseg.report.page import build_report
 from tests.test_report import FULL, picture, row
 
 HOSTILE = (

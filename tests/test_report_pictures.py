@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.content import Example, GalleryRow
-from fmbseg.evaluate.layers import HATCH_RGB, INK_RGB, POINT_RGB
-from fmbseg.evaluate.pictures import colourise, save_png
-from fmbseg.evaluate.report import MAX_PICTURES_BYTES
+from fmbseg.pictures.colours import palette
+from fmbseg.pictures.drawing import colourise, save_png
+from fmbseg.pictures.layers import HATCH_RGB, INK_RGB, POINT_RGB
+from fmbseg.report.content import Example, GalleryRow
+from fmbseg.report.page import MAX_PICTURES_BYTES
 from tests.test_report import CLASSES, FULL, Page, build, labels, masks, picture
 
 
@@ -56,7 +56,7 @@ def test_many_large_pictures_keep_the_file_below_five_megabytes(tmp_path: Path) 
 def test_what_does_not_fit_at_all_is_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmbseg.evaluate.report.MAX_PICTURES_BYTES", 50_000)
+    monkeypatch.setattr("fmbseg.report.page.MAX_PICTURES_BYTES", 50_000)
     rows = tuple(GalleryRow(f"{i}.png", picture(i, (96, 96))) for i in range(4))
     html = build(tmp_path, replace(FULL, gallery=rows))
     shown = html.count("<image")

@@ -27,7 +27,8 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import write_json
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, read_classes
-from tasks import segmenter_model, tracking_model
+from tasks.tracking.mlflow_client import model as tracking_model
+from tasks.tracking.mlflow_client import segmenter_model
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.weights

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fmbseg.datasets.catalogue import CATALOGUE
-from fmbseg.evaluate.quoted import COLUMNS, PAPER
 from fmbseg.models.build import build_profile_clip
+from fmbseg.report.quoted import COLUMNS, PAPER
 from fmbseg.steps import evaluate
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json

@@ -8,8 +8,9 @@ import pytest
 from fmbseg.steps import evaluate
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, write_json
-from tasks import summary, tracking_pages
+from tasks import summary
 from tasks.tracking import track
+from tasks.tracking.mlflow_client import pages as tracking_pages
 from tests.once import made_once
 from tests.test_tracking_text import HOSTILE
 from tests.tracked import Copy, client_of, copies, new_database, set_params

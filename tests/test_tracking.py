@@ -16,9 +16,9 @@ from PIL import Image
 from fmbseg.steps import evaluate, figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_coco, read_json, sha_of, write_json
-from tasks import tracking_system
-from tasks.tracking import main as tracking_main
 from tasks.tracking import system_metrics, track
+from tasks.tracking.__main__ import main as tracking_main
+from tasks.tracking.mlflow_client import system as tracking_system
 from tests.conftest import REPOSITORY
 from tests.once import made_once
 from tests.tracked import (

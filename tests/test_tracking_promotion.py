@@ -10,11 +10,11 @@ from PIL import Image
 
 from fmbseg.steps.workspace import Workspace, folder_name
 from fmbseg.store import write_json
-from tasks.tracking_champion import champion
-from tasks.tracking_facts import Result
-from tasks.tracking_names import images_folder, register, registered_model
-from tasks.tracking_promotion import Figure, figure_of, promote
-from tasks.tracking_store import PatientClient, store_uri
+from tasks.tracking.facts import Result
+from tasks.tracking.mlflow_client.champion import champion
+from tasks.tracking.mlflow_client.names import images_folder, register, registered_model
+from tasks.tracking.mlflow_client.store import PatientClient, store_uri
+from tasks.tracking.promotion import Figure, figure_of, promote
 from tests.conftest import REPOSITORY
 from tests.once import made_once
 from tests.tracked import new_database

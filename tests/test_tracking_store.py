@@ -12,8 +12,8 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from sqlalchemy.exc import OperationalError
 
 from tasks.tracking import track
-from tasks.tracking_pictures import draw_confusion
-from tasks.tracking_store import artifact_folder, is_momentary, patiently
+from tasks.tracking.mlflow_client.store import artifact_folder, is_momentary, patiently
+from tasks.tracking.pictures import draw_confusion
 from tests.conftest import REPOSITORY
 
 
@@ -24,7 +24,7 @@ def test_two_processes_make_a_new_database_once_and_a_killed_one_spoils_none(tmp
     (tmp_path / "mlflow.db").touch()
     program = """
 import sys
-from tasks.tracking_store import PatientClient
+from tasks.tracking.mlflow_client.store import PatientClient
 print(len(PatientClient(sys.argv[1]).search_experiments()))
 """
     uri = f"sqlite:///{tmp_path}/mlflow.db"

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from fmbseg.commands import UserError
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
-from fmbseg.evaluate.colours import Palette, palette
-from fmbseg.evaluate.pictures import overlay, save_label_png, save_png, with_legend
+from fmbseg.pictures.colours import Palette, palette
+from fmbseg.pictures.drawing import overlay, save_label_png, save_png, with_legend
 from fmbseg.store import UnreadableImageError, read_image, write_bytes
 from fmbseg.store.names import printable
 from fmbseg.types import IGNORE, Image, LabelMap

@@ -31,13 +31,12 @@ CODE: dict[str, tuple[str, ...]] = {
         "steps/evaluate.py", "steps/scoring.py", "steps/image_records.py", "steps/columns.py",
         "steps/foundation.py", "evaluate/metrics.py", "evaluate/sliding.py",
         "evaluate/protocol.py", "evaluate/background.py",
-        "evaluate/prepared.py", "evaluate/colours.py", "evaluate/layers.py",
-        "evaluate/pictures.py", "evaluate/examples.py", "methods", "segmenter.py",
+        "evaluate/prepared.py", "pictures", "evaluate/examples.py", "methods", "segmenter.py",
         "align/head.py", "pseudo", "models", "vocabulary.py", "datasets",
     ),
     "report": (
         "steps/report.py", "steps/truth.py", "steps/figures.py", "steps/plots.py",
-        "steps/departures.py", "paper.py", "evaluate",
+        "steps/departures.py", "paper.py", "evaluate", "pictures", "report",
     ),
 }  # fmt: skip
 """Code that decides a step's output, below fmbseg/; dvc.yaml names the same files as deps."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.confusions import most_confused
-from fmbseg.evaluate.content import Example, MaskCount, MethodResult
-from fmbseg.evaluate.content import NeverFound as NeverFound
+from fmbseg.report.content import Example, MaskCount, MethodResult
+from fmbseg.report.content import NeverFound as NeverFound
 from fmbseg.steps import evaluate, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json

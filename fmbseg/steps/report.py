@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fmbseg.evaluate.content import (
+from fmbseg.report.content import (
     FileLink,
     GalleryRow,
     HistoryPoint,
@@ -16,7 +16,7 @@ from fmbseg.evaluate.content import (
     TrackingHint,
     ValidationPoint,
 )
-from fmbseg.evaluate.report import build_report
+from fmbseg.report.page import build_report
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, figures, plots, pseudo_masks
 from fmbseg.steps.departures import departures, model_names

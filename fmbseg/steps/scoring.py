@@ -11,12 +11,12 @@ import numpy as np
 
 from fmbseg.datasets import DatasetError
 from fmbseg.datasets.base import Sample
-from fmbseg.evaluate.colours import Palette, palette
 from fmbseg.evaluate.examples import Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.evaluate.pictures import colourise, save_png
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.models.images import size_problem
+from fmbseg.pictures.colours import Palette, palette
+from fmbseg.pictures.drawing import colourise, save_png
 from fmbseg.steps.columns import Column
 from fmbseg.steps.image_records import ImageRecords
 from fmbseg.store import UnreadableImageError, write_json

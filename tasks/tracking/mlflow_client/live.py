@@ -11,11 +11,11 @@ from fmbseg.align.checkpoint import OnPoints
 from fmbseg.params import redact
 from fmbseg.steps import train as train_step
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking_facts import flat_params, log_facts
-from tasks.tracking_run import last_step, log_points, log_validation
-from tasks.tracking_store import PatientClient, experiment_id, store_uri
-from tasks.tracking_system import log_system
-from tasks.tracking_text import shown
+from tasks.tracking.facts import flat_params, log_facts
+from tasks.tracking.mlflow_client.run import last_step, log_points, log_validation
+from tasks.tracking.mlflow_client.store import PatientClient, experiment_id, store_uri
+from tasks.tracking.mlflow_client.system import log_system
+from tasks.tracking.text import shown
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 30.0

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from fmbseg.params import redact
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking_store import PatientClient, home_of, store_uri
+from tasks.tracking.mlflow_client.store import PatientClient, home_of, store_uri
 
 _LOCAL = "http://127.0.0.1:5000"
 """Where `make mlflow` serves the database file."""

@@ -24,9 +24,9 @@ from fmbseg.segmenter import DESCRIPTION
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
-from tasks.tracking_facts import unit_key
-from tasks.tracking_names import register
-from tasks.tracking_store import PatientClient
+from tasks.tracking.facts import unit_key
+from tasks.tracking.mlflow_client.names import register
+from tasks.tracking.mlflow_client.store import PatientClient
 
 ARTIFACT = "segmenter"
 _CODE = Path(__file__).parent / "segmenter_model.py"

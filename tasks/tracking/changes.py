@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from tasks.tracking_facts import UNITS
-from tasks.tracking_store import PatientClient
+from tasks.tracking.facts import UNITS
+from tasks.tracking.mlflow_client.store import PatientClient
 
 MODEL = "registered_model"
 """Tag of a run: the registered model that its version belongs to."""

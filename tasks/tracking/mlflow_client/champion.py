@@ -15,8 +15,8 @@ from fmbseg.segmenter import DESCRIPTION
 from fmbseg.steps.train import champion_folder
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, run_unit
-from tasks.tracking_names import registered_model
-from tasks.tracking_store import PatientClient, store_uri
+from tasks.tracking.mlflow_client.names import registered_model
+from tasks.tracking.mlflow_client.store import PatientClient, store_uri
 
 CHAMPION = "champion"
 _log = logging.getLogger(__name__)

@@ -7,16 +7,20 @@ from fmbseg.steps import figures
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, sha_of
 from fmbseg.store.names import markdown_text
-from tasks import tracking_facts as facts
-from tasks import tracking_model as model
-from tasks import tracking_promotion as promotion
-from tasks import tracking_run as content
-from tasks.tracking_champion import fetch_champion
-from tasks.tracking_changes import MODEL, changed
-from tasks.tracking_live import begun_runs, create_run, experiment_tags
-from tasks.tracking_names import registered_model
-from tasks.tracking_store import PatientClient, experiment_id, one_at_a_time, store_uri
-from tasks.tracking_system import log_system
+from tasks.tracking import facts, promotion
+from tasks.tracking.changes import MODEL, changed
+from tasks.tracking.mlflow_client import model
+from tasks.tracking.mlflow_client import run as content
+from tasks.tracking.mlflow_client.champion import fetch_champion
+from tasks.tracking.mlflow_client.live import begun_runs, create_run, experiment_tags
+from tasks.tracking.mlflow_client.names import registered_model
+from tasks.tracking.mlflow_client.store import (
+    PatientClient,
+    experiment_id,
+    one_at_a_time,
+    store_uri,
+)
+from tasks.tracking.mlflow_client.system import log_system
 
 STATE = "key.state"
 """Tag of a run: hash of all its units' keys and of the registered model's name."""

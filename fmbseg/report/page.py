@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fmbseg import paper
-from fmbseg.evaluate import comparison, quoted
-from fmbseg.evaluate.charts import BarChart, count_chart, iou_chart, line_plot
-from fmbseg.evaluate.colours import palette
-from fmbseg.evaluate.content import MethodResult, ReportContent
-from fmbseg.evaluate.embed import embed_examples, embed_gallery
+from fmbseg.pictures.colours import palette
+from fmbseg.report import comparison, quoted
+from fmbseg.report.charts import BarChart, count_chart, iou_chart, line_plot
+from fmbseg.report.content import MethodResult, ReportContent
+from fmbseg.report.embed import embed_examples, embed_gallery
 from fmbseg.store import write_bytes
 from fmbseg.store.names import printable
 
@@ -37,8 +37,8 @@ def build_report(out_html: Path, content: ReportContent) -> None:
     score_columns = _score_columns(content.results)
     colours = palette(len(content.class_names))
     legend = list(zip(content.class_names, colours, strict=True))
-    script = environment.get_template("report.js.j2").render()
-    page = environment.get_template("report.html.j2").render(
+    script = environment.get_template("page.js.j2").render()
+    page = environment.get_template("page.html.j2").render(
         content=content,
         facts=content.facts,
         script=Markup(script),
@@ -102,7 +102,7 @@ def class_list(names: Sequence[str]) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

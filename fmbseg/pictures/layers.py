@@ -12,7 +12,7 @@ from jaxtyping import Bool, Integer, UInt8
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from fmbseg.evaluate.colours import Palette
+from fmbseg.pictures.colours import Palette
 from fmbseg.store import decode_rle
 from fmbseg.types import IGNORE, Image, PseudoMask
 

@@ -10,9 +10,9 @@ from fmbseg.steps import evaluate
 from fmbseg.steps.download import scan
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
-from tasks.tracking_champion import CHAMPION, champion
-from tasks.tracking_facts import Result, fingerprint
-from tasks.tracking_store import PatientClient, store_uri
+from tasks.tracking.facts import Result, fingerprint
+from tasks.tracking.mlflow_client.champion import CHAMPION, champion
+from tasks.tracking.mlflow_client.store import PatientClient, store_uri
 
 _NOW = " Champion now: "
 """Begins the part of a registered model's description that changes with its champion."""

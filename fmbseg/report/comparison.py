@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fmbseg.evaluate.content import MethodResult
-from fmbseg.evaluate.quoted import PAPER, QUOTED, QuotedRow
 from fmbseg.methods.table import OURS
+from fmbseg.report.content import MethodResult
+from fmbseg.report.quoted import PAPER, QUOTED, QuotedRow
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from jaxtyping import Integer
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
-from fmbseg.evaluate.colours import Palette
-from fmbseg.evaluate.colours import palette as palette
-from fmbseg.evaluate.layers import (
+from fmbseg.pictures.colours import Palette
+from fmbseg.pictures.colours import palette as palette
+from fmbseg.pictures.layers import (
     HATCH_RGB,
     check_same_size,
     compose,

@@ -14,10 +14,10 @@ from fmbseg.steps import units as all_units
 from fmbseg.steps.code import package_versions
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
-from tasks.tracking_store import PatientClient
-from tasks.tracking_text import shown
+from tasks.tracking.mlflow_client.store import PatientClient
+from tasks.tracking.text import shown
 
-_CHECKOUT = Path(__file__).parents[1]
+_CHECKOUT = Path(__file__).parents[2]
 NOTE = "mlflow.note.content"
 """The run's description, which MLflow reads as Markdown."""
 UNITS = "key.units"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PilImage
 
-from fmbseg.evaluate.colours import Palette
-from fmbseg.evaluate.content import Example, FileLink, GalleryRow
-from fmbseg.evaluate.layers import Layer, layer_png, map_layer, masks_layer, resized
+from fmbseg.pictures.colours import Palette
+from fmbseg.pictures.layers import Layer, layer_png, map_layer, masks_layer, resized
+from fmbseg.report.content import Example, FileLink, GalleryRow
 from fmbseg.types import IGNORE, Image
 
 GALLERY_SIDES_PX = (720, 560, 480, 360, 256, 192, 128)

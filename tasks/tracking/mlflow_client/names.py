@@ -4,7 +4,7 @@ from mlflow.exceptions import MlflowException
 
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import sha_of
-from tasks.tracking_store import PatientClient, outside_experiment
+from tasks.tracking.mlflow_client.store import PatientClient, outside_experiment
 
 AUTO = "auto"
 """The value of `tracking.registered_model` that means a name derived from the images."""

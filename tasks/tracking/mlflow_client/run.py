@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Metric
 
-from fmbseg.evaluate.content import MaskCount
+from fmbseg.report.content import MaskCount
 from fmbseg.steps import figures as found_figures
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
-from tasks.tracking_facts import Result, flatten, log_facts, results
-from tasks.tracking_store import PatientClient
-from tasks.tracking_text import metric_names
+from tasks.tracking.facts import Result, flatten, log_facts, results
+from tasks.tracking.mlflow_client.store import PatientClient
+from tasks.tracking.text import metric_names
 
 VALIDATION = "validation_miou"
 """mIoU of the head on some labelled images while it is trained."""
@@ -170,7 +170,7 @@ def log_method(client: PatientClient, experiment: str, parent: str, result: Resu
 
 
 def _log_confusion(client: PatientClient, run: str, result: Result) -> None:
-    from tasks.tracking_pictures import draw_confusion  # brings matplotlib
+    from tasks.tracking.pictures import draw_confusion  # brings matplotlib
 
     names = list(result.figures["iou"])
     matrix = np.asarray(read_json(result.folder / "confusion.json"))

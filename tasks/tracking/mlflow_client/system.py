@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 from mlflow.entities import Metric
 
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking_store import PatientClient
+from tasks.tracking.mlflow_client.store import PatientClient
 
 PREFIX = "system/"
 """MLflow shows metrics of this name on a page of their own."""
