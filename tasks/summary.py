@@ -4,6 +4,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from fmbseg.evaluate.metrics import METRICS
 from fmbseg.steps import figures, pseudo_masks
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import markdown_text, printable
@@ -54,7 +55,7 @@ def _rows(workspace: Workspace) -> list[dict[str, object]]:
     return [
         {
             "method": one["method"], "data set": printable(one["data_set"]), "split": one["split"],
-            "mIoU": round(one["miou"], 4), "pixel accuracy": round(one["pixel_accuracy"], 4),
+            **{metric.title: round(one[metric.name], 4) for metric in METRICS},
             "images": one["images"], "protocol": one["protocol_hash"], "seed": one["seed"],
         }
         for one in figures.of_methods(workspace).values()

@@ -22,9 +22,12 @@ OTHERS = ["GroupViT", "MaskCLIP", "ReCo", "TCL", "CLIP-S4", "SCLIP", "CLIP-DIY",
 def result(data_set: str, method: str, miou: float, sha: str = "abc") -> MethodResult:
     entry = CATALOGUE.get(data_set)
     return MethodResult(
-        method, data_set, "val", {"name": "tcl"}, sha, miou, {"sky": 0.5, "cat": None}, 0.75, 1449,
-        0.5, paper_column=None if entry is None else entry.column,
+        method, data_set, "val", {"name": "tcl"}, sha, {"miou": miou, "pixel_accuracy": 0.75},
+        {"sky": 0.5, "cat": None}, 1449, 0.5, paper_column=None if entry is None else entry.column,
     )  # fmt: skip
+
+
+FIGURES = {"miou": 0.25, "pixel_accuracy": 0.5}
 
 
 def page_of(folder: Path, *results: MethodResult) -> str:
@@ -114,7 +117,7 @@ def test_the_page_shows_confusions_times_and_both_kinds_of_examples(tmp_path: Pa
     examples = []
     for side, colour in (("worst", "red"), ("best", "blue")):
         Image.new("RGB", (30, 10), colour).save(tmp_path / f"{side}.png")
-        examples.append(Example(side, 1, f"{side}.jpg", 0.25, 0.5, tmp_path / f"{side}.png"))
+        examples.append(Example(side, 1, f"{side}.jpg", FIGURES, tmp_path / f"{side}.png"))
     one = replace(
         result("miniature", "fmbseg", 0.2), examples=tuple(examples[::-1]),
         confusions=(Confusion("cat", "sky", 0.375, 4096),),
@@ -132,7 +135,7 @@ def test_twenty_one_evaluations_of_noise_stay_within_the_bytes_for_examples(tmp_
     noise = Image.effect_noise((3000, 1000), 90).convert("RGB")
     noise.save(tmp_path / "noise.png")
     examples = tuple(
-        Example(side, rank, f"{side}-{rank}", 0.5, 0.5, tmp_path / "noise.png")
+        Example(side, rank, f"{side}-{rank}", FIGURES, tmp_path / "noise.png")
         for side in ("worst", "best")
         for rank in range(1, 3)
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fmbseg.evaluate.background import Background
-from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.metrics import Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.evaluate.protocol import PROTOCOLS
 from fmbseg.methods.maskclip import DenseClipSegmentation
@@ -171,12 +171,9 @@ def test_a_threshold_needs_similarities() -> None:
 def test_a_metric_file_always_holds_protocol_hash_and_the_use_of_labels() -> None:
     names = ("background", "cat", "dog")
     one = prepared(Scripted([[[1, 0, 0]], [[0, 1, 1]]]), names, background=0)
-    confusion = ConfusionMatrix(3)
     target = np.array([[0, 2, 2]], np.uint8)
-    confusion.update(one.predict(picture(1, 3)), one.truth(target))
-    found = one.metrics(
-        confusion, data_set="voc", split="val", seed=3, images=1, seconds_per_image=0.5
-    )
+    tally = Tally.of_image(one.predict(picture(1, 3)), one.truth(target), 3)
+    found = one.metrics(tally, data_set="voc", split="val", seed=3, images=1, seconds_per_image=0.5)
     assert json.loads(json.dumps(found)) == found
     assert found["protocol"] == one.protocol.facts()
     assert found["protocol_hash"] == one.protocol.digest
@@ -185,8 +182,9 @@ def test_a_metric_file_always_holds_protocol_hash_and_the_use_of_labels() -> Non
     assert (found["uses_image_labels"], found["background_class"]) == (False, "background")
     with pytest.raises(ValueError, match="wanted 3"):
         one.metrics(
-            ConfusionMatrix(2), data_set="voc", split="val", seed=0, images=0, seconds_per_image=0
-        )
+            Tally.of_image(target % 2, target % 2, 2),
+            data_set="voc", split="val", seed=0, images=0, seconds_per_image=0,
+        )  # fmt: skip
 
 
 def test_a_background_index_out_of_range_or_no_name_at_all_is_refused() -> None:

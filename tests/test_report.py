@@ -39,7 +39,8 @@ FACTS = RunFacts(
 
 def result(method: str, miou: float, data_set: str = "miniature", sha: str = "abc") -> MethodResult:
     iou = {"sky": 0.5, "brick wall": None, "cat": 0.125}
-    return MethodResult(method, data_set, "test", {"name": "whole"}, sha, miou, iou, 0.75, 9, 0.5)
+    figures = {"miou": miou, "pixel_accuracy": 0.75}
+    return MethodResult(method, data_set, "test", {"name": "whole"}, sha, figures, iou, 9, 0.5)
 
 
 def masks(hw: tuple[int, int] = (20, 30)) -> tuple[PseudoMask, ...]:

@@ -61,14 +61,17 @@ class Structure(HTMLParser):
         raise AssertionError(f"a comment: {data}")
 
 
+FIGURES = {"miou": 0.1, "pixel_accuracy": 0.2}
+
+
 def named(name: Callable[[int], str], folder: Path) -> ReportContent:
     """The full page with every free text made by `name`."""
     save_png(folder / "example.png", picture(1, (12, 36)))
     classes = tuple(name(i) for i in range(3))
-    example = Example("worst", 1, name(3), 0.1, 0.2, folder / "example.png", classes[:2])
+    example = Example("worst", 1, name(3), FIGURES, folder / "example.png", classes[:2])
     result = MethodResult(
-        name(4), name(5), name(6), {"name": name(7), name(8): name(9)}, "abc", 0.1,
-        dict.fromkeys(classes, 0.1), 0.1, 1, 0.1, paper_column="PV-21",
+        name(4), name(5), name(6), {"name": name(7), name(8): name(9)}, "abc", FIGURES,
+        dict.fromkeys(classes, 0.1), 1, 0.1, paper_column="PV-21",
         confusions=(Confusion(classes[0], classes[1], 0.1, 3),), examples=(example,),
     )  # fmt: skip
     link = FileLink(name(10), f"../../data/{name(11)}/a.json", name(12))

@@ -21,7 +21,8 @@ from tests.test_report import CLASSES, FULL, Page, build, labels, masks, picture
 def test_painted_colours_are_the_legend_s_pixel_by_pixel(tmp_path: Path) -> None:
     example = np.hstack([picture(1), *[colourise(labels(), palette(3))] * 2])
     save_png(tmp_path / "worst-1.png", example)
-    one = Example("worst", 1, "e.png", 0.1, 0.2, tmp_path / "worst-1.png", CLASSES[:2])
+    figures = {"miou": 0.1, "pixel_accuracy": 0.2}
+    one = Example("worst", 1, "e.png", figures, tmp_path / "worst-1.png", CLASSES[:2])
     content = replace(FULL, results=(replace(FULL.results[0], examples=(one,)),))
     tags = Page(build(tmp_path, content)).tags
     swatches: dict[str, set[str]] = {}

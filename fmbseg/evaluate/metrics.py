@@ -1,4 +1,12 @@
-"""Mean IoU and pixel accuracy from one confusion matrix."""
+"""The metrics of label maps against labels: METRICS lists all of them.
+
+A new metric is a line of METRICS, with a file beside this one for what it counts. `metrics.json`,
+the report, the tables, DVC and MLflow follow the list.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
@@ -6,6 +14,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fmbseg.types import IGNORE
+
+Labels = Integer[np.ndarray, "height width"]
+Counts = Int64[np.ndarray, "..."]
 
 
 class ConfusionMatrix:
@@ -33,6 +44,13 @@ class ConfusionMatrix:
         self.matrix: Int64[np.ndarray, "category category+1"] = np.zeros(
             (num_classes, num_classes + 1), np.int64
         )
+
+    @classmethod
+    def of(cls, matrix: Int64[np.ndarray, "category category+1"]) -> Self:
+        """A matrix that was counted before."""
+        made = cls(len(matrix))
+        made.matrix = matrix
+        return made
 
     def update(self, predicted: ArrayLike | Tensor, target: ArrayLike | Tensor) -> None:
         """Count one image, or any number of pixels.
@@ -81,6 +99,76 @@ class ConfusionMatrix:
         """Correct pixels over counted pixels, 0 to 1; nan when no pixel was counted."""
         pixels = int(self.matrix.sum())
         return float(np.trace(self.matrix) / pixels) if pixels else float("nan")
+
+
+def pixels_by_class(
+    predicted: Labels, truth: Labels, num_classes: int
+) -> Int64[np.ndarray, "category category+1"]:
+    """The confusion matrix of one image."""
+    counted = ConfusionMatrix(num_classes)
+    counted.update(predicted, truth)
+    return counted.matrix
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a method on a data set, made of counts that add up over images.
+
+    Attributes:
+        name: in metrics.json, in `dvc metrics` and in MLflow.
+        title: heading of its column in the report and in tables.
+        count: (predicted, truth, number of classes) of one image to its counts. Both label maps
+            hold class indices or IGNORE: no answer, or a pixel that is not scored.
+        figure: the sum of the counts to the figure, 0 to 1; nan only where no pixel is
+            labelled.
+    """
+
+    name: str
+    title: str
+    count: Callable[[Labels, Labels, int], Counts]
+    figure: Callable[[Counts], float]
+
+
+METRICS = (
+    Metric("miou", "mIoU", pixels_by_class, lambda sums: ConfusionMatrix.of(sums).miou()),
+    Metric(
+        "pixel_accuracy", "pixel accuracy", pixels_by_class,
+        lambda sums: ConfusionMatrix.of(sums).pixel_accuracy(),
+    ),
+)  # fmt: skip
+"""Every metric that is computed; the first one ranks methods, images and models."""
+
+
+class Tally:
+    """What the metrics count, summed over any number of images.
+
+    Attributes:
+        sums: name of a metric's `count` to the sum of its counts.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Counts] = {}
+
+    @classmethod
+    def of_image(cls, predicted: Labels, truth: Labels, num_classes: int) -> Self:
+        """Count one image; metrics with the same `count` share it."""
+        made = cls()
+        for count in dict.fromkeys(metric.count for metric in METRICS):
+            made.sums[count.__name__] = count(predicted, truth, num_classes)
+        return made
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of further images."""
+        for name, counts in other.sums.items():
+            self.sums[name] = self.sums[name] + counts if name in self.sums else counts
+
+    def confusion(self) -> ConfusionMatrix:
+        """The pixels by true and predicted class."""
+        return ConfusionMatrix.of(self.sums[pixels_by_class.__name__])
+
+    def figures(self) -> dict[str, float]:
+        """Name of every metric to its figure."""
+        return {one.name: float(one.figure(self.sums[one.count.__name__])) for one in METRICS}
 
 
 def _integers(labels: ArrayLike | Tensor, name: str) -> Integer[np.ndarray, "..."]:

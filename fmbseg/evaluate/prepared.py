@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.metrics import Tally
 from fmbseg.evaluate.protocol import EvaluationProtocol
 from fmbseg.methods.segmentation import Segmentation, ask, needs_image_labels
 from fmbseg.types import IGNORE, Image
@@ -105,7 +105,7 @@ class PreparedMethod:
 
     def metrics(
         self,
-        confusion: ConfusionMatrix,
+        tally: Tally,
         *,
         data_set: str,
         split: str,
@@ -116,7 +116,7 @@ class PreparedMethod:
         """A metric file's content, always with the protocol's facts and hash.
 
         Args:
-            confusion: of the predictions and the truth.
+            tally: of the predictions and the truth.
             data_set: its name.
             split: of the data set.
             seed: of the run.
@@ -127,9 +127,9 @@ class PreparedMethod:
             Figures as fractions of 1, ready for JSON; a class with an empty union has null.
 
         Raises:
-            ValueError: the matrix has another number of classes.
+            ValueError: another number of classes was counted.
         """
-        names = self._classes.names
+        names, confusion, figures = self._classes.names, tally.confusion(), tally.figures()
         if confusion.num_classes != len(names):
             raise ValueError(
                 f"confusion matrix: found {confusion.num_classes} classes; wanted {len(names)}"
@@ -143,12 +143,12 @@ class PreparedMethod:
             "background_class": None if self._background is None else names[self._background],
             "uses_image_labels": self.needs_image_labels,
             "seed": seed,
-            "miou": float(confusion.miou()),
+            "miou": figures.pop("miou"),
             "iou": {
                 name: None if np.isnan(value) else float(value)
                 for name, value in zip(names, confusion.iou(), strict=True)
             },
-            "pixel_accuracy": float(confusion.pixel_accuracy()),
+            **figures,
             "images": images,
             "seconds_per_image": seconds_per_image,
         }

@@ -51,8 +51,8 @@ class Example:
         side: which of them.
         rank: 1 is the worst, or the best.
         image: its name.
-        miou: over the classes of its labels and of its prediction, 0 to 1.
-        pixel_accuracy: 0 to 1.
+        figures: name of every metric to its value, over the classes of its labels and of its
+            prediction, 0 to 1.
         picture: file with the image, the prediction and the truth side by side.
         classes: those of the prediction and of the truth.
     """
@@ -60,8 +60,7 @@ class Example:
     side: Side
     rank: int
     image: str
-    miou: float
-    pixel_accuracy: float
+    figures: Mapping[str, float]
     picture: Path
     classes: tuple[str, ...] = ()
 
@@ -76,9 +75,8 @@ class MethodResult:
         split: of the data set.
         protocol: facts of the protocol.
         protocol_hash: of the protocol; figures of unlike hashes do not compare.
-        miou: 0 to 1.
+        figures: name of every metric to its value, 0 to 1.
         iou: class to IoU, 0 to 1; None where neither labels nor predictions hold the class.
-        pixel_accuracy: 0 to 1.
         images: how many were scored.
         seconds_per_image: mean time of an answer.
         seed: of the run.
@@ -92,15 +90,19 @@ class MethodResult:
     split: str
     protocol: Mapping[str, Any]
     protocol_hash: str
-    miou: float
+    figures: Mapping[str, float]
     iou: Mapping[str, float | None]
-    pixel_accuracy: float
     images: int
     seconds_per_image: float
     seed: int | None = None
     paper_column: str | None = None
     confusions: tuple[Confusion, ...] = ()
     examples: tuple[Example, ...] = ()
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes, by which methods are ranked."""
+        return self.figures["miou"]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fmbseg import paper
+from fmbseg.evaluate.metrics import METRICS
 from fmbseg.pictures.colours import palette
 from fmbseg.report import comparison, quoted
 from fmbseg.report.charts import BarChart, count_chart, iou_chart, line_plot
@@ -47,6 +48,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         protocols=_protocols(score_columns),
         comparison=comparison.compare(content.results),
         quoted=quoted,
+        metrics=METRICS,
         data_sets=_data_sets(content.results),
         methods=list(dict.fromkeys(result.method for result in content.results)),
         iou_charts=_iou_charts(content.results),

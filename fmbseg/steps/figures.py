@@ -10,6 +10,7 @@ import numpy as np
 
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.confusions import most_confused
+from fmbseg.evaluate.metrics import METRICS
 from fmbseg.report.content import Example, MaskCount, MethodResult
 from fmbseg.report.content import NeverFound as NeverFound
 from fmbseg.steps import evaluate, pseudo_masks
@@ -41,7 +42,7 @@ def result(workspace: Workspace, unit: str) -> MethodResult:
     examples = tuple(
         Example(
             side=one["example"]["side"], rank=one["example"]["rank"], image=one["image"],
-            miou=one["miou"], pixel_accuracy=one["pixel_accuracy"],
+            figures={metric.name: one[metric.name] for metric in METRICS},
             picture=folder / one["example"]["file"],
             classes=tuple(names[index] for index in one["example"]["classes"]),
         )
@@ -50,6 +51,7 @@ def result(workspace: Workspace, unit: str) -> MethodResult:
     )  # fmt: skip
     return MethodResult(
         **known,
+        figures={metric.name: metrics[metric.name] for metric in METRICS},
         paper_column=None if entry is None else entry.column,
         confusions=most_confused(matrix, names, CONFUSIONS),
         examples=examples,
@@ -79,8 +81,7 @@ def flat(
         return {}
     presence, point = frozen["presence"], frozen["sam_random_point"]
     return {
-        "miou": {name: one["miou"] for name, one in methods.items()},
-        "pixel_accuracy": {name: one["pixel_accuracy"] for name, one in methods.items()},
+        **{m.name: {unit: one[m.name] for unit, one in methods.items()} for m in METRICS},
         "presence": {name: presence[name] for name in ("precision", "recall", "f1")},
         "sam_point_iou": {"top_scored": point["top_scored_iou"], "best": point["best_of_3_iou"]},
     }
@@ -102,8 +103,9 @@ def markdown_table(
     found, frozen = of_methods(workspace), foundation(workspace)
     if frozen is None:
         return "No labels were given, so there is nothing to score."
-    lines = ["| method | data set | mIoU | lowest class | pixel accuracy | seconds an image |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    ranking, *others = [metric.title for metric in METRICS]
+    heads = ["method", "data set", ranking, "lowest class", *others, "seconds an image"]
+    lines = [_line(heads), "|---" * len(heads) + "|"]
     lines += [_row([m, *(again or {}).get(unit, ())], text) for unit, m in found.items()]
     first = next(iter(found.values()))
     presence, sam = frozen["presence"], frozen["sam_random_point"]
@@ -128,10 +130,15 @@ def _row(seeds: Sequence[Mapping[str, Any]], text: Callable[[str], str]) -> str:
     }
     low = min(((value, name) for name, value in means.items()), default=(0.0, "-"))
     seconds = statistics.fmean(one["seconds_per_image"] for one in seeds)
-    return (
-        f"| `{first['method']}` | {first['data_set']} | {_spread(seeds, 'miou')} | "
-        f"{low[0]:.3f} ({text(low[1])}) | {_spread(seeds, 'pixel_accuracy')} | {seconds:.3f} |"
+    ranking, *others = [_spread(seeds, metric.name) for metric in METRICS]
+    lowest = f"{low[0]:.3f} ({text(low[1])})"
+    return _line(
+        [f"`{first['method']}`", first["data_set"], ranking, lowest, *others, f"{seconds:.3f}"]
     )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _spread(seeds: Sequence[Mapping[str, Any]], figure: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from fmbseg.datasets import DatasetError
 from fmbseg.datasets.base import Sample
 from fmbseg.evaluate.examples import Answered, Extremes
-from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.evaluate.metrics import METRICS, Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.models.images import size_problem
 from fmbseg.pictures.colours import Palette, palette
@@ -23,7 +23,7 @@ from fmbseg.store import UnreadableImageError, write_json
 from fmbseg.types import IGNORE
 
 IMAGE_SCORES = "image_scores.json"
-"""Of a unit: `[{"image", "miou", "pixel_accuracy", "example"}]`, an image of the data set each.
+"""Of a unit: `[{"image", <every metric>, "example"}]`, an image of the data set each.
 
 An image's mIoU is over the classes of its labels and its prediction. `example` is null, or for
 the images with the worst and the best mIoU `{"side", "rank", "file", "classes"}`.
@@ -46,15 +46,15 @@ class Asked:
     examples: int
     seed: int
 
-    def answer(self, sample: Sample) -> tuple[Answered, ConfusionMatrix, float]:
+    def answer(self, sample: Sample) -> tuple[Answered, Tally, float]:
         """Ask for one image: what it shows, its counts, and the seconds that the method took."""
         assert sample.target is not None
         present = classes_in(sample.target) if self.method.needs_image_labels else None
         began = time.perf_counter()
         labels = self.method.predict(sample.image, present)
         seconds = time.perf_counter() - began
-        truth, counted = self.method.truth(sample.target), ConfusionMatrix(self.classes)
-        counted.update(labels, truth)
+        truth = self.method.truth(sample.target)
+        counted = Tally.of_image(labels, truth, self.classes)
         return Answered.reduced(sample.name, sample.image, labels, truth), counted, seconds
 
     def answer_again(self, index: int) -> Answered:
@@ -88,7 +88,7 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     column = asked.column
     finished = ImageRecords(scratch, column.samples.names)
     reused, computed, seconds = len(finished), 0, 0.0
-    confusion, scores = ConfusionMatrix(asked.classes), list[dict[str, Any]]()
+    tally, scores = Tally(), list[dict[str, Any]]()
     extremes: Extremes[Callable[[], Answered]] = Extremes(asked.examples)
     bad: list[dict[str, str]] = []
     for index, record in finished.each(title):
@@ -102,23 +102,23 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
             record = finished.add(index, {"cells": _cells(counts), "seconds": took})
             computed += 1
         seconds += record["seconds"]
-        counted = _counts(record["cells"], asked.classes)
-        confusion.matrix += counted.matrix
+        counted = _counts(record["cells"])
+        tally.add(counted)
         scores.append(_image_score(record["image"], counted))
-        if scores[-1]["miou"] is not None:
-            extremes.add(scores[-1]["miou"], index, picture)
-    if not confusion.matrix.any():
+        if (rank := scores[-1][METRICS[0].name]) is not None:
+            extremes.add(rank, index, picture)
+    if not scores or not tally.confusion().matrix.any():
         raise DatasetError(
             f"{column.name} {column.split}: found no labelled pixel in {len(scores)} scored images "
             f"({len(bad)} could not be used); wanted labels of its {asked.classes} classes, see "
             "data.labels and data.ignore_label"
         )
     metrics = asked.method.metrics(
-        confusion, data_set=column.name, split=column.split, seed=asked.seed,
+        tally, data_set=column.name, split=column.split, seed=asked.seed,
         images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
     )  # fmt: skip
     write_json(out / "metrics.json", metrics)
-    write_json(out / "confusion.json", np.asarray(confusion.matrix).tolist())
+    write_json(out / "confusion.json", tally.confusion().matrix.tolist())
     write_json(out / "quarantine.json", bad)
     examples = _save_examples(out, extremes, palette(asked.classes))
     scores = [one | {"example": examples.get(one["image"])} for one in scores]
@@ -145,24 +145,26 @@ def _same(answered: Answered) -> Answered:
     return answered
 
 
-def _cells(counted: ConfusionMatrix) -> list[list[int]]:
-    """[position in the matrix, pixels] of the cells that are not zero: few of them, in an image."""
-    flat = counted.matrix.ravel()
-    return [[int(cell), int(flat[cell])] for cell in np.flatnonzero(flat)]
+def _cells(counted: Tally) -> dict[str, Any]:
+    """Shape, positions and values of the counts that are not zero: few of them, in an image."""
+    return {
+        name: [counts.shape, np.flatnonzero(counts).tolist(), counts[counts != 0].tolist()]
+        for name, counts in counted.sums.items()
+    }
 
 
-def _counts(cells: list[list[int]], classes: int) -> ConfusionMatrix:
+def _counts(cells: dict[str, Any]) -> Tally:
     """The inverse of `_cells`."""
-    counted = ConfusionMatrix(classes)
-    for cell, pixels in cells:
-        counted.matrix.flat[cell] = pixels
+    counted = Tally()
+    for name, (shape, places, values) in cells.items():
+        counted.sums[name] = np.zeros(shape, np.int64)
+        counted.sums[name].flat[places] = values
     return counted
 
 
-def _image_score(name: str, counted: ConfusionMatrix) -> dict[str, Any]:
+def _image_score(name: str, counted: Tally) -> dict[str, Any]:
     """One image's figures; null where none of its pixels is labelled."""
-    figures = {"miou": counted.miou(), "pixel_accuracy": counted.pixel_accuracy()}
-    rounded = {key: round(v, 6) if np.isfinite(v) else None for key, v in figures.items()}
+    rounded = {key: round(v, 6) if np.isfinite(v) else None for key, v in counted.figures().items()}
     return {"image": name, **rounded}
 
 

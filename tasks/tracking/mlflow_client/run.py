@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Metric
 
-from fmbseg.report.content import MaskCount
+from fmbseg.evaluate.counts import MaskCount
+from fmbseg.evaluate.metrics import METRICS
 from fmbseg.steps import figures as found_figures
 from fmbseg.steps import pseudo_masks
 from fmbseg.steps.workspace import Workspace
@@ -95,9 +96,10 @@ def log_figures(
         figures |= _prefixed("", {k: v for k, v in scores.items() if isinstance(v, dict)})
     owner: dict[str, str] = {}
     for result in results(workspace):
-        for name in ("miou", "pixel_accuracy"):
-            figures[f"{name}.{result.name}"] = result.figures[name]
-            owner[f"{name}.{result.name}"] = model_ids.get(result.figures["method"], "")
+        for metric in METRICS:
+            name = f"{metric.name}.{result.name}"
+            figures[name] = result.figures[metric.name]
+            owner[name] = model_ids.get(result.figures["method"], "")
     known = client.get_run(run).data.metrics
     _log_metrics(client, run, {k: v for k, v in figures.items() if k not in known}, owner)
 
@@ -155,7 +157,7 @@ def log_method(client: PatientClient, experiment: str, parent: str, result: Resu
     run = client.create_run(experiment, tags=marks).info.run_id
     named = ("method", "data_set", "split", "protocol_hash", "seed")
     log_facts(client, run, {}, {name: str(figures[name]) for name in named})
-    values = ("miou", "pixel_accuracy", "seconds_per_image", "images")
+    values = (*(metric.name for metric in METRICS), "seconds_per_image", "images")
     ends = metric_names(figures["iou"])
     ious = {f"iou.{ends[n]}": v for n, v in figures["iou"].items() if v is not None}
     _log_metrics(client, run, {**{name: figures[name] for name in values}, **ious})
