@@ -192,7 +192,7 @@ def test_a_tokenizer_that_brings_code_is_refused(folder, canary):
 def test_a_champion_of_the_registry_runs_no_code(
     attack, tmp_path, canary, small_workspace, monkeypatch
 ):
-    from tasks.tracking.mlflow_client import champion as tracking_champion
+    from tasks.tracking.mlflow_client import registry as tracking_champion
 
     stored = tmp_path / "registry" / "artifacts" / "segmenter"
     AlignmentHead(8, 4, 2).save(stored)

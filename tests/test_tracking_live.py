@@ -16,7 +16,7 @@ from fmbseg.steps import evaluate, report
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking import track
-from tasks.tracking.mlflow_client import live as tracking_live
+from tasks.tracking.mlflow_client import training as tracking_live
 from tasks.train import train
 from tests.conftest import REPOSITORY
 from tests.once import made_once
@@ -33,7 +33,7 @@ def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Pa
 KILLED_AT_STEP_40 = """
 import os, signal, sys
 from fmbseg.align import checkpoint
-from tasks.tracking.mlflow_client import live as tracking_live
+from tasks.tracking.mlflow_client import training as tracking_live
 from tasks.train import train
 
 checkpoint._SECONDS_BETWEEN_TELLS = 0.0

@@ -10,11 +10,10 @@ from PIL import Image
 
 from fmbseg.steps.workspace import Workspace, folder_name
 from fmbseg.store import write_json
-from tasks.tracking.facts import Result
-from tasks.tracking.mlflow_client.champion import champion
-from tasks.tracking.mlflow_client.names import images_folder, register, registered_model
+from tasks.tracking.facts import Result, images_folder, scored_contents
+from tasks.tracking.mlflow_client.registry import champion, promote, register, registered_model
 from tasks.tracking.mlflow_client.store import PatientClient, store_uri
-from tasks.tracking.promotion import Figure, figure_of, promote
+from tasks.tracking.promotion import Score, score_of
 from tests.conftest import REPOSITORY
 from tests.once import made_once
 from tests.tracked import new_database
@@ -59,14 +58,14 @@ class Registry:
         return self.judge(version.version, miou, terms)
 
     def judge(self, number: str, miou: float | None, terms: str) -> tuple[bool, str, str]:
-        version, figure = self.client.get_model_version(self.name, number), None
+        version, score = self.client.get_model_version(self.name, number), None
         if miou is not None:
-            figure = Figure(miou, f"miou.fmbseg.folder.{terms}", f"fmbseg, {terms}")
-            self.client.set_model_version_tag(self.name, number, figure.tag, str(miou))
-        moved, why = promote(self.client, self.workspace, version, figure)
+            score = Score(miou, f"miou.fmbseg.folder.{terms}", f"fmbseg, {terms}")
+            self.client.set_model_version_tag(self.name, number, score.tag, str(miou))
+        decision = promote(self.client, self.workspace, version, score)
         now = champion(self.client, self.name)
         assert now is not None
-        return moved, why, str(now.version)
+        return decision.promoted, decision.reason, str(now.version)
 
 
 def test_each_data_set_has_a_registered_model_of_its_own(
@@ -172,7 +171,7 @@ def test_figures_compare_while_scored_images_labels_and_classes_stay_wherever_th
         write_json(folder / "image_scores.json", [{"image": "a.png"}])
         figures = {"method": "fmbseg", "data_set": "folder", "split": "all", "miou": 0.5,
                    "protocol_hash": "abc"}  # fmt: skip
-        return figure_of(made, Result(folder, figures, "")).tag
+        return score_of(figures, scored_contents(made, Result(folder, figures, ""))).tag
 
     for name in ("one", "two"):
         (tmp_path / name / "labels").mkdir(parents=True)
@@ -194,9 +193,9 @@ def test_what_was_trained_on_labels_is_never_the_champion(
     ceiling = workspace(tmp_path, store, tmp_path / "ceiling", train={"labels": "truth"})
     name = register(client, ceiling)
     version = client.create_model_version(name, source="file://ceiling")
-    moved, why = promote(client, ceiling, version, Figure(0.9, "miou.a", "a"))
-    assert not moved
-    assert "train.labels: truth" in why
+    decision = promote(client, ceiling, version, Score(0.9, "miou.a", "a"))
+    assert not decision.promoted
+    assert "train.labels: truth" in decision.reason
     assert champion(client, name) is None
 
 

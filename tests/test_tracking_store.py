@@ -12,8 +12,8 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from sqlalchemy.exc import OperationalError
 
 from tasks.tracking import track
+from tasks.tracking.confusion_picture import draw_confusion
 from tasks.tracking.mlflow_client.store import artifact_folder, is_momentary, patiently
-from tasks.tracking.pictures import draw_confusion
 from tests.conftest import REPOSITORY
 
 

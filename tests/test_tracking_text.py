@@ -7,7 +7,7 @@ import pytest
 from mlflow.utils.validation import _validate_metric_name
 
 from fmbseg.store.names import markdown_text
-from tasks.tracking.text import metric_names, shown
+from tasks.tracking.facts import metric_names, shown
 
 HOSTILE = (
     "<script>alert(1)</script>", "a|b", "`rm`", "**bold**", "[x](javascript:y)", "line\nbreak",

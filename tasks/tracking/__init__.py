@@ -13,11 +13,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.mlflow_client.champion import fetch_champion
-from tasks.tracking.mlflow_client.live import training_log
-from tasks.tracking.mlflow_client.state import log_state
+from tasks.tracking.mlflow_client.complete import log_state
+from tasks.tracking.mlflow_client.registry import fetch_champion
 from tasks.tracking.mlflow_client.store import PatientClient, is_momentary, store_uri
 from tasks.tracking.mlflow_client.system import system_metrics
+from tasks.tracking.mlflow_client.training import training_log
 
 __all__ = ["connect_early", "fetch_champion", "system_metrics", "track", "training_log"]
 

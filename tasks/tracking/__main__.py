@@ -10,7 +10,7 @@ import sys
 from fmbseg.params import ParamsError, redact
 from fmbseg.steps import units
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.mlflow_client.state import log_state
+from tasks.tracking.mlflow_client.complete import log_state
 from tasks.tracking.mlflow_client.store import store_uri
 
 

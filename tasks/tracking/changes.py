@@ -1,47 +1,25 @@
 """In what a run differs from the run before it of the same registered model, in words."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
 
 from tasks.tracking.facts import UNITS
-from tasks.tracking.mlflow_client.store import PatientClient
 
-MODEL = "registered_model"
-"""Tag of a run: the registered model that its version belongs to."""
 _MOST = 25
 _LONGEST = 80
+Texts = Mapping[str, str]
 
 
-def changed(
-    client: PatientClient,
-    experiment: str,
-    run: str,
-    tags: dict[str, str],
-    params: dict[str, str],
-) -> str:
-    """What differs from the run before: parameters, images, labels, classes, code, packages.
-
-    Args:
-        client: of the store.
-        experiment: its id.
-        run: the run that is described.
-        tags: of the run.
-        params: of the run.
-    """
-    finished = f"tags.{MODEL} = '{tags[MODEL]}' and attributes.status = 'FINISHED'"
-    newest = client.search_runs([experiment], finished, order_by=["attributes.end_time DESC"])
-    before = next((one for one in newest if one.info.run_id != run), None)
-    if before is None:
-        return f"the first run of {tags[MODEL]}"
-    found = [*_params(before, params), *_sources(before, tags)]
+def changes(old_params: Texts, old_tags: Texts, params: Texts, tags: Texts) -> str:
+    """What differs from the run before: parameters, images, labels, classes, code, packages."""
+    found = [*_params(old_params, params), *_sources(old_tags, tags)]
     if not found:
-        found = [_units(before, tags)]
+        found = [_units(old_tags, tags)]
     more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    return f"since {before.info.run_name}: {'; '.join(found[:_MOST])}{more}"
+    return f"{'; '.join(found[:_MOST])}{more}"
 
 
-def _params(before: Any, params: dict[str, str]) -> list[str]:
-    old = before.data.params
+def _params(old: Texts, params: Texts) -> list[str]:
     names = [*params, *(name for name in old if name not in params)]
     return [
         f"{name} {_short(old.get(name, 'absent'))} → {_short(params.get(name, 'absent'))}"
@@ -50,8 +28,8 @@ def _params(before: Any, params: dict[str, str]) -> list[str]:
     ]
 
 
-def _sources(before: Any, tags: dict[str, str]) -> list[str]:
-    old, found = before.data.tags, []
+def _sources(old: Texts, tags: Texts) -> list[str]:
+    found = []
     if old.get("key.images") != tags["key.images"]:
         counts = (old.get("images"), tags["images"])
         same = f"{counts[0]} with other names or contents"
@@ -65,9 +43,9 @@ def _sources(before: Any, tags: dict[str, str]) -> list[str]:
     return found
 
 
-def _units(before: Any, tags: dict[str, str]) -> str:
+def _units(old_tags: Texts, tags: Texts) -> str:
     """Units that were made anew though nothing that is listed differs."""
-    old, new = before.data.tags.get(UNITS), tags[UNITS]
+    old, new = old_tags.get(UNITS), tags[UNITS]
     if old == new:
         return "nothing"
     try:

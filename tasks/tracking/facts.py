@@ -1,29 +1,26 @@
-"""What a pipeline run is: its units, params, tags and data, read from the steps' files."""
+"""What a run is: its units, parameters, tags and images, read from the files of the steps."""
 
 import json
 import subprocess
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
-
-from fmbseg.params import redact
 from fmbseg.steps import evaluate
 from fmbseg.steps import units as all_units
 from fmbseg.steps.code import package_versions
+from fmbseg.steps.download import scan
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
-from tasks.tracking.mlflow_client.store import PatientClient
-from tasks.tracking.text import shown
+from fmbseg.store.names import printable
 
 _CHECKOUT = Path(__file__).parents[2]
-NOTE = "mlflow.note.content"
-"""The run's description, which MLflow reads as Markdown."""
 UNITS = "key.units"
 """Tag of a run: unit to the beginning of its key, as JSON."""
-_BATCH = 100
-"""MLflow takes no more params or tags at once."""
+_LONGEST_METRIC = 200
+"""MLflow takes 250 characters, a few of which go before the name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,25 @@ def results(workspace: Workspace) -> list[Result]:
     return [Result(f, dict(read_json(f / "metrics.json")), unit_key(f)) for f in folders]
 
 
+def scored_contents(workspace: Workspace, result: Result) -> str:
+    """Digest of what a method was scored on, where that is a folder of the user's own.
+
+    It goes by contents: those of the scored images, of their labels and of the class file. Empty
+    for every other data set, whose name says it.
+    """
+    if result.figures["data_set"] != "folder":
+        return ""
+    data, images = workspace.params.data, workspace.listing().images
+    names = [one["image"] for one in read_json(result.folder / evaluate.IMAGE_SCORES)]
+    scored = {
+        "images": {name: images.get(name) for name in names},
+        "labels": scan(Path(str(data.labels))).images,
+        "ignore_label": data.ignore_label,
+        "classes": file_sha(workspace.classes_path()),
+    }
+    return sha_of(scored)[:8]
+
+
 def unit_key(folder: Path) -> str:
     """The key in a unit's manifest."""
     return str(read_json(folder / MANIFEST)["key"])
@@ -73,6 +89,28 @@ def fingerprint(workspace: Workspace) -> str:
     return sha_of(workspace.listing().images)[:16]
 
 
+def images_folder(workspace: Workspace) -> str:
+    """`miniature`, or where the images lie; an experiment's copy of the workspace says the same."""
+    if workspace.data_set == "miniature":
+        return workspace.data_set
+    return str(outside_experiment(workspace.images_root()))
+
+
+def outside_experiment(path: Path) -> Path:
+    """The same file or folder in the checkout that an experiment's copy was made from.
+
+    `dvc exp run --temp` and `--queue` run in copies below `.dvc/tmp/exps`, which DVC deletes.
+    Where DVC's repository is a folder of Git's, the copy is of all of Git's.
+    """
+    parts = path.resolve().parts
+    for at in range(len(parts) - 3):
+        if parts[at : at + 3] == (".dvc", "tmp", "exps"):
+            repository, inside = Path(*parts[:at]), Path(*parts[at + 4 :])
+            outer = [repository, *repository.parents]
+            return next((one / inside for one in outer if (one / inside).exists()), repository)
+    return path.resolve()
+
+
 def flat_params(workspace: Workspace) -> dict[str, str]:
     """Dotted key to value, fit to be shown."""
     return {key: shown(value, 6000) for key, value in flatten(workspace.params.public()).items()}
@@ -89,47 +127,17 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
     lock = workspace.root / "dvc.lock"
     commit = _git("rev-parse", "HEAD") or "none"
     edited = len(_git("status", "--porcelain", "-uno").splitlines())
-    beside = read_json(workspace.download / "listing.json")
+    listing = read_json(workspace.download / "listing.json")
     return {
         "code": f"{commit[:7]}{f' and {edited} changed files' if edited else ''}",
         "packages": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
         "images": str(len(workspace.listing().images)),
-        "mlflow.source.git.commit": commit,
         "key.git_commit": commit,
         "key.dvc_lock": file_sha(lock) if lock.is_file() else "none",
         "key.images": fingerprint(workspace),
-        **{f"key.{name}": beside[name] for name in ("classes", "labels") if beside.get(name)},
+        **{f"key.{name}": listing[name] for name in ("classes", "labels") if listing.get(name)},
         UNITS: json.dumps(units),
     }
-
-
-def log_facts(
-    client: PatientClient, run: str, tags: dict[str, str], params: dict[str, str]
-) -> None:
-    """Tags, and the params that the run does not have yet (a logged one cannot change)."""
-    known = client.get_run(run).data.params
-    new = [Param(key, value) for key, value in params.items() if key not in known]
-    marks = [
-        RunTag(key, value[:5000] if key == NOTE else shown(value, 5000))
-        for key, value in tags.items()
-    ]
-    for start in range(0, max(len(new), len(marks)), _BATCH):
-        part = slice(start, start + _BATCH)
-        client.log_batch(run, params=new[part], tags=marks[part])
-
-
-def log_data_set(client: PatientClient, workspace: Workspace, run: str) -> None:
-    """The training images as the run's input."""
-    count = len(workspace.listing().images)
-    data_set = Dataset(
-        name=workspace.name,
-        digest=fingerprint(workspace),
-        source_type="local",
-        source=json.dumps({"uri": redact(str(workspace.images_root()))}),
-        profile=json.dumps({"images": count}),
-    )
-    training = InputTag("mlflow.data.context", "training")
-    client.log_inputs(run, datasets=[DatasetInput(data_set, [training])])
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -141,6 +149,33 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def metric_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name in the characters that a metric's name may have; no two become one.
+
+    Upper and lower case count as one, as they do in some databases. A name that can stay as it is
+    keeps its place before one that would become it.
+    """
+    wanted = {name: _allowed(name) for name in names}
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(wanted, key=lambda one: one != wanted[one]):
+        found[name], number = wanted[name], 2
+        while found[name].casefold() in taken:
+            found[name], number = f"{wanted[name]}-{number}", number + 1
+        taken.add(found[name].casefold())
+    return {name: found[name] for name in wanted}
+
+
+def shown(value: object, longest: int) -> str:
+    """A value on one line, without characters that break or turn a line, cut to a length."""
+    return printable(str(value))[:longest]
+
+
+def _allowed(name: str) -> str:
+    kept = unicodedata.normalize("NFC", name)
+    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in kept)[:_LONGEST_METRIC]
 
 
 def _git(*arguments: str) -> str:

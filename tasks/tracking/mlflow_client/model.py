@@ -25,7 +25,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
 from tasks.tracking.facts import unit_key
-from tasks.tracking.mlflow_client.names import register
+from tasks.tracking.mlflow_client.registry import register
 from tasks.tracking.mlflow_client.store import PatientClient
 
 ARTIFACT = "segmenter"

@@ -1,13 +1,12 @@
 """The MLflow store: connecting to it, being patient with it, and where its files lie."""
 
-import contextlib
 import logging
 import os
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from fmbseg.steps.workspace import Workspace
+from tasks.tracking.facts import outside_experiment
 
 Result = TypeVar("Result")
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -52,25 +52,10 @@ def store_uri(workspace: Workspace) -> str:
 def home_of(folder: Path) -> Path:
     """The checkout that a folder is, or is a workspace of, or is a copy of.
 
-    `dvc exp run --temp` and `--queue` run in copies below `.dvc/tmp/exps`, which DVC deletes.
-    Workspaces of one's own images lie below `runs/`.
+    Workspaces of one's own images lie below `runs/`; copies: see `outside_experiment`.
     """
     found = outside_experiment(folder)
     return found.parent.parent if found.parent.name == "runs" else found
-
-
-def outside_experiment(path: Path) -> Path:
-    """The same file or folder in the checkout that an experiment's copy was made from.
-
-    Where DVC's repository is a folder of Git's, the copy is of all of Git's.
-    """
-    parts = path.resolve().parts
-    for at in range(len(parts) - 3):
-        if parts[at : at + 3] == (".dvc", "tmp", "exps"):
-            repository, inside = Path(*parts[:at]), Path(*parts[at + 4 :])
-            outer = [repository, *repository.parents]
-            return next((one / inside for one in outer if (one / inside).exists()), repository)
-    return path.resolve()
 
 
 def is_momentary(error: BaseException) -> bool:
@@ -138,11 +123,9 @@ def artifact_folder(uri: str) -> Path | None:
     return (file.parent if file else Path.cwd()) / "mlartifacts"
 
 
-@contextlib.contextmanager
-def one_at_a_time(root: Path, uri: str) -> Iterator[None]:
+def one_at_a_time(root: Path, uri: str) -> FileLock:
     """Let one process at a time complete a run: all with the same database file, or workspace."""
-    with FileLock((artifact_folder(uri) or root / ".scratch") / ".lock"):
-        yield
+    return FileLock((artifact_folder(uri) or root / ".scratch") / ".lock")
 
 
 def _connect(uri: str) -> MlflowClient:

@@ -2,28 +2,31 @@
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from fmbseg.align.checkpoint import OnPoints
 from fmbseg.params import redact
 from fmbseg.steps import train as train_step
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.facts import flat_params, log_facts
-from tasks.tracking.mlflow_client.run import last_step, log_points, log_validation
+from tasks.tracking.facts import flat_params
+from tasks.tracking.mlflow_client.runs import (
+    TRAIN_KEY,
+    create_run,
+    is_of,
+    last_step,
+    log_facts,
+    log_points,
+    log_validation,
+    unfinished_runs,
+)  # fmt: skip
 from tasks.tracking.mlflow_client.store import PatientClient, experiment_id, store_uri
 from tasks.tracking.mlflow_client.system import log_system
-from tasks.tracking.text import shown
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 30.0
 _SYSTEM_EVERY_S = 30.0
 _TRAIN_PARAMS = ("seed", "device", "train.", "models.profile", "models.clip", "models.vision")
-TRAIN_KEY = "key.train"
-"""Tag of a run: key of the training's unit."""
-_SOURCE = {"mlflow.source.name": "flows/pipeline.py", "mlflow.source.type": "PROJECT"}
 
 
 @contextlib.contextmanager
@@ -44,33 +47,6 @@ def training_log(root: str) -> Iterator[OnPoints]:
         log.close("KILLED")
         raise
     log.close(None)
-
-
-def begun_runs(
-    client: PatientClient, experiment: str, workspace: Workspace, train_key: str
-) -> list[Any]:
-    """Unfinished runs of this training here, newest first, whose params are still true."""
-    wanted = f"tags.`{TRAIN_KEY}` = '{train_key}' and attributes.status != 'FINISHED'"
-    params = flat_params(workspace)
-    return [
-        run
-        for run in client.search_runs([experiment], wanted)
-        if run.data.tags.get("workspace") == _place(workspace)
-        and all(params.get(name) == value for name, value in run.data.params.items())
-    ]
-
-
-def create_run(client: PatientClient, experiment: str, workspace: Workspace, train_key: str) -> str:
-    """A new parent run; its id."""
-    tags = {**_SOURCE, TRAIN_KEY: train_key, "workspace": _place(workspace), **experiment_tags()}
-    name = tags.get("dvc.experiment", f"{workspace.name}-{train_key[:6]}")
-    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
-
-
-def experiment_tags() -> dict[str, str]:
-    """Name and baseline of the `dvc exp run` that this process belongs to; empty outside one."""
-    names = {"dvc.experiment": "DVC_EXP_NAME", "dvc.baseline": "DVC_EXP_BASELINE_REV"}
-    return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
 
 
 class _TrainingLog:
@@ -129,14 +105,13 @@ class _TrainingLog:
 
 
 def _open(client: PatientClient, workspace: Workspace) -> str:
-    """The run of this training, gone on with or new; others of the workspace were given up."""
+    """The run of this training, resumed or new; other runs of the workspace were given up."""
     experiment = experiment_id(client, workspace)
     train_key = train_step.key(workspace).digest
     for other in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        here = other.data.tags.get("workspace") == _place(workspace)
-        if here and other.data.tags.get(TRAIN_KEY) != train_key:
+        if is_of(other, workspace) and other.data.tags.get(TRAIN_KEY) != train_key:
             client.set_terminated(other.info.run_id, "KILLED")
-    begun = begun_runs(client, experiment, workspace, train_key)
+    begun = unfinished_runs(client, experiment, workspace, train_key)
     if not begun:
         run = create_run(client, experiment, workspace, train_key)
         params = flat_params(workspace)
@@ -147,7 +122,3 @@ def _open(client: PatientClient, workspace: Workspace) -> str:
     client.update_run(run, status="RUNNING")
     client.set_tag(run, "resumed", str(int(begun[0].data.tags.get("resumed", 0)) + 1))
     return run
-
-
-def _place(workspace: Workspace) -> str:
-    return shown(workspace.root.resolve().as_posix(), 5000)
