@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
 # No step here may fetch models or data behind the user's back, and no server listens beyond loopback.
 export HF_HUB_OFFLINE ?= 1
@@ -15,7 +16,7 @@ OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .s
   .prefect-results mlflow.db mlartifacts
 
 .DEFAULT_GOAL := help
-.PHONY: help run server serve test check e2e table ablations benchmarks bench-orchestration mlflow clean clean-all lock readme
+.PHONY: help run smoke server serve test check hooks docs e2e table ablations benchmarks bench-orchestration mlflow clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -37,6 +38,11 @@ run: $(READY)  ## the whole pipeline; IMAGES= CLASSES= [LABELS= IGNORE= PROFILE=
 	  $(if $(PROFILE),--profile "$(PROFILE)") $(if $(WORKSPACE),--workspace "$(WORKSPACE)") \
 	  $(if $(RESET_PARAMS),--reset-params)
 
+smoke: $(READY)  ## the whole pipeline on a quarter of the miniature's images, from nothing, in runs/smoke
+	@rm -rf runs/smoke && mkdir -p runs/smoke
+	@sed 's/^  train_images: 600 /  train_images: 150 /' params.yaml >runs/smoke/params.yaml
+	@$(BIN)/python -m flows.run --workspace runs/smoke
+
 server: $(READY)  ## Prefect's server and pages at http://127.0.0.1:4200
 	@$(BIN)/prefect server start
 
@@ -51,6 +57,21 @@ check: $(READY)  ## style, types, imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+hooks: $(READY)  ## have `git commit` run style, types and imports on what it holds (pre-commit)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet pre-commit -c requirements.lock
+	@$(BIN)/pre-commit install
+
+$(DOCS_READY): $(READY) pyproject.toml
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' >$@.part
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r $@.part -c requirements.lock
+	@mv $@.part $@
+
+docs: $(DOCS_READY)  ## the documentation as a web site in site/; any broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rnoE '<(script|img|iframe|link)[^>]* (src|href)="?(https?:)?//[^>]*' site --include='*.html' \
+	  || { echo "site/ loads files from other servers (above); ship them, or leave them out"; exit 1; }
+	@echo "site/index.html"
 
 e2e: $(READY)  ## the whole system, slowly
 	@$(BIN)/python -m pytest -m e2e

@@ -1,0 +1,64 @@
+"""What the documents name exists: links, files, Makefile targets, pages of the site."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
+         *sorted((REPOSITORY / "docs").glob("*.md"))]  # fmt: skip
+ADDED = {"contributing.md", "changelog.md"}
+"""Pages that the site gets from files beside docs/."""
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+
+
+def headings(text: str) -> set[str]:
+    """Anchors of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in found}
+
+
+@page
+def test_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        if path in ADDED:
+            continue
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in headings(file.read_text()), target
+
+
+@page
+def test_make_targets_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", page.read_text(), re.MULTILINE)
+    assert set(named) <= TARGETS
+
+
+@page
+def test_source_files_that_a_page_names_exist(page: Path) -> None:
+    folders = "fmbseg|tasks|flows|tests|studies|scripts|benchmarks|docs"
+    for named in re.findall(rf"`((?:{folders})/(?:[\w./-]*/|[\w/-]*\.\w+))`", page.read_text()):
+        assert (REPOSITORY / named).exists(), named
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    nav = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]
+    listed = re.findall(r"[\w-]+\.md", str(nav))
+    own = {path.name for path in PAGES if path.parent != REPOSITORY}
+    assert sorted(listed) == sorted(own | ADDED)
+
+
+def test_ci_calls_targets_of_the_makefile() -> None:
+    workflow = (REPOSITORY / ".github/workflows/ci.yml").read_text()
+    called = set(re.findall(r'"([a-z0-9]+)"', re.findall(r"target: (.*)", workflow)[0]))
+    script = set(re.findall(r"^make (\S+)", (REPOSITORY / ".ci/run").read_text(), re.MULTILINE))
+    assert script
+    assert script | {"e2e"} == called
+    assert called <= TARGETS
