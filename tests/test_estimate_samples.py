@@ -7,50 +7,55 @@ import pytest
 from PIL import Image as PilImage
 
 from fmbseg.datasets import DatasetError
-from fmbseg.estimate.sample import samples_of
+from fmbseg.estimate.sample import DataSet, data_sets_of
 from fmbseg.params import ParamsError, load_params
 from tests import official_trees as trees
 
 REPOSITORY = Path(__file__).parents[1]
 
 
+def names(data_set: DataSet, most: int) -> list[str]:
+    return [one.name for one in data_set.sample(most)]
+
+
 def test_a_public_data_set_stands_for_itself_where_it_is_and_for_its_usual_size_where_not(
     tmp_path: Path,
 ):
     params = load_params(REPOSITORY / "params.yaml")
-    (tmp_path / "drawn").mkdir()
-    found = samples_of(params, "coco_stuff171", 2, tmp_path, tmp_path / "drawn")
-    absent, home = found.train, found.scored[0]
+    absent, (home,) = data_sets_of(params, "coco_stuff171", tmp_path)
     assert (absent.images, home.images, len(absent.column.classes)) == (118_287, 5_000, 171)
-    assert [absent.reader()(name).shape for name in absent.measured(2)] == [(480, 640, 3)] * 2
-    assert "640 x 480" in absent.note
+    assert [one.image.shape for one in absent.sample(2)] == [(480, 640, 3)] * 2
+    assert absent.drawn_hw == (480, 640)
     assert sum((absent.archives | home.archives).values()) > 20e9
     trees.voc2012(tmp_path)
-    (tmp_path / "again").mkdir()
-    found = samples_of(params, "voc21", 3, tmp_path, tmp_path / "again")
-    assert (found.train.images, found.train.note) == (1464, "")
-    assert len(found.train.column.classes) == 20, "background is no class to look for"
-    assert len(found.scored[0].column.classes) == 21
-    assert found.train.measured(3) == ["2007_000000.jpg"]
-    assert found.train.reader()("2007_000000.jpg").shape == (13, 17, 3)
-    assert len(found.scored[0].measured(3)) == 3
+    train, (home,) = data_sets_of(params, "voc21", tmp_path)
+    assert (train.images, train.drawn_hw) == (1464, None)
+    assert len(train.column.classes) == 20, "background is no class to look for"
+    assert len(home.column.classes) == 21
+    assert [(one.name, one.image.shape) for one in train.sample(3)] == [
+        ("2007_000000.jpg", (13, 17, 3))
+    ]
+    assert len(home.sample(3)) == 3
 
 
-def test_every_data_set_that_is_scored_has_a_sample(tmp_path: Path):
+def test_every_data_set_that_is_scored_has_a_sample_with_labels(tmp_path: Path):
     sets = ("home", "miniature_unseen", "ade150", "voc20", "voc21")
     params = load_params(REPOSITORY / "params.yaml", {"evaluate.data_sets": list(sets)})
-    found = samples_of(params, None, 2, tmp_path, tmp_path)
-    assert [one.column.name for one in found.scored] == ["miniature", *sets[1:]]
-    assert [one.images for one in found.scored] == [150, 60, 2_000, 1_449, 1_449]
-    (tmp_path / "public").mkdir()
-    found = samples_of(params, "voc20", 2, tmp_path, tmp_path / "public")
-    assert [one.column.name for one in found.scored] == [
+    _, scored = data_sets_of(params, None, tmp_path)
+    assert [one.column.name for one in scored] == ["miniature", *sets[1:]]
+    assert [one.images for one in scored] == [150, 60, 2_000, 1_449, 1_449]
+    for one in scored[:3]:
+        sample = one.sample(1)[0]
+        assert sample.target is not None
+        assert sample.target.shape == sample.image.shape[:2]
+        assert (sample.target < len(one.column.classes)).any()
+    _, scored = data_sets_of(params, "voc20", tmp_path)
+    assert [one.column.name for one in scored] == [
         "voc20", "miniature_unseen", "ade150", "voc21"
     ], "its own val split is home, and scored once"  # fmt: skip
     unknown = load_params(REPOSITORY / "params.yaml", {"evaluate.data_sets": ["voc99"]})
-    (tmp_path / "again").mkdir()
     with pytest.raises(ParamsError, match=r"evaluate\.data_sets: found 'voc99'"):
-        samples_of(unknown, None, 2, tmp_path, tmp_path / "again")
+        data_sets_of(unknown, None, tmp_path)
 
 
 @pytest.fixture
@@ -67,30 +72,30 @@ def test_a_folder_is_sampled_evenly_and_a_number_stands_for_more_of_it(
     folder_params: dict[str, str], tmp_path: Path
 ):
     params = load_params(REPOSITORY / "params.yaml", folder_params)
-    found = samples_of(params, None, 3, tmp_path, tmp_path)
-    assert found.train.measured(3) == ["0.png", "4.png", "8.png"]
-    assert (found.train.images, found.train.disk_bytes, found.scored) == (9, 0, ())
-    assert samples_of(params, "1000", 3, tmp_path, tmp_path).train.images == 1000
+    train, scored = data_sets_of(params, None, tmp_path)
+    assert names(train, 3) == ["0.png", "4.png", "8.png"]
+    assert (train.images, train.disk_bytes, scored) == (9, 0, [])
+    assert data_sets_of(params, "1000", tmp_path)[0].images == 1000
     labelled = load_params(
         REPOSITORY / "params.yaml", {**folder_params, "data.labels": str(tmp_path)}
     )
-    found = samples_of(labelled, None, 20, tmp_path, tmp_path)
-    assert found.scored[0].images == 9
-    assert len(found.train.measured(20)) == 9
+    train, scored = data_sets_of(labelled, None, tmp_path)
+    assert scored[0].images == 9
+    assert len(names(train, 20)) == 9
 
 
 def test_images_that_cannot_be_used_are_not_measured(folder_params: dict[str, str], tmp_path: Path):
     for index in (0, 8):
         (tmp_path / f"images/{index}.png").write_text("no picture")
     params = load_params(REPOSITORY / "params.yaml", folder_params)
-    train = samples_of(params, None, 3, tmp_path, tmp_path).train
-    assert train.measured(3) == ["4.png"]
+    train, _ = data_sets_of(params, None, tmp_path)
+    assert names(train, 3) == ["4.png"]
     (tmp_path / "images/4.png").write_text("no picture")
     with pytest.raises(DatasetError, match="of 3 images none can be used"):
-        train.measured(3)
+        train.sample(3)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path):
     params = load_params(REPOSITORY / "params.yaml", {"data.images": str(tmp_path / "none")})
     with pytest.raises(ParamsError, match="found no image"):
-        samples_of(params, None, 1, tmp_path, tmp_path)
+        data_sets_of(params, None, tmp_path)

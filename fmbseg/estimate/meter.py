@@ -1,192 +1,148 @@
-"""What is really computed and what is only counted, so that measuring keeps to its budget."""
+"""Times and memory of parts of a run; beyond the budget, model calls are counted, not repeated."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from fmbseg.allocator import give_back
 from fmbseg.estimate.memory import peak_bytes, reset_peak
 
-T = TypeVar("T")
+TEXTS = "class names"
+"""The kind of model call that a unit of a run makes once, however many images it has."""
+ENLARGED = "masks enlarged"
+"""The kind of model call whose answers are too large to be kept."""
+_MOST_TEXTS = 128
 
 
 @dataclass
-class Work:
-    """One kind of work, such as "CLIP blocks".
+class Cost:
+    """What some units of work took, images for instance.
 
     Attributes:
-        asked: units that the code asked for.
-        done: units that were really computed.
-        seconds: spent on those.
-        more_bytes: most memory while some were computed at once, beyond that at rest, by how many.
+        units: that were measured.
+        seconds: of all of them, with the calls that were counted, without reading class names.
+        texts_s: most seconds that reading the class names took.
+        more_bytes: most memory beyond what the process held before.
+        asked: kind of model call to how much of it was asked for.
+        done: how much of that was really computed.
     """
 
-    asked: float = 0.0
-    done: float = 0.0
+    units: int = 0
     seconds: float = 0.0
-    more_bytes: dict[float, int] = field(default_factory=dict, compare=False)
+    texts_s: float = 0.0
+    more_bytes: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
 
-    def memory_of(self, units: float) -> int:
-        """What so many would take: as the fewest that were computed at once and are no fewer."""
-        no_fewer = [count for count in self.more_bytes if count >= units]
-        if no_fewer:
-            return self.more_bytes[min(no_fewer)]
-        return max(self.more_bytes.values(), default=0)
+    @property
+    def each_s(self) -> float:
+        """Seconds of one unit."""
+        return self.seconds / max(self.units, 1)
 
-
-@dataclass
-class Phase:
-    """A stretch of real code, with what was left out of it added at the rate of the rest.
-
-    Attributes:
-        seconds: that it would take.
-        work: what it asked for, by kind.
-        peak_bytes: most memory of the process during it, with what was left out; 0 where the system
-            does not say.
-    """
-
-    seconds: float = 0.0
-    work: dict[str, Work] = field(default_factory=dict)
-    peak_bytes: int = 0
+    def basis(self, count: int) -> str:
+        """What it stands on, such as "3 of 5 images measured whole"."""
+        parts = [
+            f"{self.done[kind]:,} of {asked:,} {kind}"
+            if self.done[kind]
+            else f"{asked:,} {kind} at the pace of earlier ones"
+            for kind, asked in self.asked.items()
+            if self.done[kind] < asked
+        ]
+        how = f"in part ({', '.join(parts)})" if parts else "whole"
+        return f"{min(self.units, count):,} of {count:,} images measured {how}"
 
 
 class Meter:
-    """Lets work through until its kind has had its share of the budget, then only counts it.
+    """Measures work, and the model calls in it.
 
-    The first unit of each kind is always computed, and none is broken off.
+    Attributes:
+        until: the clock's time from which a call is no longer repeated: one with inputs of the
+            same sizes as an earlier one gets that one's answer, and counts as long.
     """
 
     def __init__(
-        self,
-        share_s: float,
-        *,
-        clock: Callable[[], float] = time.perf_counter,
+        self, clock: Callable[[], float] = time.perf_counter,
         synchronise: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Set the share.
-
-        Args:
-            share_s: seconds after which a kind is only counted.
-            clock: seconds.
-            synchronise: waits for a device that computes by itself.
-        """
-        self._share_s, self._clock, self._synchronise = share_s, clock, synchronise
-        self._work: dict[str, Work] = {}
-        self._unpaid_s = 0.0
+    ) -> None:  # fmt: skip
+        """Take a clock (seconds) and what waits for a device that computes by itself."""
+        self.until = float("inf")
+        self._clock, self._synchronise = clock, synchronise
+        self._seen: dict[tuple[Any, ...], tuple[Any, float, int]] = {}
+        self._cost = Cost()
         self._rest_bytes = self._peak_bytes = 0
-        self.rest()
-
-    def rest(self) -> int:
-        """Give back what earlier work freed; what the process holds now is its memory at rest."""
-        give_back()
-        reset_peak()
-        self._rest_bytes = self._peak_bytes = peak_bytes()
-        return self._rest_bytes
 
     def now(self) -> float:
         """The clock, after all that was begun has ended."""
         self._synchronise()
         return self._clock()
 
-    def wants(self, kind: str) -> bool:
-        """Whether the next unit of this kind should be computed."""
-        work = self._work.setdefault(kind, Work())
-        return work.done == 0 or work.seconds < self._share_s
+    def rest(self) -> int:
+        """Give freed memory back to the system; returns what the process holds now."""
+        give_back()
+        reset_peak()
+        return peak_bytes()
 
-    def compute(self, kind: str, units: float, call: Callable[[], T]) -> T:
-        """Do some work and note how long it took."""
-        work = self._work.setdefault(kind, Work())
+    @contextmanager
+    def measured(self, cost: Cost, units: int = 1) -> Iterator[None]:
+        """Add what is inside to a cost."""
+        self._rest_bytes = self._peak_bytes = self.rest()
+        self._cost, began = cost, self.now()
+        yield
+        cost.seconds += self.now() - began
+        cost.units += units
+        self._note_peak()
+        cost.more_bytes = max(cost.more_bytes, self._peak_bytes - self._rest_bytes)
+
+    def wrap(self, model: object, kinds: Mapping[str, str]) -> None:
+        """Let a model's methods (name to kind of call) be measured and counted."""
+        for name, kind in kinds.items():
+            setattr(model, name, self._wrapped(kind, getattr(model, name)))
+
+    def _wrapped(self, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        if kind == TEXTS:
+            return lambda names, templates=None: self._texts(function, names, templates)
+        return lambda *inputs: self._call(kind, function, inputs)
+
+    def _call(self, kind: str, function: Callable[..., Any], inputs: Sequence[Any]) -> Any:
+        # An image's own call, or one about an encoded image with so many prompts or masks.
+        sizes = [tuple(getattr(one, "image_hw", None) or one.shape) for one in inputs]
+        units = sizes[-1][0] if len(inputs) > 1 else 1
+        cost, key = self._cost, (function, *sizes)
+        cost.asked[kind] += units
+        if key in self._seen and self.now() >= self.until:
+            answer, seconds, more_bytes = self._seen[key]
+            cost.seconds += seconds
+            self._peak_bytes = max(self._peak_bytes, self._rest_bytes + more_bytes)
+            return torch.full((units, *sizes[0]), -1.0) if kind == ENLARGED else answer
         self._note_peak()
         began = self.now()
-        found = call()
-        work.seconds += self.now() - began
-        more = self._note_peak() - self._rest_bytes
-        work.more_bytes[units] = max(work.more_bytes.get(units, 0), more)
-        work.asked += units
-        work.done += units
-        return found
+        answer = function(*inputs)
+        seconds = self.now() - began
+        cost.done[kind] += units
+        kept = None if kind == ENLARGED else answer
+        self._seen[key] = kept, seconds, self._note_peak() - self._rest_bytes
+        return answer
 
-    def count(self, kind: str, units: float) -> None:
-        """Note some work that was left out."""
-        work = self._work.setdefault(kind, Work())
-        work.asked += units
-        self._peak_bytes = max(self._peak_bytes, self._rest_bytes + work.memory_of(units))
+    def _texts(
+        self, function: Callable[..., Any], names: Sequence[str], templates: Sequence[str] | None
+    ) -> Any:
+        """Read class names; of a very long list the first ones only, which stand for the others."""
+        few = names[: max(1, _MOST_TEXTS // len(templates or [""]))]
+        began = self.now()
+        answer = function(few, templates)
+        seconds = self.now() - began
+        self._cost.seconds -= seconds
+        self._cost.texts_s = max(self._cost.texts_s, seconds * len(names) / len(few))
+        return answer[[k % len(few) for k in range(len(names))]]
 
     def _note_peak(self) -> int:
-        """The peak since the last note."""
+        """The peak since the last note; the largest one is kept."""
         found = peak_bytes()
         self._peak_bytes = max(self._peak_bytes, found)
         reset_peak()
         return found
-
-    @contextmanager
-    def unpaid(self) -> Iterator[None]:
-        """Inside, time passes that a real run would not spend."""
-        began = self.now()
-        yield
-        self._unpaid_s += self.now() - began
-
-    @contextmanager
-    def phase(self, *, without: str = "") -> Iterator[Phase]:
-        """Measure what is inside; the phase is filled in at the end.
-
-        Args:
-            without: a kind of work that is not part of it, since a run does it once.
-        """
-        found = Phase()
-        before = {kind: replace(work) for kind, work in self._work.items()}
-        unpaid, began = self._unpaid_s, self.now()
-        reset_peak()
-        self._peak_bytes = 0
-        yield found
-        found.seconds = self.now() - began - (self._unpaid_s - unpaid)
-        self._note_peak()
-        found.peak_bytes = self._peak_bytes
-        for kind, work in self._work.items():
-            old = before.get(kind, Work())
-            asked, done = work.asked - old.asked, work.done - old.done
-            if kind == without:
-                found.seconds -= work.seconds - old.seconds
-            elif asked:
-                found.work[kind] = Work(asked, done, work.seconds - old.seconds)
-                found.seconds += (asked - done) * work.seconds / work.done
-
-
-@dataclass(frozen=True)
-class Rate:
-    """The mean of some phases.
-
-    Attributes:
-        seconds: a unit.
-        units: measured.
-        work: of all of them, by kind.
-        peak_bytes: most memory.
-    """
-
-    seconds: float
-    units: int
-    work: Mapping[str, Work]
-    peak_bytes: int
-
-    @staticmethod
-    def of(phases: Sequence[Phase], units: int | None = None) -> "Rate":
-        """Join phases; `units` when they hold more or fewer than one each."""
-        work: dict[str, Work] = {}
-        for phase in phases:
-            for kind, part in phase.work.items():
-                total = work.setdefault(kind, Work())
-                total.asked += part.asked
-                total.done += part.done
-                total.seconds += part.seconds
-        count = len(phases) if units is None else units
-        return Rate(
-            sum(phase.seconds for phase in phases) / count, count, work,
-            max(phase.peak_bytes for phase in phases),
-        )  # fmt: skip
-
-    @property
-    def left_out(self) -> dict[str, Work]:
-        """The kinds of which not all was computed."""
-        return {kind: work for kind, work in self.work.items() if work.done < work.asked}

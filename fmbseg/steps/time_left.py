@@ -45,15 +45,9 @@ def time_left(workspace: Workspace) -> TimeLeft:
     """Look which units are out of date and how long such units took; the data must be in place."""
     seconds: dict[str, float] = {}
     unknown = []
-    journal = workspace.journal.lines()
-    outdated = False
+    left = list(units_left(workspace))
     for step in _AFTER_DOWNLOAD:
-        to_do = list(_to_do(workspace, step, outdated))
-        outdated = outdated or (bool(to_do) and step != "evaluate")
-        if not to_do:
-            continue
-        lines = _like_now(workspace, step, journal)
-        each = [_seconds(workspace, unit, lines) for unit in to_do]
+        each = [took for unit, took in left if unit.step == step]
         known = [one for one in each if one is not None]
         if len(known) < len(each):
             unknown.append(step)
@@ -61,6 +55,21 @@ def time_left(workspace: Workspace) -> TimeLeft:
             at_once = workspace.params.runner.workers if step in _TOGETHER else 1
             seconds[step] = max(sum(known) / at_once, max(known))
     return TimeLeft(seconds, tuple(unknown))
+
+
+def units_left(workspace: Workspace) -> Iterator[tuple[Unit, float | None]]:
+    """The units that will be computed, with the seconds that units like them took before.
+
+    The data must be in place. Seconds are None where the journal has no such unit.
+    """
+    journal = workspace.journal.lines()
+    outdated = False
+    for step in _AFTER_DOWNLOAD:
+        to_do = list(_to_do(workspace, step, outdated))
+        outdated = outdated or (bool(to_do) and step != "evaluate")
+        lines = _like_now(workspace, step, journal)
+        for unit in to_do:
+            yield unit, _seconds(workspace, unit, lines)
 
 
 def _to_do(workspace: Workspace, step: str, outdated: bool) -> Iterator[Unit]:
