@@ -6,16 +6,15 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fmbseg.cli import main
-from fmbseg.fetch.weights import SAM_WEIGHTS, fetch_weights
+from fmbseg.fetch.weights import fetch_weights
+from fmbseg.models import sam
 from fmbseg.models.profiles import PROFILES
-from fmbseg.models.sam import PUBLISHED_CHECKPOINTS
 from tests.http_server import file_server
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -25,12 +24,11 @@ VISION = "timm/vit_base_patch14_dinov2.lvd142m"
 
 
 def test_every_published_sam_has_an_address_and_the_md5_its_name_ends_in():
-    assert set(SAM_WEIGHTS) == set(PUBLISHED_CHECKPOINTS.values())
-    for name, remote in SAM_WEIGHTS.items():
-        assert remote.urls[0].endswith(f"/{name}")
-        assert remote.md5 is not None
-        assert remote.md5.startswith(Path(name).stem.rsplit("_", 1)[1])
-        assert len(remote.md5) == 32
+    for name, published in sam.PUBLISHED.items():
+        source = sam.sam_source(name, published.file)
+        assert source.address.endswith(f"/{published.file}")
+        assert source.md5.startswith(Path(published.file).stem.rsplit("_", 1)[1])
+        assert len(source.md5) == 32
 
 
 def test_a_profile_that_ships_with_the_package_fetches_nothing(
@@ -63,8 +61,7 @@ def test_sams_file_is_checked_against_its_md5(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     name = "sam_vit_b_01ec64.pth"
     with file_server() as server:
-        url = server.serve(f"/{name}", CONTENT)
-        monkeypatch.setitem(SAM_WEIGHTS, name, replace(SAM_WEIGHTS[name], urls=(url,)))
+        monkeypatch.setattr(sam, "_URL", server.serve(f"/{name}", CONTENT).removesuffix(name))
         with pytest.raises(DownloadError, match="wanted 01ec64d29a2fca3f0661936605ae66f8"):
             fetch_weights("base", progress=False)
     assert not (tmp_path / "hub/checkpoints" / name).exists()
@@ -75,20 +72,24 @@ def test_all_three_models_of_a_profile_land_where_their_packages_look(tmp_path: 
     name = PROFILES["base"].sam.checkpoint
     md5 = hashlib.md5(CONTENT).hexdigest()
     with file_server() as server:
-        sam = server.serve(f"/{name}", CONTENT)
+        address = server.serve(f"/{name}", CONTENT).removesuffix(str(name))
         for repo, file in ((CLIP, "open_clip_model.safetensors"), (VISION, "model.safetensors")):
             headers = {"X-Repo-Commit": COMMIT}
             server.serve(f"/{repo}/resolve/main/{file}", CONTENT, headers=headers)
         code = f"""
             import json
-            from fmbseg.fetch.remote import Remote
-            from fmbseg.fetch.weights import SAM_WEIGHTS, fetch_weights
-            SAM_WEIGHTS[{name!r}] = Remote(({sam!r},), md5={md5!r})
+            from dataclasses import astuple, replace
+            from fmbseg.fetch.weights import fetch_weights
+            from fmbseg.models import sam
             from fmbseg.models.profiles import PROFILES
-            from fmbseg.models.status import sources_of
+            sam._URL = {address!r}
+            sam.PUBLISHED["vit_b"] = replace(sam.PUBLISHED["vit_b"], md5={md5!r})
+            def place(role):
+                family, spec = PROFILES["base"].part(role)
+                return str(family.source(*astuple(spec)).find())
             found = fetch_weights("base", progress=False)
             print(json.dumps([[one.model, one.missing, one.present, one.where,
-                str(sources_of(PROFILES["base"], one.model)().find())] for one in found]))
+                place(one.model)] for one in found]))
         """
         environment = os.environ | {
             "HF_ENDPOINT": server.url(""), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",

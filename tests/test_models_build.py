@@ -5,7 +5,9 @@ import torch
 from fmbseg.models import build, status
 from fmbseg.models.build import (
     PROFILES,
-    build_models,
+    build_profile_clip,
+    build_profile_sam,
+    build_profile_vision,
     resolve_profile,
     weights_fingerprint,
     weights_status,
@@ -131,7 +133,7 @@ def test_auto_is_a_device_of_this_machine_and_a_missing_one_is_an_error(monkeypa
 
 
 def test_the_public_names_are_offered_by_the_build_module():
-    for name in ["build_clip", "build_sam", "build_vision", "build_models", "weights_status"]:
+    for name in ["build_clip", "build_sam", "build_vision", "build_profile_sam", "weights_status"]:
         assert callable(getattr(build, name))
     assert build.weights_status is status.weights_status
 
@@ -141,12 +143,10 @@ def test_the_miniature_profile_builds_offline_from_the_package():
     missing = [row.model for row in weights_status("miniature", {}) if not row.present]
     if missing:
         pytest.skip(f"the miniature weights of {', '.join(missing)} are not here")
-    models = build_models(
-        "miniature", {}, projection="naclip", template='a photo of a "{}"',
-        clip_short_side_px=128, clip_stride_fraction=0.5, clip_batch_crops=32,
-        vision_short_side_px=128, device="cpu",
-    )  # fmt: skip
-    assert models.clip.encode_text(["sky"]).shape == (1, models.clip.dim)
+    clip = build_profile_clip("miniature", {}, projection="naclip", short_side_px=128)
+    assert clip.encode_text(["sky"]).shape == (1, clip.dim)
+    assert build_profile_sam("miniature", {}).grid_side > 0
+    assert build_profile_vision("miniature", {}, short_side_px=128).dim > 0
     assert all(v.startswith("sha256:") for v in weights_fingerprint("miniature", {}).values())
 
 

@@ -8,7 +8,7 @@ from segment_anything import SamPredictor
 
 from fmbseg.miniature.sam_architecture import build_sam_from_config
 from fmbseg.models.build import MissingWeightsError, build_sam
-from fmbseg.models.sam import PUBLISHED_CHECKPOINTS, sam_source
+from fmbseg.models.sam import PUBLISHED, sam_source
 
 SMALL = {
     "image_size": 64, "patch_size": 8,
@@ -147,7 +147,7 @@ def test_a_missing_checkpoint_names_the_command_and_nothing_is_downloaded(tmp_pa
     for flag in ("FMBSEG_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(flag, raising=False)
     with pytest.raises(MissingWeightsError) as caught:
-        build_sam("vit_h", PUBLISHED_CHECKPOINTS["vit_h"], cache_dir=tmp_path)
+        build_sam("vit_h", PUBLISHED["vit_h"].file, cache_dir=tmp_path)
     message = str(caught.value)
     for part in ["vit_h", "fmbseg download --weights"]:
         assert part in message
@@ -158,7 +158,7 @@ def test_a_missing_checkpoint_names_the_command_and_nothing_is_downloaded(tmp_pa
 
 def test_a_checkpoint_placed_by_hand_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    name = PUBLISHED_CHECKPOINTS["vit_b"]
+    name = PUBLISHED["vit_b"].file
     assert sam_source("vit_b", name).find() is None
     path = tmp_path / "checkpoints" / name
     path.parent.mkdir()

@@ -159,7 +159,6 @@ def test_missing_weights_have_one_answer_whatever_flags_are_set(home, monkeypatc
 def test_download_says_which_flag_of_the_shell_forbids_it(home, monkeypatch, capsys):
     save_sam(home, monkeypatch)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("fmbseg.fetch.weights.SAM_WEIGHTS", {})
     assert main(["download", "--weights", "base", "--params", str(PARAMS)]) == 2
     error = capsys.readouterr().err
     assert "HF_HUB_OFFLINE is set in this shell; unset it" in error

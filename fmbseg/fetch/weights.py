@@ -1,25 +1,17 @@
 """The published weights of a profile's three models, fetched before they are needed."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 from fmbseg.fetch.checksums import set_aside
 from fmbseg.fetch.http import fetch
 from fmbseg.fetch.remote import Remote
-from fmbseg.models.clip_config import CONFIG, read_clip_config
-from fmbseg.models.profiles import Overrides, Profile, resolve_profile
-from fmbseg.models.sam import PUBLISHED_MD5, published_folder
-from fmbseg.models.status import WeightsStatus, sources_of, weights_status
+from fmbseg.models.families import Family, Role, Spec
+from fmbseg.models.profiles import Overrides, resolve_profile
+from fmbseg.models.status import WeightsStatus, weights_status
 from fmbseg.models.weights import Source, fetch_hub_file, offline_flags
 
-_SAM = "https://dl.fbaipublicfiles.com/segment_anything"
-_ABOUT_BYTES = {"vit_b": 375_000_000, "vit_l": 1_250_000_000, "vit_h": 2_565_000_000}
-
-SAM_WEIGHTS: dict[str, Remote] = {
-    name: Remote((f"{_SAM}/{name}",), _ABOUT_BYTES[name[4:9]], md5=md5)
-    for name, md5 in PUBLISHED_MD5.items()
-}
-"""SAM's published files; their names end in the first digits of their MD5."""
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+_ORDER: tuple[Role, ...] = ("sam", "clip", "vision")
 
 
 def fetch_weights(
@@ -27,8 +19,8 @@ def fetch_weights(
 ) -> list[WeightsStatus]:
     """Fetch what a profile's models lack; no run ever does.
 
-    SAM's file goes to torch hub's checkpoint folder. CLIP's and the vision encoder's come through
-    the Hugging Face hub's own client into its own cache.
+    Files of a Hugging Face repository come through the hub's own client into its own cache, any
+    other goes to where the model's own package looks for it, such as torch hub's checkpoint folder.
 
     Args:
         profile: "miniature", "base" or "paper".
@@ -44,36 +36,31 @@ def fetch_weights(
         ModelError: see `resolve_profile`.
     """
     models = resolve_profile(profile, overrides or {})
-    for role in ("sam", "clip", "vision"):
-        _fetch(models, role, progress)
+    for role in _ORDER:
+        _fetch(*models.part(role), progress)
     return weights_status(profile, overrides or {}, checksums=True)
 
 
-def _fetch(models: Profile, role: str, progress: bool) -> None:
+def _fetch(family: Family, spec: Spec, progress: bool) -> None:
     """One model's files; what is the user's own, or shipped, is left to the status."""
-    checkpoint = models.sam.checkpoint
-    if role == "sam":
-        if checkpoint in SAM_WEIGHTS and not Path(checkpoint).is_file():
-            fetch(SAM_WEIGHTS[checkpoint], published_folder() / checkpoint, progress=progress)
+    if spec.name.startswith("local-dir:"):
         return
-    name = (models.clip if role == "clip" else models.vision).name
-    if name.startswith("local-dir:"):
-        return
-    source = sources_of(models, role)()
-    if name.startswith("hf-hub:") and source.hub is not None:
-        config = CONFIG if role == "clip" else "config.json"
-        found = fetch_hub_file(source.what, source.hub, (config,)).parent
-        if role == "clip" and read_clip_config(found)[0]["text_cfg"].get("hf_tokenizer_name"):
-            for file in _TOKENIZER:
-                fetch_hub_file(source.what, source.hub, (file,))
+    source = family.source(*astuple(spec))
+    if spec.name.startswith("hf-hub:") and source.hub is not None:
+        found = fetch_hub_file(source.what, source.hub, (family.config,)).parent
+        for file in family.beside(found):
+            fetch_hub_file(source.what, source.hub, (file,))
     present = source.find()
     if not source.address or (present is not None and not _set_aside_if_wrong(source, present)):
         return
     if source.hub is not None:
         fetch_hub_file(source.what, source.hub, source.hub_files)
-    else:
-        sha256 = source.sha256 if len(source.sha256) == 64 else None
-        fetch(Remote((source.address,), sha256=sha256), source.files[-1], progress=progress)
+        return
+    sha256 = source.sha256 if len(source.sha256) == 64 else None
+    remote = Remote(
+        (source.address,), source.about_bytes or None, md5=source.md5 or None, sha256=sha256
+    )
+    fetch(remote, source.files[-1], progress=progress)
 
 
 def _set_aside_if_wrong(source: Source, path: Path) -> bool:

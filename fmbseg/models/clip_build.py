@@ -116,6 +116,17 @@ def clip_model(
     return model
 
 
+def check_clip(name: str, pretrained: str | None, quick_gelu: bool | None = None) -> None:
+    """Whether the weights and the tokenizer on this machine fit; numbers are not read.
+
+    Raises:
+        MissingWeightsError: see `build_clip`.
+        ModelError: see `build_clip`.
+    """
+    clip_model(name, pretrained, quick_gelu, device="meta")
+    build_clip_tokenizer(name, clip_folder(name))
+
+
 def load_clip_weights(model: Any, path: Path, what: str, device: str = "cpu") -> None:
     """Load weights as open_clip's own `load_checkpoint` does, from tensors read without code.
 

@@ -20,6 +20,7 @@ from fmbseg.models.weights import ModelError
 
 Tokenizer = Callable[[list[str]], Tensor]
 CONFIG = "open_clip_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _TOKENIZER_KEYS = ("clean", "strip_sep_token", "language")
 _PREPROCESS = ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
 
@@ -101,6 +102,12 @@ def build_clip_tokenizer(name: str, folder: Path | None) -> Tokenizer:
     clean = {key: value for key, value in keywords.items() if key == "clean"}
     simple: Tokenizer = open_clip.SimpleTokenizer(context_length=context, **own, **clean)
     return simple
+
+
+def tokenizer_files(folder: Path) -> tuple[str, ...]:
+    """Names of the tokenizer's files that a repository must give beside its configuration."""
+    config, _ = read_clip_config(folder)
+    return TOKENIZER_FILES if config["text_cfg"].get("hf_tokenizer_name") else ()
 
 
 def _refuse_code(path: Path) -> None:

@@ -1,6 +1,7 @@
 """SAM by segment-anything: one image embedding, many prompts."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +26,30 @@ from fmbseg.models.weights import (
 )
 from fmbseg.types import Image
 
-PUBLISHED_CHECKPOINTS: dict[str, str] = {
-    "vit_b": "sam_vit_b_01ec64.pth",
-    "vit_l": "sam_vit_l_0b3195.pth",
-    "vit_h": "sam_vit_h_4b8939.pth",
-}
-"""The files that belong to the registry's names; each ends with the start of its own MD5."""
-PUBLISHED_MD5: dict[str, str] = {
-    "sam_vit_b_01ec64.pth": "01ec64d29a2fca3f0661936605ae66f8",
-    "sam_vit_l_0b3195.pth": "0b3195507c641ddb6910d2bb5adee89c",
-    "sam_vit_h_4b8939.pth": "4b8939a88964f0f4ff5f5b2642c598a6",
-}
+SAM_CONFIG = "sam_config.json"
+_WEIGHTS = "sam.safetensors"
 _URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A published weight file; its name ends in the first digits of its MD5."""
+
+    file: str
+    md5: str
+    about_bytes: int
+
+
+PUBLISHED: dict[str, PublishedFile] = {
+    "vit_b": PublishedFile("sam_vit_b_01ec64.pth", "01ec64d29a2fca3f0661936605ae66f8", 375_000_000),
+    "vit_l": PublishedFile(
+        "sam_vit_l_0b3195.pth", "0b3195507c641ddb6910d2bb5adee89c", 1_250_000_000
+    ),
+    "vit_h": PublishedFile(
+        "sam_vit_h_4b8939.pth", "4b8939a88964f0f4ff5f5b2642c598a6", 2_565_000_000
+    ),
+}
+"""By the registry's names."""
 
 
 class SegmentAnything:
@@ -186,10 +199,10 @@ def sam_folder(name: str) -> Path | None:
         folder, place = MINIATURE_FOLDER / "sam", "they belong to the package: reinstall fmbseg"
     elif name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        place = f"put sam_config.json and sam.safetensors into {folder}"
+        place = f"put {SAM_CONFIG} and {_WEIGHTS} into {folder}"
     else:
         return None
-    if not all((folder / file).is_file() for file in ("sam_config.json", "sam.safetensors")):
+    if not all((folder / file).is_file() for file in (SAM_CONFIG, _WEIGHTS)):
         raise MissingWeightsError(f"SAM {name}", place)
     return folder
 
@@ -202,25 +215,22 @@ def sam_source(name: str, checkpoint: str | Path | None, cache_dir: Path | None 
     """
     folder = sam_folder(name)
     if folder is not None:
-        return Source(f"SAM {name}", (folder / "sam.safetensors",))
+        return Source(f"SAM {name}", (folder / _WEIGHTS,))
     if checkpoint is None:
         return Source(f"SAM {name}")
     what, own = f"SAM {name} ({checkpoint})", Path(checkpoint)
-    if str(checkpoint) not in PUBLISHED_MD5:
+    published = next((one for one in PUBLISHED.values() if one.file == str(checkpoint)), None)
+    if published is None:
         return Source(what, (own,), remedy=f"models.sam.checkpoint names no file: {checkpoint}")
+    cached = (cache_dir or Path(torch.hub.get_dir()) / "checkpoints") / own
     return Source(
-        what, (own, (cache_dir or published_folder()) / own), address=f"{_URL}{checkpoint}",
-        md5=PUBLISHED_MD5[str(checkpoint)],
+        what, (own, cached), address=f"{_URL}{checkpoint}", md5=published.md5,
+        about_bytes=published.about_bytes,
     )  # fmt: skip
 
 
-def published_folder() -> Path:
-    """Where torch hub keeps checkpoints."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
 def _folder_model(folder: Path) -> Sam:
-    path = folder / "sam_config.json"
+    path = folder / SAM_CONFIG
     try:
         return build_sam_from_config(json.loads(path.read_bytes()))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:

@@ -1,17 +1,11 @@
 """Whether a profile's weights are here and will load, and which they are; nothing is fetched."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import astuple, dataclass, fields
 
-from fmbseg.models.clip_build import clip_model
-from fmbseg.models.clip_config import build_clip_tokenizer
-from fmbseg.models.clip_weights import clip_folder, clip_source
+from fmbseg.models.families import Family, Spec, weights_of
 from fmbseg.models.fingerprints import content_sha256
-from fmbseg.models.profiles import Overrides, Profile, resolve_profile
-from fmbseg.models.sam import sam_folder, sam_model, sam_source
-from fmbseg.models.vision import vision_folder, vision_model, vision_source
-from fmbseg.models.weights import MissingWeightsError, ModelError, Source
+from fmbseg.models.profiles import ROLES, Overrides, resolve_profile
+from fmbseg.models.weights import MissingWeightsError, ModelError
 
 _BESIDE = ("open_clip_config.json", "config.json", "tokenizer.json", "tokenizer_config.json")
 """Files of a hub's repository that decide on a model beside its weights."""
@@ -54,28 +48,7 @@ def weights_status(
         ModelError: see `resolve_profile`.
     """
     models = resolve_profile(profile, overrides)
-    clip, sam, vision = models.clip, models.sam, models.vision
-
-    def check_clip() -> None:
-        clip_model(clip.name, clip.pretrained, clip.quick_gelu, device="meta")
-        folder = clip_folder(clip.name)
-        if folder is not None:
-            build_clip_tokenizer(clip.name, folder)
-
-    checks: dict[str, tuple[str, str | None, Callable[[], object]]] = {
-        "clip": (clip.name, clip.pretrained, check_clip),
-        "sam": (sam.name, sam.checkpoint,
-                lambda: sam_model(sam.name, sam.checkpoint, device="meta")),
-        "vision": (vision.name, vision.file,
-                   lambda: vision_model(vision.name, vision.pretrained, device="meta")),
-    }  # fmt: skip
-    return [
-        _status(
-            role, name if weights is None else f"{name} ({weights})", sources_of(models, role),
-            check, profile, checksums,
-        )
-        for role, (name, weights, check) in checks.items()
-    ]  # fmt: skip
+    return [_status(*models.part(role), profile, checksums) for role in ROLES]
 
 
 def missing_weights(profile: str, overrides: Overrides) -> str | None:
@@ -103,34 +76,18 @@ def missing_weights(profile: str, overrides: Overrides) -> str | None:
     )
 
 
-def sources_of(models: Profile, role: str) -> Callable[[], Source]:
-    """Where one model of a profile may lie; to be called, since a folder may lack its files."""
-    clip, sam, vision = models.clip, models.sam, models.vision
-    return {
-        "clip": lambda: clip_source(clip.name, clip.pretrained, clip.quick_gelu),
-        "sam": lambda: sam_source(sam.name, sam.checkpoint),
-        "vision": lambda: vision_source(vision.name, vision.pretrained),
-    }[role]
-
-
-def _status(
-    role: str,
-    name: str,
-    source_of: Callable[[], Source],
-    check: Callable[[], object],
-    profile: str,
-    checksums: bool,
-) -> WeightsStatus:
-    ending = ""
+def _status(family: Family, spec: Spec, profile: str, checksums: bool) -> WeightsStatus:
+    role, weights, ending = family.role, weights_of(spec), ""
+    name = f"{spec.name} ({weights})" if isinstance(weights, str) else spec.name
     try:
-        source = source_of()
+        source = family.source(*astuple(spec))
         path = source.find()
         if path is None:
             where = source.address or source.remedy.replace("PROFILE", profile)
             return WeightsStatus(role, name, False, where, tuple(source.searched()), True)
         if source.address:
             ending = f"; delete it and fetch it anew: fmbseg download --weights {profile}"
-        check()
+        family.check(*astuple(spec))
         problem = source.checksum_problem(path) if checksums else None
     except MissingWeightsError as error:
         return WeightsStatus(role, name, False, str(error.of_profile(profile)), missing=True)
@@ -157,38 +114,33 @@ def weights_fingerprint(profile: str, overrides: Overrides) -> dict[str, str]:
         ModelError: see `resolve_profile`.
     """
     models = resolve_profile(profile, overrides)
-    clip, sam, vision = models.clip, models.sam, models.vision
-    found = {
-        "clip": _fingerprint(clip.name, clip.pretrained, clip_folder, sources_of(models, "clip")),
-        "sam": _fingerprint(sam.name, sam.checkpoint, sam_folder, sources_of(models, "sam")),
-        "vision": _fingerprint(
-            vision.name, vision.file, vision_folder, sources_of(models, "vision")
-        ),
-    }
-    if clip.quick_gelu is not None:
-        found["clip"] += f" quick_gelu {clip.quick_gelu}"
-    return found
+    return {role: _fingerprint(*models.part(role)) for role in ROLES}
 
 
-def _fingerprint(
-    name: str,
-    weights: str | None,
-    folder_of: Callable[[str], Path | None],
-    source_of: Callable[[], Source],
-) -> str:
+def _fingerprint(family: Family, spec: Spec) -> str:
+    further = "".join(
+        f" {field.name} {value}"
+        for field, value in zip(fields(spec)[2:], astuple(spec)[2:], strict=True)
+        if value is not None
+    )
+    return _of_bytes(family, spec) + further
+
+
+def _of_bytes(family: Family, spec: Spec) -> str:
+    name, weights = spec.name, weights_of(spec)
     if name.startswith("hf-hub:"):
-        path = source_of().find()
+        path = family.source(*astuple(spec)).find()
         if path is None:
             return name
         beside = (path.with_name(one) for one in (path.name, *_BESIDE))
         return f"{name} " + " ".join(
             f"sha256:{content_sha256(one)}" for one in beside if one.is_file()
         )
-    folder = folder_of(name)
-    path = source_of().find() if folder is None or weights is not None else None
+    folder, given = family.folder(name), isinstance(weights, str)
+    path = family.source(*astuple(spec)).find() if folder is None or given else None
     if folder is not None:
         inside = f"sha256:{content_sha256(folder)}"
         return inside if path is None else f"{inside} sha256:{content_sha256(path)}"
     if path is not None:
         return f"{name} sha256:{content_sha256(path)}"
-    return name if weights is None else f"{name} {weights}"
+    return f"{name} {weights}" if given else name

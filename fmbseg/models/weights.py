@@ -44,6 +44,7 @@ class Source:
         address: where they would come from; empty when they are the user's own.
         md5: published for the file of the last of `files`, hexadecimal.
         sha256: published start of it, for the last of `files`.
+        about_bytes: its size to reckon with before it is fetched; 0 where none is known.
         remedy: what to do when nothing is there.
     """
 
@@ -55,6 +56,7 @@ class Source:
     address: str = ""
     md5: str = ""
     sha256: str = ""
+    about_bytes: int = 0
     remedy: str = "fetch them once: fmbseg download --weights PROFILE"
 
     def find(self) -> Path | None:
