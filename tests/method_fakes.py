@@ -81,14 +81,14 @@ class ColourSam:
 
     def embed(self, image: Image) -> SamEmbedding:
         features = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-        return SamEmbedding(features, image.shape[:2], image.shape[:2])
+        return SamEmbedding(image.shape[:2], features)
 
     def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
         logits, quality = [], []
         for points in points_xy_px:
             x, y = points[0].astype(int)
-            colour = embedding.features[0, :, y, x]
-            same = (embedding.features[0] == colour[:, None, None]).all(0)
+            colour = embedding.encoded[0, :, y, x]
+            same = (embedding.encoded[0] == colour[:, None, None]).all(0)
             logits.append((same.float() * 20 - 10).expand(3, -1, -1))
             quality.append([0.9, 0.8, 0.1])
         return SamPrediction(torch.stack(logits), torch.tensor(quality))

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fmbseg.miniature.sam_architecture import build_sam_from_config
 from fmbseg.models import sam
+from fmbseg.models.sam_architecture import build_sam_from_config
 from tests.clip_small import SMALL
 
 CLIP, REPO = "small-test", "owner/small"

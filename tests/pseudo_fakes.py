@@ -76,10 +76,10 @@ class ColourSam:
         height, width = image.shape[:2]
         features = torch.tensor(image).float().permute(2, 0, 1)[None]
         small = torch.nn.functional.interpolate(features, (max(1, height // 2), max(1, width // 2)))
-        return SamEmbedding(small, (height, width), (height, width))
+        return SamEmbedding((height, width), small)
 
     def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
-        features = embedding.features[0]
+        features = embedding.encoded[0]
         _, rows, cols = features.shape
         height, width = embedding.image_hw
         logits, quality = [], []

@@ -275,7 +275,7 @@ def test_missing_weights_are_said_and_random_ones_are_timed(
     small_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):  # fmt: skip
-    from fmbseg.miniature.sam_architecture import build_sam_from_config
+    from fmbseg.models.sam_architecture import build_sam_from_config
     from fmbseg.models.weights import MINIATURE_FOLDER
 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))

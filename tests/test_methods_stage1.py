@@ -32,7 +32,7 @@ class HalfBlindSam(ColourSam):
         found = super().predict_points(embedding, points_xy_px)
         for index, points in enumerate(points_xy_px):
             x, y = points[0].astype(int)
-            if tuple(embedding.features[0, :, y, x].int().tolist()) != COLOURS["red"]:
+            if tuple(embedding.encoded[0, :, y, x].int().tolist()) != COLOURS["red"]:
                 found.logits[index] = -10
                 found.predicted_iou[index] = 0
         return found

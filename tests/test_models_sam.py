@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 
-from fmbseg.miniature.sam_architecture import build_sam_from_config
 from fmbseg.models.build import MissingWeightsError, build_sam
 from fmbseg.models.sam import PUBLISHED, sam_source
+from fmbseg.models.sam_architecture import build_sam_from_config
 
 SMALL = {
     "image_size": 64, "patch_size": 8,
@@ -56,7 +56,7 @@ def assert_equal_to_predictor(sam, image, prompts):
     prediction = sam.predict_points(embedding, prompts)
     predictor = SamPredictor(sam.model)
     predictor.set_image(image)
-    torch.testing.assert_close(embedding.features, predictor.features)
+    torch.testing.assert_close(embedding.encoded.features, predictor.features)
     for points, logits, quality in zip(
         prompts, prediction.logits, prediction.predicted_iou, strict=True
     ):
@@ -94,8 +94,8 @@ def test_a_batch_of_prompt_sets_equals_the_sets_one_by_one(folder):
 def test_the_embedding_tells_the_sizes_of_a_non_square_image(folder):
     embedding = build_sam(f"local-dir:{folder}").embed(random_image(40, 100))
     assert embedding.image_hw == (40, 100)
-    assert embedding.input_hw == (26, 64)
-    assert embedding.features.shape == (1, 16, 8, 8)
+    assert embedding.encoded.input_hw == (26, 64)
+    assert embedding.encoded.features.shape == (1, 16, 8, 8)
 
 
 def test_the_model_is_frozen_and_unchanged_by_use(folder):
@@ -194,8 +194,8 @@ def test_vit_b_gives_sam_predictors_masks_and_scores_on_a_non_square_image(tmp_p
     sam.model.image_encoder = EncodedOnce(sam.model.image_encoder)
     image = random_image(120, 200)
     embedding = sam.embed(image)
-    assert embedding.features.shape == (1, 256, 64, 64)
-    assert embedding.input_hw == (614, 1024)
+    assert embedding.encoded.features.shape == (1, 256, 64, 64)
+    assert embedding.encoded.input_hw == (614, 1024)
     prompts = random_prompts(120, 200, 2, 5)
     prediction = sam.predict_points(embedding, prompts)
     assert prediction.logits.shape == (2, 3, 256, 256)

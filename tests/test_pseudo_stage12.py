@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from fmbseg.models.protocols import DenseClip
+from fmbseg.models.protocols import DenseClip, SamEmbedding
 from fmbseg.pseudo.automatic import automatic_masks, drop_duplicates, point_grid
 from fmbseg.pseudo.labelling import coverage, label_masks
+from fmbseg.pseudo.stage1 import pseudo_masks_of_image
 from fmbseg.store import decode_rle, encode_rle
 from fmbseg.types import SamMask
 from tests.pseudo_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, painted
@@ -211,3 +212,26 @@ def test_no_present_class_is_an_error_and_no_mask_is_none():
     with pytest.raises(ValueError, match=r"a\.png"):
         label_masks([], dense, torch.eye(3), [], "abc", "a.png")
     assert label_masks([], dense, torch.eye(3), [0], "abc", "a.png") == []
+
+
+class LevelsSam(ColourSam):
+    """Keeps several feature levels an image, as SAM 2 does."""
+
+    def embed(self, image):
+        one = super().embed(image)
+        return SamEmbedding(one.image_hw, {"coarse": None, "fine": one.encoded})
+
+    def predict_points(self, embedding, points_xy_px):
+        fine = SamEmbedding(embedding.image_hw, embedding.encoded["fine"])
+        return super().predict_points(fine, points_xy_px)
+
+
+def test_a_sam_may_keep_of_an_image_whatever_it_wants():
+    image, texts = painted("red", "blue"), ColourClip().encode_text(NAMES)
+    one, other = (
+        pseudo_masks_of_image(image, "a.png", ColourClip(), sam, texts, NAMES, OPTIONS)
+        for sam in (ColourSam(), LevelsSam())
+    )
+    assert one.masks_11
+    assert one.masks_12
+    assert one == other

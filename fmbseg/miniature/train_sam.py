@@ -14,7 +14,6 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from fmbseg.miniature.pool import Pool, load_pool
-from fmbseg.miniature.sam_architecture import build_sam_from_config, start_weights
 from fmbseg.miniature.sam_losses import (
     ImageMasks,
     affinity_loss,
@@ -25,8 +24,10 @@ from fmbseg.miniature.sam_losses import (
     mask_loss,
     points_inside,
 )
+from fmbseg.miniature.sam_start import start_weights
 from fmbseg.miniature.training import run_training
 from fmbseg.miniature.world import Split, generate
+from fmbseg.models.sam_architecture import build_sam_from_config
 
 CONFIG: dict[str, Any] = {
     "image_size": 128,

@@ -5,7 +5,7 @@ Every model takes the raw RGB image and does its own preprocessing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -50,17 +50,16 @@ class ClipModel(Protocol):
 
 @dataclass(frozen=True)
 class SamEmbedding:
-    """SAM's encoder output for one image, to be shared by all prompts.
+    """One image as the encoder of a `SamModel` left it, to be shared by all prompts.
 
     Attributes:
-        features: output of the image encoder, on the model's device.
         image_hw: size of the original image, px.
-        input_hw: size after the longest side was scaled, px.
+        encoded: what the model that made it needs again, such as one or several feature maps on
+            its device; nobody else looks inside.
     """
 
-    features: Float[Tensor, "1 channel rows cols"]
     image_hw: tuple[int, int]
-    input_hw: tuple[int, int]
+    encoded: Any
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class SamModel(Protocol):
     grid_side: int
 
     def embed(self, image: Image) -> SamEmbedding:
-        """Run the image encoder once."""
+        """Run the image encoder once; only the same model can use the answer."""
         ...
 
     def predict_points(

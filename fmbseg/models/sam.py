@@ -12,10 +12,10 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from fmbseg.miniature.sam_architecture import build_sam_from_config
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import require_rgb
 from fmbseg.models.protocols import SamEmbedding, SamPrediction
+from fmbseg.models.sam_architecture import build_sam_from_config
 from fmbseg.models.weights import (
     MINIATURE_FOLDER,
     MissingWeightsError,
@@ -52,6 +52,19 @@ PUBLISHED: dict[str, PublishedFile] = {
 """By the registry's names."""
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """What `SegmentAnything` keeps of an image.
+
+    Attributes:
+        features: output of the image encoder, on the model's device.
+        input_hw: size after the longest side was scaled, px.
+    """
+
+    features: Float[Tensor, "1 channel rows cols"]
+    input_hw: tuple[int, int]
+
+
 class SegmentAnything:
     """A frozen `segment_anything` model behind `SamModel`.
 
@@ -82,8 +95,8 @@ class SegmentAnything:
         pixels = torch.as_tensor(scaled, device=self.device).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             features = self.model.image_encoder(self.model.preprocess(pixels))
-        image_hw = image.shape[0], image.shape[1]
-        return SamEmbedding(features.clone(), image_hw, (pixels.shape[2], pixels.shape[3]))
+        encoded = _Encoded(features.clone(), (pixels.shape[2], pixels.shape[3]))
+        return SamEmbedding((image.shape[0], image.shape[1]), encoded)
 
     def predict_points(
         self, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
@@ -113,7 +126,7 @@ class SegmentAnything:
                 points=(points, positive), boxes=None, masks=None
             )
             logits, quality = self.model.mask_decoder(
-                image_embeddings=embedding.features,
+                image_embeddings=embedding.encoded.features,
                 image_pe=self._dense_position,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
@@ -131,7 +144,7 @@ class SegmentAnything:
         """
         with torch.inference_mode():
             full: Tensor = self.model.postprocess_masks(
-                logits[None].to(self.device), embedding.input_hw, embedding.image_hw
+                logits[None].to(self.device), embedding.encoded.input_hw, embedding.image_hw
             )[0]
         return full.clone()
 

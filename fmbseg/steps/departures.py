@@ -35,6 +35,6 @@ def model_names(params: Params) -> dict[str, str]:
     if found.sam.checkpoint and sam == published.sam.name:
         own = found.sam.checkpoint != published.sam.checkpoint
         sam += f", {found.sam.checkpoint}" if own else ""
-    if found.vision.file:
-        vision += f", {found.vision.file}"
+    if isinstance(found.vision.pretrained, str):
+        vision += f", {found.vision.pretrained}"
     return {"clip": clip, "sam": sam, "vision": vision}
