@@ -43,45 +43,35 @@ class _Tiff(TiffImageFile):
             self.info.pop("exif", None)
 
 
-_OPENERS: dict[str, Callable[[Any], ImageFile]] = {
-    "PNG": PngImageFile,
-    "JPEG": JpegImageFile,
-    "BMP": BmpImageFile,
-    "TIFF": _Tiff,
+_DECODERS: dict[str, Callable[[Any], ImageFile]] = {
+    "PNG": PngImageFile, "JPEG": JpegImageFile, "BMP": BmpImageFile, "TIFF": _Tiff,
     "WebP": WebPImageFile,
+}  # fmt: skip
+_SIGNATURES = {
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "JPEG": rb"\xff\xd8\xff",
+    "BMP": rb"BM",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "WebP": rb".{8}WEBP",
+    "GIF": rb"GIF8",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "AVIF": rb".{4}ftypavi",
+    "HEIC": rb".{4}ftyp(hei|mif1|msf1)",
+    "a film": rb".{4}ftyp",
+    "Photoshop": rb"8BPS",
+    "an icon": rb"\x00\x00\x01\x00",
+    "PDF": rb"%PDF",
+    "PostScript": rb"%!PS",
+    "a ZIP archive": rb"PK\x03\x04",
+    "a gzip archive": rb"\x1f\x8b",
+    "a program": rb"\x7fELF|MZ",
+    "a Git LFS pointer (`git lfs pull` fetches the picture)": rb"version https://git-lfs",
 }
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"II+\0", "TIFF"),
-    (0, b"MM\0+", "TIFF"),
-    (8, b"WEBP", "WebP"),
-    (0, b"GIF8", "GIF"),
-    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"ftypavi", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypmsf1", "HEIC"),
-    (4, b"ftyp", "a film"),
-    (0, b"8BPS", "Photoshop"),
-    (0, b"\0\0\1\0", "an icon"),
-    (0, b"%PDF", "PDF"),
-    (0, b"%!PS", "PostScript"),
-    (0, b"PK\3\4", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"\x7fELF", "a program"),
-    (0, b"MZ", "a program"),
-    (0, b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the picture)"),
-)
-_TEXT = frozenset(string.printable.encode())
-_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_JPEG_END, _JPEG_SCAN, _JPEG_BARE = 0xD9, 0xDA, (0x01, 0xD8)
+"""How the files of each kind begin; the first that fits counts."""
+_TEXT = string.printable.encode()
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_JPEG_END, _JPEG_SCAN, _JPEG_BARE = b"\xd9", b"\xda", b"\x01\xd8"
 
 
 def require_picture(head: bytes) -> str:
@@ -96,12 +86,12 @@ def require_picture(head: bytes) -> str:
     Raises:
         UnreadableImageError: another format, or no picture at all.
     """
-    found = next((name for at, mark, name in _SIGNATURES if head.startswith(mark, at)), None)
-    if found in _OPENERS:
-        return str(found)
-    if found is None and head and all(byte in _TEXT for byte in head):
-        markup = head.lstrip()[:1] == b"<"
-        found = "SVG, HTML or other markup" if markup else "text"
+    kinds = (kind for kind, begin in _SIGNATURES.items() if re.match(begin, head, re.DOTALL))
+    found = next(kinds, "")
+    if found in _DECODERS:
+        return found
+    if not found and head and not head.strip(_TEXT):
+        found = "SVG, HTML or other markup" if head.lstrip().startswith(b"<") else "text"
     words = f"found {found}; " if found else ""
     raise UnreadableImageError(
         f"not a picture in a known format ({words}wanted png, jpg, bmp, tif or webp)"
@@ -125,14 +115,13 @@ def open_picture(kind: str, content: bytes, max_pixels: int) -> ImageFile:
         UnreadableImageError: too large, or made to keep the decoder busy.
         Exception: whatever the parser raises on a damaged header.
     """
-    picture = _OPENERS[kind](io.BytesIO(content))
+    picture = _DECODERS[kind](io.BytesIO(content))
     width, height = picture.size
+    size = f"{width}x{height} px"
     if width * height > max_pixels:
-        raise UnreadableImageError(
-            f"{width}x{height} px is more than the limit of {max_pixels} pixels"
-        )
+        raise UnreadableImageError(f"{size} is more than the limit of {max_pixels} pixels")
     if max(width, height) > MAX_SIDE_PX:
-        raise UnreadableImageError(f"{width}x{height} px has a side of more than {MAX_SIDE_PX} px")
+        raise UnreadableImageError(f"{size} has a side of more than {MAX_SIDE_PX} px")
     if isinstance(picture, TiffImageFile):
         tile = [picture.tag_v2.get(tag, 1) for tag in (TILEWIDTH, TILELENGTH)]
         if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > max_pixels:
@@ -146,7 +135,7 @@ def _count_scans(content: bytes) -> int:
     """Scans of a JPEG up to its end marker; markers inside other segments do not count."""
     scans, at = 0, 2
     while scans <= MAX_JPEG_SCANS and (found := _JPEG_MARKER.search(content, at)):
-        at, marker = found.end(), content[found.end() - 1]
+        at, marker = found.end(), found[1]
         if marker == _JPEG_END:
             break
         if marker not in _JPEG_BARE:

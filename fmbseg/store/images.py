@@ -25,30 +25,15 @@ MAX_BYTES = 2**30
 _REASON_CHARACTERS = 160
 _FLOAT_SLACK = 1e-3
 _ORIENTATION_TAG = 0x0112
+_TURN = PIL.Image.Transpose
 _TURNS = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
-}
+    2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90,
+}  # fmt: skip
 _KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO (named pipe)",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-_FAILURES = {
-    errno.ENOENT: "no such file",
-    errno.ENOTDIR: "no such file",
-    errno.ELOOP: "a link that leads in a circle",
-    errno.EACCES: "may not be read (permission denied)",
-    errno.EPERM: "may not be read (permission denied)",
-    errno.ENAMETOOLONG: "its path is too long for this system",
-}
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO (named pipe)", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
 _PILLOWS_WORDS = ("not identified by this driver", "its header is damaged or of an unknown kind")
 _PILLOW = threading.Lock()
 """Held while Pillow's process-wide settings are other than the process has them."""
@@ -75,10 +60,10 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     """
     with open_regular(path) as stream:
         try:
-            head = stream.read(HEAD_BYTES)
-            if head:
-                require_picture(head)  # before the rest is read
-            content = head + stream.read()
+            content = stream.read(HEAD_BYTES)
+            if content:
+                require_picture(content)  # before the rest is read
+            content += stream.read()
         except OSError as error:
             raise UnreadableImageError(_failure(error)) from None
     return decode_image(content, max_pixels=max_pixels)
@@ -87,23 +72,22 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
 def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a picture that is in memory; see `read_image`.
 
-    Args:
-        content: of a png, jpg, bmp, tif or webp file.
-        max_pixels: more than this many pixels are refused before decoding.
-
-    Returns:
-        UInt8 [height width 3].
-
     Raises:
         UnreadableImageError: empty, truncated, not a picture, too large.
     """
     if not content:
         raise UnreadableImageError("empty file")
-    kind = require_picture(content[:HEAD_BYTES])
     try:
-        return _decode(kind, content, max_pixels)
+        return _decode(content, max_pixels)
     except (Warning, PIL.Image.DecompressionBombError):
-        return _decode_regardless(kind, content, max_pixels)
+        pass  # of this process: warnings are errors, or Pillow's own limit is the lower one
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            return _decode(content, max_pixels)
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
 def image_sha(path: str | Path) -> str:
@@ -131,45 +115,42 @@ def open_regular(path: str | Path) -> io.BufferedReader:
         UnreadableImageError: it is something else, is too large, or may not be read.
     """
     try:
-        _require_regular(Path(path).stat())
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except UnreadableImageError:
-        raise
-    except ValueError:  # a null character
-        raise UnreadableImageError("no such file") from None
+        problem = _problem(Path(path).stat())
+        if problem is None:
+            stream = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+            problem = _problem(os.fstat(stream.fileno()))  # it may have been replaced meanwhile
+            if problem is None:
+                return stream
+            stream.close()
     except OSError as error:
-        raise UnreadableImageError(_failure(error)) from None
-    stream = os.fdopen(descriptor, "rb")
-    try:
-        _require_regular(os.fstat(descriptor))  # what was looked at may have been replaced
-    except UnreadableImageError:
-        stream.close()
-        raise
-    return stream
+        problem = _failure(error)
+    except ValueError:  # a null character
+        problem = "no such file"
+    raise UnreadableImageError(problem)
 
 
-def _require_regular(status: os.stat_result) -> None:
+def _problem(status: os.stat_result) -> str | None:
     if not stat.S_ISREG(status.st_mode):
-        found = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise UnreadableImageError(f"{found}, not a file")
+        return f"{_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not a file"
     if status.st_size > MAX_BYTES:
-        raise UnreadableImageError(
-            f"a file of {status.st_size / 1e9:.1f} GB; no picture above {MAX_BYTES / 1e9:.1f} GB "
-            "is read"
-        )
+        sizes = f"a file of {status.st_size / 1e9:.1f} GB; no picture above {MAX_BYTES / 1e9:.1f}"
+        return f"{sizes} GB is read"
+    return None
 
 
 def _failure(error: OSError) -> str:
-    return _FAILURES.get(error.errno or 0, f"cannot be read: {_one_line(error.strerror)}")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "no such file"
+    return f"cannot be read: {_one_line(error.strerror).lower()}"
 
 
 def _one_line(text: object) -> str:
     words = " ".join(str(text).split())
-    shown = "".join(c if c.isprintable() else "?" for c in words)
-    return shown[:_REASON_CHARACTERS]
+    return "".join(c if c.isprintable() else "?" for c in words)[:_REASON_CHARACTERS]
 
 
-def _decode(kind: str, content: bytes, max_pixels: int) -> Image:
+def _decode(content: bytes, max_pixels: int) -> Image:
+    kind = require_picture(content[:HEAD_BYTES])
     try:
         with open_picture(kind, content, max_pixels) as picture:
             picture.load()
@@ -183,23 +164,6 @@ def _decode(kind: str, content: bytes, max_pixels: int) -> Image:
         raise UnreadableImageError(f"cannot be decoded: {words}") from None
 
 
-def _decode_regardless(kind: str, content: bytes, max_pixels: int) -> Image:
-    """Decode although warnings are errors in this process, or Pillow's own limit is the lower one.
-
-    Both settings belong to the process; only pictures that meet them come here.
-    """
-    with _PILLOW, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit = PIL.Image.MAX_IMAGE_PIXELS
-        PIL.Image.MAX_IMAGE_PIXELS = max_pixels
-        try:
-            return _decode(kind, content, max_pixels)
-        except PIL.Image.DecompressionBombError:
-            raise UnreadableImageError(f"more than the limit of {max_pixels} pixels") from None
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
-
-
 def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
     try:
         turn = _TURNS.get(int(picture.getexif().get(_ORIENTATION_TAG, 1)))
@@ -209,12 +173,12 @@ def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _to_rgb(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    if picture.mode.startswith("I"):
-        return _grey(_eight_bits(picture))
-    if picture.mode == "F":
-        return _grey(_from_floats(picture))
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        grey = _from_floats(picture) if picture.mode == "F" else _from_integers(picture)
+        return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode == "LAB":
-        return np.array(_from_lab(picture))
+        lab, srgb = PIL.ImageCms.createProfile("LAB"), PIL.ImageCms.createProfile("sRGB")
+        return np.array(PIL.ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, (255, 255, 255, 255))
@@ -222,7 +186,7 @@ def _to_rgb(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     return np.array(picture.convert("RGB"))
 
 
-def _eight_bits(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width"]:
+def _from_integers(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width"]:
     values = np.asarray(picture)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
@@ -239,14 +203,3 @@ def _from_floats(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width"]:
         raise UnreadableImageError(f"float pixels from {low:g} to {high:g}; wanted 0 to 255")
     scaled = values * np.float32(255 if high <= 1 + _FLOAT_SLACK else 1)
     return np.rint(scaled).clip(0, 255).astype(np.uint8)
-
-
-def _from_lab(picture: PIL.Image.Image) -> PIL.Image.Image:
-    lab, srgb = PIL.ImageCms.createProfile("LAB"), PIL.ImageCms.createProfile("sRGB")
-    converted = PIL.ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
-    assert converted is not None
-    return converted
-
-
-def _grey(values: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    return np.repeat(values[:, :, None], 3, axis=2)

@@ -2,15 +2,20 @@
 
 import errno
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from fmbseg.store.formats import UnreadableImageError
 from fmbseg.store.images import open_regular
 from fmbseg.store.names import name_problem, printable
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+_BROKEN = "a broken link: what it points to does not exist"
+_BAD_LINKS = {
+    errno.ELOOP: "a link that leads in a circle", errno.ENOENT: _BROKEN, errno.ENOTDIR: _BROKEN
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,37 +63,28 @@ def scan_images(folder: str | Path) -> ImageScan:
     Raises:
         NotADirectoryError: no such folder, or it may not be listed.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: no such folder; wanted a folder of images")
-    root = Path(os.path.realpath(folder))
-    names: list[str] = []
-    refused: list[Refused] = []
-    folders = [""]
-    while folders:
-        parent = folders.pop()
+    folder, root = Path(folder), Path(os.path.realpath(folder))
+    names, refused, parents = [], [], [""]
+    while parents:
+        parent = parents.pop()
         try:
             with os.scandir(folder / parent) as listing:
-                entries = list(listing)
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
         except OSError as error:
+            words = f"this folder cannot be listed ({error.strerror})"
             if not parent:
-                raise NotADirectoryError(
-                    f"{folder}: this folder cannot be listed ({error.strerror}); check its rights"
-                ) from None
-            refused.append(Refused(parent, f"this folder cannot be listed ({error.strerror})"))
+                raise NotADirectoryError(f"{folder}: {words}; wanted a folder of images") from None
+            refused.append(Refused(parent, words))
             continue
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
             name = f"{parent}/{entry.name}" if parent else entry.name
             try:
-                use = _use_of(entry, root)
-                problem = name_problem(entry.name)
-                if problem is not None and use != "none":
+                kind = _kind(entry, root)
+                if kind is not None and (problem := name_problem(entry.name)) is not None:
                     raise UnreadableImageError(f"{problem}; rename it")
-                if use == "enter":
-                    folders.append(name)
-                elif use == "list":
+                if kind == "folder":
+                    parents.append(name)
+                elif kind == "picture":
                     open_regular(entry.path).close()
                     names.append(name)
             except UnreadableImageError as error:
@@ -105,33 +101,32 @@ def list_images(folder: str | Path) -> list[str]:
     return list(scan_images(folder).names)
 
 
-def _use_of(entry: os.DirEntry[str], root: Path) -> str:
-    """What to do with an entry: "enter" the folder, "list" the file, or "none".
+def _kind(entry: os.DirEntry[str], root: Path) -> Literal["folder", "picture"] | None:
+    """What an entry is to be used as; None: not at all.
 
     Raises:
         UnreadableImageError: a link that could be a picture or a folder, and cannot be followed.
     """
     suffix = PurePosixPath(entry.name).suffix.lower()
     is_picture = suffix in IMAGE_SUFFIXES
+    if not entry.is_symlink():
+        return "folder" if entry.is_dir() else "picture" if is_picture else None
     try:
-        if not entry.is_symlink():
-            return "enter" if entry.is_dir() else "list" if is_picture else "none"
-        is_folder = stat.S_ISDIR(entry.stat().st_mode)
+        entry.stat()
     except OSError as error:
-        if not is_picture and suffix:
-            return "none"
-        if error.errno == errno.ELOOP:
-            raise UnreadableImageError("a link that leads in a circle") from None
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise UnreadableImageError("a broken link: what it points to does not exist") from None
-        raise UnreadableImageError(f"a link that cannot be followed ({error.strerror})") from None
-    if not is_folder and not is_picture:
-        return "none"
+        if suffix and not is_picture:
+            return None
+        words = f"a link that cannot be followed ({error.strerror})"
+        raise UnreadableImageError(_BAD_LINKS.get(error.errno or 0, words)) from None
+    if not entry.is_dir() and not is_picture:
+        return None
     target = Path(os.path.realpath(entry.path))
     if not target.is_relative_to(root):
         raise UnreadableImageError(
             "a link that leaves the image folder; copy what it points to into the folder"
         )
-    if is_folder and Path(os.path.realpath(Path(entry.path).parent)).is_relative_to(target):
+    if not entry.is_dir():
+        return "picture"
+    if Path(os.path.realpath(Path(entry.path).parent)).is_relative_to(target):
         raise UnreadableImageError("a link to a folder that it lies in (a circle)")
-    return "none" if is_folder else "list"
+    return None
