@@ -21,7 +21,8 @@ from fmbseg.methods.table import OURS
 from fmbseg.params import load_params
 from fmbseg.report.comparison import compare, percent, signed
 from fmbseg.steps import evaluate, figures
-from fmbseg.steps.workspace import Workspace, overrides_of
+from fmbseg.steps.foundation_models import overrides_of
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError
 
 CHECKOUT = Path("params.yaml")

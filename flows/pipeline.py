@@ -1,21 +1,19 @@
 """The flow `fmbseg`: the paper's figure as cached tasks. `make run` is `python -m flows.run`."""
 
+from functools import partial
+
 from prefect import flow, runtime
 
 from flows.orphans import alive
 from flows.own_parameters import Began, begin, keep, require_own, say_changes, shown_values
 from flows.parameters import NO_CHANGES, Parameters
-from flows.runner import mapper
-from tasks.download import data_sets, download
-from tasks.evaluate import evaluate, trained, training_free
-from tasks.lines import reason_first
+from flows.runner import mapper, start
+from fmbseg.steps.plan import Stages
+from fmbseg.steps.workspace import Workspace
 from tasks.progress import say_time_left
-from tasks.pseudo_masks import finish, pseudo_masks, shards
-from tasks.report import report
-from tasks.subsample import subsample
 from tasks.summary import summarise
+from tasks.task_logging import reason_first
 from tasks.tracking import connect_early, fetch_champion, system_metrics, track
-from tasks.train import train
 from tasks.versioning import version
 
 
@@ -33,26 +31,23 @@ def fmbseg(root: str = ".", parameters: Parameters = NO_CHANGES) -> str:
         began = begin(root, parameters, shown_values())
         say_changes(began)
         with system_metrics(root):
-            return _stages(root, began)
+            return _run_stages(root, began)
 
 
-def _stages(root: str, began: Began) -> str:
+def _run_stages(root: str, began: Began) -> str:
     place = began.place
     connect_early(place)
     with mapper(began.params.runner) as each:
-        each.wait(each.submit(download, root=place, data_set=name) for name in data_sets(place))
+        stages = Stages(partial(Workspace.open, place), partial(start, each, place), each.wait)
+        stages.run_through("download")  # images and class names in place
         say_time_left(place)
-        masks = [each.submit(pseudo_masks, root=place, shard=shard) for shard in shards(place)]
-        scores = [each.submit(evaluate, root=place, unit=name) for name in training_free(place)]
-        each.wait(masks)
-        finish(place)
-        subsample(place)
+        stages.run_through("pseudo_masks")  # stage 1: CLIP says what, SAM says where
+        stages.run_through("subsample")
         fetch_champion(place)
-        train(place)
-        scores += [each.submit(evaluate, root=place, unit=name) for name in trained(place)]
-        each.wait(scores)
-    page = report(place)
+        stages.run_through("train")  # stage 2: DINOv2's patches learn CLIP's text space
+        stages.run_through("evaluate")
+        stages.run_through("report")
     keep(root, began)
     version(place, began.params_sha)
     summarise(place, track(place))
-    return page
+    return str(Workspace.open(place).report / "index.html")

@@ -10,6 +10,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from fmbseg.params import RunnerParams
+from fmbseg.steps.step import Unit
+from tasks.steps import TASKS
 
 ADDRESS = "FMBSEG_DASK_ADDRESS"
 """Environment variable with a scheduler's address; goes before `runner.dask_address`."""
@@ -27,13 +29,21 @@ class Mapper:
         return future
 
     @staticmethod
-    def wait(futures: Iterable[PrefectFuture[Any]]) -> None:
+    def wait(started: Iterable[PrefectFuture[Any] | None]) -> None:
         """Wait for all; the first failure is raised once every one has ended."""
-        futures = list(futures)
+        futures = [future for future in started if future is not None]
         for future in futures:
             future.wait()
         for future in futures:
             future.result()
+
+
+def start(each: Mapper, root: str, unit: Unit) -> PrefectFuture[Any] | None:
+    """Start a unit's task on a worker; a step with a single unit runs here, and is then done."""
+    if unit.of.mapped:
+        return each.submit(TASKS[unit.step], root=root, unit=unit.name)
+    TASKS[unit.step](root, unit.name)
+    return None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from flows.own_parameters import require_own
 from fmbseg.steps import drops
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, read_json, write_json
-from tasks.lines import reason_first
+from tasks.task_logging import reason_first
 
 FULL = "fmbseg/full"
 _ACTIVE = [

@@ -11,6 +11,8 @@ from fmbseg.paper import resolve
 from fmbseg.params_yaml import ParamsError as ParamsError
 from fmbseg.params_yaml import describe, read_tree
 
+DECIDES_OUTPUTS = False
+"""The values that are read stand in the keys themselves (see `fmbseg.steps.code`)."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
@@ -146,7 +148,7 @@ class EvaluateParams(Section):
     methods: tuple[MethodName, ...] = Field(min_length=1)
     data_sets: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(min_length=1)
     split: Literal["val", "test"]
-    column_images: Positive
+    view_images: Positive
     protocol: Literal["whole", "tcl", "sclip", "sclip_stuff", "sclip_city"]
     templates: Literal["protocol", "model"]
     background: Literal["protocol", "ignore", "stuff_names"]

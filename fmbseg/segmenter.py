@@ -10,7 +10,6 @@ import torch
 from PIL import Image as PilImage
 from pydantic import ValidationError
 
-from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
@@ -18,6 +17,7 @@ from fmbseg.models.build import FoundationModels, build_profile_clip, build_prof
 from fmbseg.models.device import resolve_device
 from fmbseg.models.trust import trusted_overrides
 from fmbseg.params import ModelsParams
+from fmbseg.store import StoreError, read_image, read_json
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary, joined
 
@@ -177,10 +177,10 @@ def _names(classes: tuple[str, ...] | Vocabulary) -> Sequence[str | Sequence[str
 
 def _described(folder: Path, wanted: Collection[str]) -> dict[str, Any]:
     """The content of segmenter.json, which holds at least the wanted keys."""
-    found = store.read_json(folder / DESCRIPTION)
+    found = read_json(folder / DESCRIPTION)
     missing = [key for key in wanted if key not in found] if isinstance(found, dict) else ["keys"]
     if missing:
-        raise store.StoreError(
+        raise StoreError(
             f"{folder / DESCRIPTION}: found no {' and no '.join(missing)}; wanted what the train "
             "step writes; train again, or name another folder"
         )
@@ -193,7 +193,7 @@ def _models_section(folder: Path, description: dict[str, Any]) -> ModelsParams:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["models", *(str(part) for part in first["loc"])])
-        raise store.StoreError(
+        raise StoreError(
             f"{folder / DESCRIPTION}: {where}: {first['msg'].lower()}; train again, or name "
             "another folder"
         ) from None
@@ -203,7 +203,7 @@ def _head(folder: Path, device: str) -> AlignmentHead:
     try:
         return AlignmentHead.load(folder, device)
     except (TypeError, RuntimeError, AttributeError) as error:
-        raise store.StoreError(
+        raise StoreError(
             f"{folder}: alignment.json and alignment.safetensors are damaged or do not belong "
             f"together ({str(error).splitlines()[0]}); train again, or name another folder"
         ) from None
@@ -211,7 +211,7 @@ def _head(folder: Path, device: str) -> AlignmentHead:
 
 def _rgb(image: Image | PilImage.Image | str | Path) -> Image:
     if isinstance(image, str | Path):
-        return store.read_image(image)
+        return read_image(image)
     if isinstance(image, PilImage.Image):
         return np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:

@@ -17,9 +17,9 @@ from typing import Any
 
 from flows.parameters import write_params
 from fmbseg.progress import progress
-from fmbseg.steps import evaluate, units
+from fmbseg.steps import evaluate, plan
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import MANIFEST, file_sha, read_json, unit_is_valid
+from fmbseg.store import MANIFEST, file_sha, read_json
 from studies.worker import work
 
 PARAMS = Path("params.yaml")
@@ -48,7 +48,7 @@ class Cell:
     overrides: Mapping[str, Any]
     base: "Cell | None" = None
     prepare: Callable[[], None] | None = field(default=None, compare=False)
-    until: str = units.STEPS[-1]
+    until: str = plan.PLAN[-1].name
     params: Path = PARAMS
 
     @property
@@ -100,15 +100,11 @@ class Cell:
         return up_to_date(self.workspace, self.until)
 
 
-def up_to_date(workspace: Workspace, until: str = units.STEPS[-1]) -> bool:
+def up_to_date(workspace: Workspace, until: str = plan.PLAN[-1].name) -> bool:
     """Whether all units of a workspace fit its parameters, up to those of a step."""
     try:
-        return all(
-            unit_is_valid(unit.folder, unit.key())
-            for step in units.STEPS[: units.STEPS.index(until) + 1]
-            for unit in units.units_of(workspace, step)
-        )
-    except (OSError, ValueError):  # a key needs what earlier steps have yet to make
+        return plan.problem(workspace, until) is None
+    except ValueError:  # a key needs what earlier steps have yet to make
         return False
 
 

@@ -16,7 +16,9 @@ from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import legend, masks_picture, overlay
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps import columns, evaluate, pseudo_masks
+from fmbseg.steps import evaluate, evaluation_sets
+from fmbseg.steps.foundation_models import clip_of, models_of
+from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
 from fmbseg.types import Image, PseudoMask
@@ -41,7 +43,7 @@ def draw(cell: Cell, folder: Path, view: str) -> dict[str, Path]:
     mpl.use("agg")
     folder.mkdir(parents=True, exist_ok=True)
     workspace = cell.workspace
-    column = columns.open_column(workspace, view)
+    column = evaluation_sets.open_evaluation_set(workspace, view)
     stuff = len(column.classes) - 8
     chosen = _with_things(column.samples, stuff, 4)
     drawn = {
@@ -79,9 +81,9 @@ def _similarities(
     workspace: Workspace, samples: Sequence[Sample], classes: Vocabulary, first_thing: int
 ) -> Figure:
     """The paper's figure 2: where CLIP's patches, and the aligned ones, see a class name."""
-    models = workspace.models()
+    models = models_of(workspace)
     ours = Segmenter.load(workspace.train, workspace.params.device, models=models).segmentation
-    plain = workspace.clip("maskclip")
+    plain = clip_of(workspace, "maskclip")
     rows = []
     for sample in samples:
         thing = _largest_thing(sample, first_thing)
@@ -108,7 +110,7 @@ def _masks(workspace: Workspace) -> Figure:
     """The paper's figure 3: masks of stages 1.1 and 1.2, and what is kept."""
     names = read_classes(workspace.classes_path()).names
     colours, kept = palette(len(names)), _by_image(workspace.subsample / "kept.json")
-    shard = next(iter(pseudo_masks.shards(workspace)))
+    shard = next(iter(shards(workspace)))
     folder = workspace.pseudo_masks / shard
     first, second = (_by_image(folder / file) for file in ("stage11.json", "stage12.json"))
     richest = sorted(first, key=lambda image: (-len(first[image]), image))[:MASKED_IMAGES]

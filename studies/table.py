@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
+from fmbseg.datasets import miniature_views
 from fmbseg.methods.table import METHODS, OURS
 from fmbseg.miniature.world import SEEN_THINGS
 from fmbseg.progress import lines_to_stderr
@@ -70,7 +70,7 @@ def common(seed: int, size: Size) -> dict[str, Any]:
     epochs = {} if size.epochs is None else {"train.epochs": size.epochs}
     return {
         "seed": seed, **epochs,
-        "evaluate.split": "test", "evaluate.column_images": size.view_images,
+        "evaluate.split": "test", "evaluate.view_images": size.view_images,
         "evaluate.background": "stuff_names", "evaluate.examples": 2,
         "evaluate.data_sets": list(VIEWS), "evaluate.methods": [OURS],
         "report.gallery_images": 0, "runner.workers": 1,
@@ -122,7 +122,7 @@ def _finetuned(
 
     def prepare() -> None:
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        samples = MiniatureColumn(view, "train", count=size.target_images, seed=seed)
+        samples = miniature_views.MiniatureView(view, "train", count=size.target_images, seed=seed)
         names = [name for name in samples.class_names if name != "background"]
         (folder / CLASSES).write_text("\n".join(names) + "\n")
         for index, name in enumerate(samples.names):
@@ -167,8 +167,9 @@ def collect(found: dict[tuple[int, str], Cell], seeds: Sequence[int]) -> dict[st
         for seed in seeds
     ]
     return {
-        "rows": rows, "seeds": list(seeds), "uses": USES, "views": {v: COLUMNS[v].stands_for
-                                                                   for v in VIEWS},
+        "rows": rows, "seeds": list(seeds), "uses": USES, "views": {
+            view: miniature_views.VIEWS[view].stands_for for view in VIEWS
+        },
         "presence_f1": [one["presence"]["f1"] for one in frozen],
         "sam_point_iou": [one["sam_random_point"]["top_scored_iou"] for one in frozen],
     }  # fmt: skip

@@ -7,17 +7,15 @@ encoder's features of training images stay in memory from one training to the ne
 import os
 import sys
 import traceback
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 from torch import Tensor
 
-from fmbseg.models.build import FoundationModels
 from fmbseg.models.protocols import VisionModel
-from fmbseg.steps import pseudo_masks, units
-from fmbseg.steps.workspace import Workspace
+from fmbseg.steps.foundation_models import models_of
+from fmbseg.steps.plan import PLAN, run_plan
+from fmbseg.steps.step import Unit
 from fmbseg.types import Image
 from tasks.tracking import track
 
@@ -54,28 +52,17 @@ class RememberingVision:
         return self._vision.grid_hw(image_hw)
 
 
-@dataclass(frozen=True)
-class _Remembering(Workspace):
-    """A workspace whose vision encoder remembers."""
-
-    def models(self) -> FoundationModels:
-        """The models, the encoder remembering."""
-        found = super().models()
-        return replace(found, vision=RememberingVision(found.vision))
-
-
 def compute(root: Path, until: str) -> None:
     """The steps of one workspace, then, where `until` is the last, its MLflow run."""
-    workspace = Workspace.open(root)
-    remembering = _Remembering(workspace.root, workspace.params)
-    for step in units.STEPS:
-        if step == "pseudo_masks":
-            _shards(workspace)
-        units.run_step(remembering if step == "train" else workspace, step)
-        if step == until:
-            break
-    if until == units.STEPS[-1]:
+    run_plan(root, until, _run)
+    if until == PLAN[-1].name:
         track.fn(str(root))
+
+
+def _run(unit: Unit) -> bool:
+    if unit.step == "train":
+        return unit.run(vision=RememberingVision(models_of(unit.workspace).vision))
+    return unit.run()
 
 
 def work(root: Path, until: str, log: Path) -> bool:
@@ -94,12 +81,3 @@ def work(root: Path, until: str, log: Path) -> bool:
             sys.stdout.flush()
             sys.stderr.flush()
     return True
-
-
-def _shards(workspace: Workspace) -> None:
-    """Stage 1 over `runner.workers` threads."""
-    pseudo_masks.salvage(workspace)
-    with ThreadPoolExecutor(workspace.params.runner.workers) as threads:
-        done = [threads.submit(unit.run) for unit in units.units_of(workspace, "pseudo_masks")]
-        for one in done:
-            one.result()

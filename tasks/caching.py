@@ -8,7 +8,6 @@ record (DVC made them, or they came by `dvc pull`), the record is written first:
 import errno
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from prefect.context import TaskRunContext
 from prefect.results import get_result_store
 from prefect.tasks import exponential_backoff
 
+from fmbseg.steps.plan import unit_named
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, unit_is_valid
+from fmbseg.store import unit_is_valid
 
 RESULTS = Path(".prefect-results")
 """Prefect's records of finished tasks; deleting them costs no recomputation."""
@@ -32,12 +32,11 @@ class UnitPolicy(CachePolicy):
     """Cache by the key of the unit that a task makes.
 
     Attributes:
-        unit: (workspace, the task's other arguments) to the unit's folder and its content key.
-        file: of that folder, whose path the task returns; empty where it returns the folder's.
+        step: name of the step that the unit belongs to; the task's arguments are `root` and the
+            unit's name.
     """
 
-    unit: Callable[..., tuple[Path, UnitKey]] | None = None
-    file: str = ""
+    step: str = ""
 
     def compute_key(
         self,
@@ -47,16 +46,14 @@ class UnitPolicy(CachePolicy):
         **kwargs: Any,
     ) -> str | None:
         """The unit's key, after the record under it was made to agree with the unit's files."""
-        assert self.unit is not None
-        arguments = dict(inputs)
-        workspace = Workspace.open(arguments.pop("root"))
-        folder, key = self.unit(workspace, **arguments)
+        unit = unit_named(Workspace.open(inputs["root"]), self.step, inputs["unit"])
+        folder, key = unit.folder, unit.key()
         place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         record = f"{folder.name}-{place}-{key.digest}"
         if not unit_is_valid(folder, key):
             (RESULTS / record).unlink(missing_ok=True)
         elif not _is_whole(RESULTS / record):
-            get_result_store().write(str(folder / self.file), key=record)
+            get_result_store().write(str(folder / unit.of.file), key=record)
         return record
 
 

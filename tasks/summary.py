@@ -5,7 +5,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from fmbseg.evaluate.metrics import METRICS
-from fmbseg.steps import figures, pseudo_masks
+from fmbseg.steps import figures
+from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import markdown_text, printable
 from tasks.tracking.mlflow_client.pages import Pages, pages
@@ -37,7 +38,7 @@ def summarise(root: str, mlflow_run: str) -> None:
 
 def _text(workspace: Workspace, run: str, at: Pages) -> str:
     """Figures, warnings and where to look, as Markdown."""
-    bad, dead = pseudo_masks.quarantined(workspace), figures.never_found(workspace).words()
+    bad, dead = quarantined(workspace), figures.never_found(workspace).words()
     lines = [figures.markdown_table(workspace), ""]
     lines += [f"**Warning:** {markdown_text(dead)}.", ""] if dead else []
     lines += [f"Pseudo masks: {figures.mask_words(figures.mask_counts(workspace))}.", ""]

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from fmbseg.steps import drops, units
+from fmbseg.steps import drops, plan
 from fmbseg.steps.workspace import Workspace, params_file
 from fmbseg.store import file_sha, write_bytes
 from tasks import workspace_dvc
@@ -99,7 +99,7 @@ def _refuse_outdated(workspace: Workspace, params: Path, params_sha: str) -> Non
             "params.yaml changed while the run was under way, so nothing was committed to DVC; "
             "finished units are kept: run again with the new params.yaml, or put the old one back"
         )
-    found = units.problem(workspace)
+    found = plan.problem(workspace)
     if found is not None:
         raise OutdatedError(
             f"{found} while the run was under way, so nothing was committed to DVC; run again: "

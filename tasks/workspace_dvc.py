@@ -91,7 +91,7 @@ def _pipeline(pipeline: Path, root: Path) -> str:
         workspace = here if name == "track" else f"--workspace {here}"
         stage["cmd"] = f"cd {there} && {stage['cmd']} {workspace}"
         for place, dep in enumerate(stage["deps"]):
-            if str(dep).startswith("fmbseg/"):
+            if dep == "fmbseg":
                 stage["deps"][place] = f"{_way(root, _CHECKOUT, quote=False)}/{dep}"
     text = io.StringIO()
     yaml.dump(tree, text)

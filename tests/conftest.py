@@ -35,10 +35,21 @@ SMALL = {
 }
 
 
+_LONGEST = ("test_serve.py", "test_dvc.py")
+_SHARE_A_CHECKOUT = ("test_dvc_params.py", "test_dvc_folder.py")
+"""Files that wait for what test_dvc.py makes."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that processes which share the files end at one time."""
+    """The longest files first, so that processes which share the files end at one time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name in _LONGEST:
+            return 0
+        return 3 if item.path not in slow else 2 if item.path.name in _SHARE_A_CHECKOUT else 1
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -55,7 +66,7 @@ def small_workspace(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `SMALL` in a folder that no test may change."""
-    from fmbseg.steps.units import STEPS, run_step
+    from fmbseg.steps.plan import STEPS, run_step
     from fmbseg.steps.workspace import Workspace
 
     def make(root: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["fmbseg.steps.units"])
+_CONTEXT.set_forkserver_preload(["fmbseg.steps.plan"])
 _CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 Event = Callable[[Path, Path, bool], None]

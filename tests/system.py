@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
+from fmbseg.steps.plan import PLAN
 from fmbseg.store.journal import Journal
 from tests.conftest import REPOSITORY, SMALL
 
-STEPS = ("download", "pseudo_masks", "subsample", "train", "evaluate", "report")
-UNITS = ("data/download", "data/pseudo_masks", "data/subsample", "models/train",
-         "reports/evaluate", "reports/report")  # fmt: skip
+STEPS = tuple(step.name for step in PLAN)
+UNITS = tuple(step.writes for step in PLAN)
 """Folders that hold the steps' outputs."""
 QUICK: dict[str, dict[str, Any]] = {
     **SMALL,

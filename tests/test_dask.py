@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from prefect import flow, get_client
 
-from fmbseg.steps.units import run_step
+from fmbseg.steps.plan import Stages, run_step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.journal import Journal
 from tests.conftest import REPOSITORY, SMALL
@@ -45,9 +46,7 @@ def workspace(root: Path, runner: dict[str, object]) -> Workspace:
 def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_server(
     prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from flows.runner import mapper
-    from tasks.download import download
-    from tasks.pseudo_masks import pseudo_masks, shards
+    from flows.runner import mapper, start
 
     alone = workspace(tmp_path / "alone", {})
     for step in ("download", "pseudo_masks"):
@@ -59,8 +58,8 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
     @flow
     def stage_1(root: str) -> list[int]:
         with mapper(mapped.params.runner) as each:
-            each.wait([each.submit(download, root=root, data_set="miniature")])
-            each.wait(each.submit(pseudo_masks, root=root, shard=name) for name in shards(root))
+            stages = Stages(lambda: Workspace.open(root), partial(start, each, root), each.wait)
+            stages.run_through("pseudo_masks")
         return sorted({line["pid"] for line in mapped.journal.lines()})
 
     pids = stage_1(str(mapped.root))

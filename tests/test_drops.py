@@ -7,7 +7,7 @@ import yaml
 from PIL import Image
 
 from fmbseg.miniature.world import generate
-from fmbseg.steps import drops
+from fmbseg.steps import drops, plan
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import image_sha, read_json, write_json
 from tests.conftest import REPOSITORY
@@ -191,7 +191,6 @@ def test_files_of_this_moment_are_fresh_and_dates_of_the_future_are_not(root: Pa
 def test_drops_inside_the_image_folder_are_covered_by_the_run_that_lists_them(
     root: Path, inside: str, monkeypatch: pytest.MonkeyPatch
 ):
-    from fmbseg.steps import units
 
     params = yaml.safe_load((root / "params.yaml").read_text())
     photos = root / "photos"
@@ -204,7 +203,7 @@ def test_drops_inside_the_image_folder_are_covered_by_the_run_that_lists_them(
         path.relative_to(photos).as_posix(): image_sha(path) for path in photos.rglob("*.png")
     }
     write_json(workspace.download / "listing.json", {"images": listed, "refused": []})
-    monkeypatch.setattr(units, "keys", lambda workspace: {})
+    monkeypatch.setattr(plan, "keys", lambda workspace: {})
     drops.remember(workspace)
     assert read_json(drops.finished_path(workspace))["drops"] == {
         "a.png": image_sha(root / inside / "a.png")

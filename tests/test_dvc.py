@@ -9,7 +9,7 @@ import pytest
 from prefect import flow
 
 from fmbseg.miniature.world import generate
-from fmbseg.steps import units
+from fmbseg.steps import plan
 from fmbseg.store import file_sha, read_json
 from tests.dvc_checkout import Checkout, checkout, finished, hold_lock, save_images
 
@@ -108,7 +108,7 @@ def test_a_push_is_complete_after_the_cache_was_deleted_and_the_flow_ran(
         shutil.rmtree(done.root / folder)
     shutil.rmtree(done.root / ".dvc" / "cache")
     done.dvc("pull")
-    assert units.problem(done.workspace()) is None
+    assert plan.problem(done.workspace()) is None
 
 
 def test_the_flow_computes_damaged_units_again_and_no_other(done: Checkout):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
-from fmbseg.steps import units
+from fmbseg.steps import plan
 from fmbseg.store import read_json
 from tests.dvc_checkout import Checkout, checkout, save_images
 
@@ -103,7 +103,7 @@ def test_photographs_without_labels_work_both_ways_and_are_looked_at_on_demand(t
     clone.dvc("pull")
     assert (clone.root / "reports" / "evaluate").is_dir()
     assert clone.status() == set()
-    assert units.problem(clone.workspace()) is None
+    assert plan.problem(clone.workspace()) is None
 
     redraw(photos)
     assert one.status() == set(), "DVC follows what dvc.yaml names; docs/dvc.md says so"

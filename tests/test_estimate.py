@@ -20,8 +20,8 @@ from fmbseg.estimate.sample import DataSet, data_sets_of
 from fmbseg.estimate.table import human_time, lines
 from fmbseg.estimate.to_do import ToDo, whole_run
 from fmbseg.params import Params, load_params
-from fmbseg.steps.columns import Column
-from fmbseg.steps.units import units_of
+from fmbseg.steps.evaluation_sets import EvaluationSet
+from fmbseg.steps.plan import units_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary
@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def a_set(images: int, disk_bytes: int = 0, *, absent: bool = False, **archives: int) -> DataSet:
-    column = Column("voc20", "val", None, Vocabulary(("x",)))  # type: ignore[arg-type]
+    column = EvaluationSet("voc20", "val", None, Vocabulary(("x",)))  # type: ignore[arg-type]
     return DataSet("t", column, images, disk_bytes, archives, (3, 4) if absent else None)
 
 

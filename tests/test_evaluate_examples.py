@@ -15,8 +15,8 @@ from fmbseg.evaluate.confusions import NO_ANSWER, Confusion, most_confused
 from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.pictures.colours import palette
-from fmbseg.steps import columns, evaluate
-from fmbseg.steps.columns import Column
+from fmbseg.steps import evaluate, evaluation_sets
+from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.image_records import ImageRecords
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
@@ -129,9 +129,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["evaluate"] |= {"examples": 4, "methods": ["maskclip"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    column = Column("drawn", "test", Drawn(), Vocabulary(Drawn.class_names))
-    monkeypatch.setattr(columns, "open_column", lambda *_: column)
-    monkeypatch.setattr(columns, "inputs", lambda *_: {})
+    column = EvaluationSet("drawn", "test", Drawn(), Vocabulary(Drawn.class_names))
+    monkeypatch.setattr(evaluation_sets, "open_evaluation_set", lambda *_: column)
+    monkeypatch.setattr(evaluation_sets, "inputs", lambda *_: {})
     monkeypatch.setattr(evaluate, "build", lambda *_: Grounded())
     return Workspace.open(tmp_path)
 

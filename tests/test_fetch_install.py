@@ -10,7 +10,7 @@ from fmbseg.cli import main
 from fmbseg.datasets import load
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.fetch import DownloadError
-from fmbseg.steps.columns import open_column
+from fmbseg.steps.evaluation_sets import open_evaluation_set
 from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import read_classes
 from tests import official_trees as trees
@@ -183,7 +183,7 @@ def test_data_sets_go_where_the_evaluation_looks_for_them(
     (tmp_path / "params.yaml").write_text(text.replace("data/benchmarks", "elsewhere/sets"))
     workspace = Workspace.open(tmp_path)
     assert main(["download", "ade150", "--params", str(tmp_path / "params.yaml")]) == 0
-    assert len(open_column(workspace, "ade150").samples) == 4
+    assert len(open_evaluation_set(workspace, "ade150").samples) == 4
 
 
 @pytest.mark.parametrize(

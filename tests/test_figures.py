@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from fmbseg.report.content import MaskCount
-from fmbseg.steps import figures, pseudo_masks
+from fmbseg.steps import figures
 from fmbseg.steps.figures import NeverFound
+from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, write_json
 
@@ -20,7 +21,7 @@ def test_mask_counts_say_found_and_kept_of_both_stages_like_the_files(small_run:
     kept = read_json(workspace.subsample / "counts.json")["counts"]
     for stage, found, name in (("1.1", "found_11", "stage11.json"),
                                ("1.2", "found_12", "stage12.json")):  # fmt: skip
-        files = [workspace.pseudo_masks / s / name for s in pseudo_masks.shards(workspace)]
+        files = [workspace.pseudo_masks / s / name for s in shards(workspace)]
         offered = [a["category_id"] - 1 for f in files for a in read_json(f)["annotations"]]
         for index, one in enumerate(counts):
             assert getattr(one, found) == offered.count(index)
@@ -41,7 +42,7 @@ def test_a_class_without_a_mask_in_either_stage_is_named_as_never_found(
     names = [one.class_name for one in figures.mask_counts(workspace)]
     before = figures.never_found(workspace)
     gone = next(name for name in names if name not in before.classes)
-    for shard in pseudo_masks.shards(workspace):
+    for shard in shards(workspace):
         for file in ("stage11.json", "stage12.json"):
             path = workspace.pseudo_masks / shard / file
             coco = read_json(path)

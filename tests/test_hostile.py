@@ -14,8 +14,8 @@ import yaml
 
 from fmbseg.miniature import world
 from fmbseg.pseudo.shard import compute_shard
-from fmbseg.steps import pseudo_masks
-from fmbseg.steps.units import STEPS, problem, run_step
+from fmbseg.steps.plan import STEPS, problem, run_step
+from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     UnreadableImageError,
@@ -193,12 +193,12 @@ def test_the_whole_pipeline_runs_through_the_folder_and_lists_each_bad_one(tmp_p
     workspace = Workspace.open(tmp_path)
     for step in STEPS:
         run_step(workspace, step)
-    reasons = {entry["image"]: entry["reason"] for entry in pseudo_masks.quarantined(workspace)}
+    reasons = {entry["image"]: entry["reason"] for entry in quarantined(workspace)}
     assert set(reasons) == set(bad)
     for name, reason in reasons.items():
         assert re.search(bad[name], reason), (name, reason)
     seen: set[str] = set()
-    for shard in pseudo_masks.shards(workspace):
+    for shard in shards(workspace):
         seen |= set(read_json(workspace.pseudo_masks / shard / "presence.json"))
     assert seen == good
     page = html.unescape((workspace.report / "index.html").read_text())

@@ -12,7 +12,8 @@ from dvc.repo import Repo
 from pycocotools.coco import COCO
 
 from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.steps import evaluate, plots, pseudo_masks
+from fmbseg.steps import evaluate, plots
+from fmbseg.steps.shards import shard_folder, shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import encode_rle, list_images, read_coco, read_json, write_coco, write_json
 from fmbseg.types import PseudoMask, SamMask
@@ -69,10 +70,10 @@ def test_shards_of_hostile_folders_lie_in_the_workspace_and_go_through_dvc_and_b
     monkeypatch: pytest.MonkeyPatch,
 ):
     usable = [name for name in FOLDERS if name.isprintable()]
-    shards = pseudo_masks.shards(workspace)
-    assert len(shards) == len(usable), "control and turning characters were refused before"
-    for shard, names in shards.items():
-        folder = pseudo_masks.folder(workspace, shard)
+    found = shards(workspace)
+    assert len(found) == len(usable), "control and turning characters were refused before"
+    for shard, names in found.items():
+        folder = shard_folder(workspace, shard)
         assert folder.resolve().parent == workspace.pseudo_masks.resolve()
         write_json(folder / "presence.json", dict.fromkeys(names, HOSTILE))
     before = {path: path.read_bytes() for path in workspace.pseudo_masks.rglob("*.json")}

@@ -24,8 +24,8 @@ from PIL import Image
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json
+from tasks.steps import TASKS
 from tasks.tracking import fetch_champion, track
-from tasks.train import train
 from tests.conftest import REPOSITORY, SMALL
 from tests.test_steps import run_all
 from tests.test_tracking import set_params
@@ -126,7 +126,7 @@ def test_a_tracking_server_holds_the_same_as_a_database(finished: Path, tmp_path
         assert fetch_champion(str(root)) is None, "there is none yet"
         set_params(root, train={"init_from": None})
         (workspace.train / "alignment.safetensors").unlink()
-        train.fn(str(root))
+        TASKS["train"].fn(str(root), "")
         client = MlflowClient(tracking_uri=address)
         experiment = client.get_experiment_by_name("fmbseg").experiment_id
         (running,) = client.search_runs([experiment])

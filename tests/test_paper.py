@@ -10,15 +10,15 @@ from fmbseg import paper
 from fmbseg.commands.doctor import doctor
 from fmbseg.params import Params, ParamsError, load_params
 from fmbseg.steps import evaluate
-from fmbseg.steps.columns import Column
 from fmbseg.steps.departures import departure_lines, departures
+from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import Vocabulary
 from tests.conftest import REPOSITORY
 
 FILE = REPOSITORY / "params.yaml"
 TEMPLATE = 'a photo of a "{}"'
-COLUMN = Column("voc20", "val", (), Vocabulary(("cat",)))  # type: ignore[arg-type]
+COLUMN = EvaluationSet("voc20", "val", (), Vocabulary(("cat",)))  # type: ignore[arg-type]
 
 
 def of_profile(profile: str, **overrides: object) -> Params:

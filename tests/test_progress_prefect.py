@@ -12,9 +12,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fmbseg import progress as module
 from fmbseg.progress import Report, progress
+from fmbseg.steps.plan import unit_named
 from fmbseg.steps.workspace import Workspace
 from tasks import progress as shown
-from tasks.lines import run_unit
+from tasks.task_logging import run_unit
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(module, "EVERY_S", 0.05)
     log = Lines()
     monkeypatch.setattr(shown, "run_log", lambda: log)
-    monkeypatch.setattr("tasks.lines.run_log", lambda: log)
+    monkeypatch.setattr("tasks.task_logging.run_log", lambda: log)
     return log.found
 
 
@@ -68,7 +69,8 @@ def test_a_long_task_has_lines_and_one_progress_artifact_that_moves(
 
     @task
     def long_task(unit: str) -> None:
-        run_unit(workspace, unit, workspace.train, lambda: run(unit))
+        step, _, name = unit.partition(" ")
+        run_unit(unit_named(workspace, step, name), lambda: run(unit))
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
     def two_at_once() -> None:

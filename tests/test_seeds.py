@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fmbseg.steps import figures, units
+from fmbseg.steps import figures, plan
 from studies import seeds
 from studies.cells import up_to_date
 from tests.conftest import REPOSITORY
@@ -65,7 +65,7 @@ def test_another_seed_trains_on_the_runs_own_masks_and_is_computed_once(
     computed = [
         name or step
         for step in ("download", "pseudo_masks", "subsample", "train", "evaluate")
-        for name, new in units.run_step(one.workspace, step).items()
+        for name, new in plan.run_step(one.workspace, step).items()
         if new
     ]
     assert computed == ["subsample", "train", "fmbseg-miniature"], "masks and stage 1 are shared"

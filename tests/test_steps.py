@@ -13,8 +13,8 @@ from fmbseg.datasets import load
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, pseudo_masks, train
-from fmbseg.steps.code import CODE, code_shas
-from fmbseg.steps.units import STEPS, run_step
+from fmbseg.steps.plan import STEPS, run_step
+from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json
 from fmbseg.types import IGNORE
@@ -41,7 +41,7 @@ def finished(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
     workspace = Workspace.open(finished)
-    shard = next(iter(pseudo_masks.shards(workspace)))
+    shard = next(iter(shards(workspace)))
     for name in ("stage11.json", "stage12.json"):
         coco = COCO(str(workspace.pseudo_masks / shard / name))
         assert coco.getAnnIds()
@@ -62,7 +62,7 @@ def test_a_second_run_computes_nothing_and_a_deleted_or_edited_unit_alone_comes_
 ):
     workspace = Workspace.open(finished)
     assert run_all(workspace) == []
-    shard = list(pseudo_masks.shards(workspace))[1]
+    shard = list(shards(workspace))[1]
     shutil.rmtree(workspace.pseudo_masks / shard)
     assert run_all(workspace) == [shard]
     weights = workspace.train / "alignment.safetensors"
@@ -113,12 +113,12 @@ def test_a_folder_of_hostile_files_runs_through_and_lists_each_bad_one(tmp_path:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     workspace = Workspace.open(tmp_path)
     run_all(workspace)
-    reasons = {entry["image"]: entry["reason"] for entry in pseudo_masks.quarantined(workspace)}
+    reasons = {entry["image"]: entry["reason"] for entry in quarantined(workspace)}
     assert {"cut.jpg", "empty.png", "words.png"} <= set(reasons)
     assert all(reasons.values())
     good = {"Müller am See – Kopie.png", "cmyk.jpg", "sixteen bit.png", "whole.jpg"}
     assert not good & set(reasons)
-    shard = next(iter(pseudo_masks.shards(workspace)))
+    shard = next(iter(shards(workspace)))
     assert good <= set(read_json(workspace.pseudo_masks / shard / "presence.json"))
     page = (workspace.report / "index.html").read_text()
     assert all(name in page for name in reasons)
@@ -144,7 +144,7 @@ def test_a_unit_follows_the_models_it_uses_and_no_other(finished: Path, tmp_path
     for folder in ("data", "models"):
         (tmp_path / folder).symlink_to(finished / folder)
     second = Workspace.open(tmp_path)
-    shard = next(iter(pseudo_masks.shards(first)))
+    shard = next(iter(shards(first)))
     assert pseudo_masks.key(first, shard) == pseudo_masks.key(second, shard)
     assert evaluate.key(first, "stage1-miniature") == evaluate.key(second, "stage1-miniature")
     assert train.key(first) != train.key(second)
@@ -157,28 +157,6 @@ def test_the_trained_folder_predicts_classes_it_never_saw_in_training(finished: 
     found = segmenter.predict(image, ["balloon", "butterfly", "grass"])
     assert found.labels.shape == (96, 128)
     assert set(np.unique(found.labels)) <= {0, 1, 2}
-
-
-def test_dvc_stages_name_the_code_that_the_units_keys_are_made_of():
-    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    assert list(stages) == [*CODE, "track"]  # which makes no unit
-    for step in CODE:
-        named = [
-            d.removeprefix("fmbseg/")
-            for d in stages[step]["deps"]
-            if d.startswith("fmbseg/") and not d.startswith("fmbseg/miniature/weights")
-        ]
-        files = {
-            str(file.relative_to(REPOSITORY / "fmbseg"))
-            for name in named
-            for file in (
-                (REPOSITORY / "fmbseg" / name).rglob("*")
-                if (REPOSITORY / "fmbseg" / name).is_dir()
-                else [REPOSITORY / "fmbseg" / name]
-            )
-            if file.suffix in (".py", ".j2", ".json")
-        }
-        assert files == set(code_shas(step)), step
 
 
 def change(root: Path, section: str = "train", **values: object) -> Workspace:

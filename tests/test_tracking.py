@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from fmbseg.steps import evaluate, figures, pseudo_masks
+from fmbseg.steps import evaluate, figures
+from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_coco, read_json, sha_of, write_json
 from tasks.tracking import system_metrics, track
@@ -120,7 +121,7 @@ def test_the_numbers_of_pseudo_masks_agree_in_mlflow_the_report_and_the_files(
     total = figures.mask_total(counts)
     offered = [
         len(read_coco(workspace.pseudo_masks / shard / "stage12.json").masks)
-        for shard in pseudo_masks.shards(workspace)
+        for shard in shards(workspace)
     ]
     kept = read_json(workspace.subsample / "counts.json")["counts"]
     assert metrics["pseudo_masks.stage12.found"] == total.found_12 == sum(offered)

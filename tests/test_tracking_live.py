@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from fmbseg.steps import evaluate, report
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
+from tasks.steps import TASKS
 from tasks.tracking import track
 from tasks.tracking.mlflow_client import training as tracking_live
-from tasks.train import train
 from tests.conftest import REPOSITORY
 from tests.once import made_once
 from tests.tracked import Copy, client_of, copies, new_database, parents, set_params, steps_of
@@ -34,7 +34,7 @@ KILLED_AT_STEP_40 = """
 import os, signal, sys
 from fmbseg.align import checkpoint
 from tasks.tracking.mlflow_client import training as tracking_live
-from tasks.train import train
+from tasks.steps import TASKS
 
 checkpoint._SECONDS_BETWEEN_TELLS = 0.0
 real = tracking_live.log_points
@@ -46,7 +46,7 @@ def log_points(*arguments):
     return last
 
 tracking_live.log_points = log_points
-train.fn(sys.argv[1])
+TASKS["train"].fn(sys.argv[1], "")
 """
 
 
@@ -64,7 +64,7 @@ def test_a_killed_training_goes_on_in_its_run_without_doubled_steps(copy: Copy):
     assert begun.data.params["train.epochs"] == "25"
     assert steps_of(client, begun.info.run_id) == list(range(1, 41))
 
-    train.fn(str(root))
+    TASKS["train"].fn(str(root), "")
     history = read_json(workspace.train / "history.json")
     assert read_json(workspace.train / "timing.json")["steps"] == 75 - 40, "resumed"
     (resumed,) = parents(client)
@@ -101,7 +101,7 @@ def test_a_training_that_mlflow_fails_is_finished_and_logged_later(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = Workspace.open(root).params.tracking.uri
     set_params(root, tracking={"uri": "http://me:hidden@127.0.0.1:9"})
-    train.fn(str(root))
+    TASKS["train"].fn(str(root), "")
     warnings = [r.getMessage() for r in caplog.records if "MLflow cannot" in r.getMessage()]
     assert len(warnings) == 1
     assert "hidden" not in warnings[0]

@@ -43,10 +43,8 @@ def features(encoder: Encoder, workers: int = 3, cached: int = IMAGES) -> Featur
         train=SimpleNamespace(feature_cache_gb=cached * BYTES / 1e9),
         runner=SimpleNamespace(workers=workers),
     )
-    workspace: Any = SimpleNamespace(
-        params=params, models=lambda: SimpleNamespace(vision=encoder), read_image=int
-    )
-    return Features(workspace, [str(index) for index in range(IMAGES)])
+    workspace: Any = SimpleNamespace(params=params, read_image=int)
+    return Features(workspace, [str(index) for index in range(IMAGES)], encoder)
 
 
 MAPS = LabelMaps([], lambda index: np.full((4, 4), index, np.uint8))

@@ -15,7 +15,7 @@ FLOW = ("-m", "flows.run")
 REPRO = ("-m", "dvc", "repro")
 ALL_STEPS = """
 import sys
-from fmbseg.steps.units import STEPS, run_step
+from fmbseg.steps.plan import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 
 for step in STEPS:

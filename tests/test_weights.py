@@ -25,7 +25,8 @@ from fmbseg.models.build import (
 )
 from fmbseg.models.clip_weights import HUB_FILES, clip_config_of
 from fmbseg.params import load_params
-from fmbseg.steps.workspace import Workspace, overrides_of
+from fmbseg.steps.foundation_models import models_params, overrides_of
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import write_json
 from tests.official_weights import (
     CLIP,
@@ -265,7 +266,7 @@ def test_outputs_stay_valid_where_their_weights_are_not_here(small_workspace, ho
     sam = "vit_b sha256:" + "a" * 64
     parts = {"params": {"weights": {"clip": "another sha256:b", "sam": sam}}}
     write_json(workspace.pseudo_masks / "00000" / "manifest.json", {"parts": parts})
-    assert workspace.models_params("clip", "sam")["weights"] == {
+    assert models_params(workspace, "clip", "sam")["weights"] == {
         "clip": "ViT-B-16-quickgelu openai", "sam": sam,
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prefect.logging import disable_run_logger
 
-from fmbseg.steps.units import STEPS
+from fmbseg.steps.plan import STEPS
 from fmbseg.store import file_sha, read_json
 from tasks import workspace_dvc
 from tasks.versioning import version
@@ -63,7 +63,7 @@ def test_a_workspace_gets_the_same_stages_with_commands_in_the_checkout(checkout
         assert stage.get("params") == theirs.get("params")
         assert stage.get("outs") == theirs.get("outs")
         for dep, original in zip(stage["deps"], theirs["deps"], strict=True):
-            code = original.startswith("fmbseg/")
+            code = original == "fmbseg"
             assert dep == (f"../../{original}" if code else original)
             assert not code or (REPOSITORY / original).exists()
     said = "cd ../.. && python -m fmbseg.steps train --workspace 'runs/my photos'"
@@ -88,9 +88,9 @@ def test_a_call_that_was_killed_is_completed_and_a_changed_pipeline_follows(chec
         assert workspace_dvc.prepare(root) is None
         assert (root / "dvc.yaml").read_bytes() == whole
     theirs = checkout / "dvc.yaml"
-    theirs.write_text(theirs.read_text().replace("- fmbseg/store", "- fmbseg/stored"))
+    theirs.write_text(theirs.read_text().replace("- data/subsample\n", "- data/other\n"))
     workspace_dvc.prepare(root)
-    assert "../../fmbseg/stored" in (root / "dvc.yaml").read_text()
+    assert "- data/other\n" in (root / "dvc.yaml").read_text()
     assert git(root, "log", "--oneline").count("\n") == 1
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from fmbseg import store
 from fmbseg.align.head import AlignmentHead
+from fmbseg.store import write_bytes
 
 OnPoints = Callable[[Sequence[dict[str, float]]], None]
 """Is told points of the history, {step, epoch, loss, learning_rate}, each once and in order.
@@ -161,7 +161,7 @@ def save_progress(path: Path, trained: Trained, fingerprint: str, progress: Prog
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata["content"] = _content_sha(plain, metadata["progress"])
-    store.write_bytes(path, save(plain, metadata))
+    write_bytes(path, save(plain, metadata))
 
 
 def load_progress(path: Path, trained: Trained, fingerprint: str) -> Progress | None:

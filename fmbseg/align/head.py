@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fmbseg import store
+from fmbseg.store import load_safetensors, read_json, save_safetensors, write_json
 
 WEIGHTS = "alignment.safetensors"
 CONFIG = "alignment.json"
@@ -108,8 +108,8 @@ class AlignmentHead(nn.Module):
     def save(self, folder: Path) -> None:
         """Write `alignment.safetensors` and `alignment.json` into the folder."""
         weights = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        store.save_safetensors(folder / WEIGHTS, weights)
-        store.write_json(folder / CONFIG, self.config())
+        save_safetensors(folder / WEIGHTS, weights)
+        write_json(folder / CONFIG, self.config())
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "AlignmentHead":
@@ -121,8 +121,8 @@ class AlignmentHead(nn.Module):
         for name in (WEIGHTS, CONFIG):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name}: no trained head; run the train step")
-        head = cls(**store.read_json(folder / CONFIG))
-        head.load_state_dict(store.load_safetensors(folder / WEIGHTS))
+        head = cls(**read_json(folder / CONFIG))
+        head.load_state_dict(load_safetensors(folder / WEIGHTS))
         return head.to(device).eval()
 
     def _attend(self, asking: Tensor, seen: Tensor) -> Tensor:

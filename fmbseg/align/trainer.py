@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from fmbseg import store
 from fmbseg.align.batches import Features, cut_batch, labelled_images
 from fmbseg.align.checkpoint import (
     OnPoints,
@@ -28,6 +27,7 @@ from fmbseg.align.head import AlignmentHead
 from fmbseg.align.optimise import average_of, learning_rate, make_optimizer, repeatable, take_step
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.progress import progress as told_progress
+from fmbseg.store import write_json
 
 _log = logging.getLogger(__name__)
 _MAX_POINTS = 2000
@@ -169,16 +169,16 @@ def train_alignment(
     seconds = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
     trained.best().save(folder)
-    store.write_json(folder / "history.json", state.points)
+    write_json(folder / "history.json", state.points)
     if validate is not None:
-        store.write_json(folder / "validation.json", state.validation)
+        write_json(folder / "validation.json", state.validation)
     timing = {
         "seconds": seconds,
         "steps": state.step - resumed_at,
         "patches_per_second": patches_done / max(seconds, 1e-9),
         "threads": torch.get_num_threads(),
     }
-    store.write_json(folder / "timing.json", timing)
+    write_json(folder / "timing.json", timing)
     return TrainingHistory(tuple(state.points), total, resumed_at)
 
 

@@ -21,8 +21,9 @@ from fmbseg.progress import tracked
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.pseudo.shard import compute_shard
 from fmbseg.pseudo.subsample import subsample
-from fmbseg.steps import evaluate, foundation, pseudo_masks
+from fmbseg.steps import evaluate, foundation
 from fmbseg.steps.scoring import Asked
+from fmbseg.steps.stage1_options import stage1_options
 from fmbseg.steps.validation import scorer
 from fmbseg.store import read_coco, write_coco
 from fmbseg.types import IGNORE
@@ -100,7 +101,7 @@ def _measure(
     p, models, meter = workspace.params, workspace.models(), workspace.meter
     samples, classes = train.sample(most), train.column.classes
     images = {one.name: one.image for one in samples}
-    base, options = meter.rest(), pseudo_masks.options(workspace)
+    base, options = meter.rest(), stage1_options(workspace)
     costs: dict[str, Cost] = defaultdict(Cost)
 
     with meter.measured(costs["pseudo_masks"], 0):

@@ -16,7 +16,8 @@ from fmbseg.models.build import (
     weights_status,
 )
 from fmbseg.models.protocols import ClipModel, SamPrediction
-from fmbseg.steps.workspace import Workspace, overrides_of
+from fmbseg.steps.foundation_models import overrides_of
+from fmbseg.steps.workspace import Workspace
 
 CLIP = {"encode_dense": "images through CLIP", "encode_text": TEXTS}
 SAM = {
@@ -77,7 +78,7 @@ class MeasuredWorkspace(Workspace):
         return FoundationModels(self.clip(p.models.projection), sam, vision)
 
     def clip(self, projection: str, *, whole_crops: bool = False) -> ClipModel:
-        """CLIP with a projection; see `Workspace.clip`."""
+        """CLIP with a projection; see `clip_of`."""
         p = self.params
 
         def build() -> ClipModel:

@@ -10,11 +10,11 @@ from PIL import Image as PilImage
 from fmbseg.datasets import Dataset, DatasetError, Sample, load
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.datasets.classes import ClassTable
-from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
+from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
 from fmbseg.miniature import world
 from fmbseg.models.images import size_problem
 from fmbseg.params import Params, ParamsError
-from fmbseg.steps.columns import HOME, Column
+from fmbseg.steps.evaluation_sets import HOME, EvaluationSet
 from fmbseg.store import UnreadableImageError, list_images
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, read_classes
@@ -64,7 +64,7 @@ class DataSet:
     """
 
     title: str
-    column: Column
+    column: EvaluationSet
     images: int
     disk_bytes: int = 0
     archives: Mapping[str, int] = field(default_factory=dict)
@@ -129,9 +129,9 @@ def data_sets_of(params: Params, images: str | None, root: Path) -> tuple[DataSe
         if name == HOME:
             labelled = home is not train or data.labels is not None
             scored += [home] if labelled else []
-        elif name in COLUMNS:
-            count = params.evaluate.column_images
-            view = MiniatureColumn(name, split, count=count, seed=params.seed)
+        elif name in VIEWS:
+            count = params.evaluate.view_images
+            view = MiniatureView(name, split, count=count, seed=params.seed)
             scored.append(DataSet(name, _column(name, split, view, view.classes), count))
         elif name not in [one.column.name for one in scored]:
             scored.append(_public(name, "val", root, "evaluate.data_sets"))
@@ -150,7 +150,7 @@ def _public(name: str, split: str, root: Path, asked: str) -> DataSet:
         samples = load("miniature", None, "train", count=64)
     if split == "train":  # "none of the others" is no class to look for
         words = [one for k, one in enumerate(table.names) if k != table.background_index]
-        column = Column(name, split, samples, Vocabulary(tuple(words)))
+        column = EvaluationSet(name, split, samples, Vocabulary(tuple(words)))
     else:
         column = _column(name, split, samples, table)
     archives = {one.file_name: one.about_bytes or 0 for one in entry.needed([split])}
@@ -164,7 +164,7 @@ def _miniature(params: Params, images: str | None) -> DataSet:
         classes = read_classes(Path(data.classes))
     total = int(images) if images else data.train_images
     samples = load("miniature", None, "train", count=total, seed=params.seed)
-    column = Column("miniature", "train", samples, classes)
+    column = EvaluationSet("miniature", "train", samples, classes)
     disk = _IMAGE_BYTES * (total + data.val_images + data.test_images)
     return DataSet("the miniature's world", column, total, disk)
 
@@ -182,11 +182,11 @@ def _folder(params: Params, images: str | None) -> DataSet:
         max_pixels=round(data.max_megapixels * 1e6),
     )  # fmt: skip
     total = int(images) if images else len(names)
-    return DataSet(f"images of {root}", Column("folder", "all", samples, classes), total)
+    return DataSet(f"images of {root}", EvaluationSet("folder", "all", samples, classes), total)
 
 
-def _column(name: str, split: str, samples: Dataset, table: ClassTable) -> Column:
-    return Column(
+def _column(name: str, split: str, samples: Dataset, table: ClassTable) -> EvaluationSet:
+    return EvaluationSet(
         name, split, samples, Vocabulary(table.names), table.background_index,
         table.background_names,
     )  # fmt: skip

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from fmbseg.estimate.sample import DataSet
 from fmbseg.params import Params
-from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps import evaluate
+from fmbseg.steps.plan import units_of
+from fmbseg.steps.shards import shards
 from fmbseg.steps.time_left import units_left
-from fmbseg.steps.units import units_of
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import StoreError, unit_problem
+from fmbseg.store import StoreError
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def rest_of_run(workspace: Workspace) -> ToDo | None:
     """What is left in a workspace whose images are in place; None where they are not."""
     try:
         for unit in units_of(workspace, "download"):
-            if unit_problem(unit.folder, unit.key()) is not None:
+            if unit.problem() is not None:
                 return None
         left = list(units_left(workspace))
-        images = pseudo_masks.shards(workspace)
+        images = shards(workspace)
     except (StoreError, OSError, ValueError):
         return None
     return ToDo(

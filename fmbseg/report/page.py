@@ -22,6 +22,7 @@ from fmbseg.report.embed import embed_examples, embed_gallery
 from fmbseg.store import write_bytes
 from fmbseg.store.names import printable
 
+DATA_FILES = ("templates/*.j2",)
 MAX_PICTURES_BYTES = 3_500_000
 MAX_EXAMPLES_BYTES = 1_800_000
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from fmbseg.allocator import keep_memory
 from fmbseg.errors import is_for_user, one_line
 from fmbseg.progress import lines_to_stderr
-from fmbseg.steps.units import STEPS, run_step
+from fmbseg.steps.plan import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 
 
 def main() -> int:
     """Run all units of one step; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fmbseg.steps", description=__doc__)
-    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("step", choices=list(STEPS))
     parser.add_argument("--workspace", type=Path, default=Path())
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)

@@ -3,7 +3,7 @@
 from fmbseg import paper
 from fmbseg.models.profiles import PROFILES, resolve_profile
 from fmbseg.params import Params
-from fmbseg.steps.workspace import overrides_of
+from fmbseg.steps.foundation_models import overrides_of
 
 
 def departures(params: Params) -> list[paper.Departure]:

@@ -1,14 +1,18 @@
 """Step `download`: put a data set in place, or record the listing of the user's own folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from fmbseg.miniature import world
 from fmbseg.progress import tracked
+from fmbseg.steps.running import run_unit
+from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import DROPS, Listing, Workspace
-from fmbseg.store import UnitKey, file_sha, image_sha, list_images, scan_images, sha_of, write_json
+from fmbseg.store import UnitKey, file_sha, list_images, sha_of, write_json
 from fmbseg.vocabulary import read_classes
 
 _DRAWN_BYTES = 40_000
@@ -39,7 +43,7 @@ def key(workspace: Workspace, data_set: str) -> UnitKey:
         return workspace.key(
             "download", {}, {**data.model_dump(include=names), "seed": workspace.params.seed}
         )
-    listing = scan(_source(workspace, data_set))
+    listing = Listing.scan(_source(workspace, data_set))
     refused = {f"refused {one['image']}": one["reason"] for one in listing.refused}
     beside = {} if data_set == DROPS else _beside(workspace)
     return workspace.key("download", listing.images, {"data_set": data_set, **beside, **refused})
@@ -62,7 +66,7 @@ def run(workspace: Workspace, data_set: str) -> bool:
         if data_set == "miniature":
             _draw(workspace, out)
             source = out / "train" / "images"
-        listing = scan(source)
+        listing = Listing.scan(source)
         write_json(
             out / "listing.json",
             {
@@ -71,21 +75,10 @@ def run(workspace: Workspace, data_set: str) -> bool:
             },
         )  # fmt: skip
 
-    return workspace.run_unit(
-        "download", folder(workspace, data_set), key(workspace, data_set), compute,
+    return run_unit(
+        workspace, "download", folder(workspace, data_set), key(workspace, data_set), compute,
         needs_bytes=_DRAWN_BYTES * _drawn(workspace) if data_set == "miniature" else 0,
     )  # fmt: skip
-
-
-def scan(root: Path) -> Listing:
-    """The images below a folder with the hashes of their files; none when there is no folder."""
-    if not root.is_dir():
-        return Listing({}, ())
-    found = scan_images(root)
-    return Listing(
-        {name: image_sha(root / name) for name in found.names},
-        tuple({"image": one.image, "reason": one.reason} for one in found.refused),
-    )
 
 
 def _beside(workspace: Workspace) -> dict[str, str | None]:
@@ -93,7 +86,7 @@ def _beside(workspace: Workspace) -> dict[str, str | None]:
     labels = workspace.params.data.labels
     return {
         "classes": file_sha(workspace.classes_path()),
-        "labels": labels and sha_of(scan(Path(labels)).images),
+        "labels": labels and sha_of(Listing.scan(Path(labels)).images),
     }
 
 
@@ -169,3 +162,18 @@ def _draw(workspace: Workspace, out: Path) -> None:
             labels = Image.fromarray(item.labels.astype(np.uint8))
             labels.save(out / split / "labels" / f"{item.name}.png")
     (out / "classes.txt").write_text("\n".join(world.SEEN_CLASS_NAMES) + "\n")
+
+
+def _outcome(workspace: Workspace, data_set: str, line: Mapping[str, Any]) -> str:
+    return f"{len(Listing.read(folder(workspace, data_set)).images)} images"
+
+
+STEP = Step(
+    name="download",
+    writes="data/download",
+    units=units,
+    key=key,
+    run=run,
+    mapped=True,
+    outcome=_outcome,
+)

@@ -200,14 +200,14 @@ def finished_path(workspace: Workspace) -> Path:
 
 def remember(workspace: Workspace) -> None:
     """Record what the run that just finished covered."""
-    from fmbseg.steps import units  # brings every step's libraries; a look needs none
+    from fmbseg.steps import plan  # brings every step's libraries; a look needs none
 
     write_json(
         finished_path(workspace),
         {
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "drops": _covered(workspace),
-            "units": units.keys(workspace),
+            "units": plan.keys(workspace),
         },
     )
 

@@ -1,7 +1,9 @@
 """Step `evaluate`: one method on one data set, every figure with its protocol."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fmbseg.align.head import WEIGHTS, AlignmentHead
 from fmbseg.evaluate.background import Background
@@ -12,11 +14,15 @@ from fmbseg.methods.table import METHODS
 from fmbseg.models.device import resolve_device
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.pseudo.stage1 import Stage1Options
-from fmbseg.steps import columns, foundation, pseudo_masks
-from fmbseg.steps.columns import Column
+from fmbseg.steps import evaluation_sets, foundation
+from fmbseg.steps.evaluation_sets import EvaluationSet
+from fmbseg.steps.foundation_models import clip_of, models_of, models_params
+from fmbseg.steps.running import run_unit
 from fmbseg.steps.scoring import IMAGE_SCORES, Asked, score
+from fmbseg.steps.stage1_options import stage1_options
+from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha
+from fmbseg.store import UnitKey, file_sha, read_json
 from fmbseg.types import Role
 
 __all__ = [
@@ -28,7 +34,7 @@ FOUNDATION = "foundation"
 
 def units(workspace: Workspace) -> list[str]:
     """What to score: `<method>-<data set>`, and `foundation-...` first; none without labels."""
-    found = columns.names(workspace)
+    found = evaluation_sets.names(workspace)
     methods = workspace.params.evaluate.methods
     scored = [unit_name(method, name) for name in found for method in methods]
     return [unit_name(FOUNDATION, found[0]), *scored] if found else []
@@ -60,7 +66,7 @@ def is_trained(unit: str) -> bool:
     return method is not None and method.trained
 
 
-def protocol(workspace: Workspace, column: Column) -> EvaluationProtocol:
+def protocol(workspace: Workspace, column: EvaluationSet) -> EvaluationProtocol:
     """The protocol of params.yaml for a data set; printed with every figure."""
     section = workspace.params.evaluate
     found = PROTOCOLS[section.protocol]
@@ -85,12 +91,12 @@ def key(workspace: Workspace, unit: str) -> UnitKey:
     name = unit.partition("-")[2]
     method = METHODS.get(method_of(unit))
     roles: tuple[Role, ...] = ("clip", "sam") if method is None else method.models
-    inputs = dict(columns.inputs(workspace, name))
+    inputs = dict(evaluation_sets.inputs(workspace, name))
     section = workspace.params.evaluate.model_dump(exclude={"methods", "data_sets"})
     params = {
         "unit": unit, "seed": workspace.params.seed, **section,
         **workspace.params.pseudo_masks.model_dump(),
-        **workspace.models_params(*roles),
+        **models_params(workspace, *roles),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
     if is_trained(unit):
@@ -110,10 +116,10 @@ def run(workspace: Workspace, unit: str) -> bool:
     scratch = workspace.scratch(f"evaluate/{unit}", unit_key)
 
     def compute(out: Path) -> dict[str, int]:
-        column, seed = columns.open_column(workspace, name), workspace.params.seed
+        column, seed = evaluation_sets.open_evaluation_set(workspace, name), workspace.params.seed
         if method == FOUNDATION:
             return foundation.score(
-                column.samples, workspace.models(), pseudo_masks.options(workspace), seed,
+                column.samples, models_of(workspace), stage1_options(workspace), seed,
                 out / "metrics.json", scratch,
             )  # fmt: skip
         prepared = PreparedMethod(
@@ -124,7 +130,7 @@ def run(workspace: Workspace, unit: str) -> bool:
         title = f"evaluate: {method} on {column.name} {column.split}"
         return score(asked, out, scratch, title)
 
-    return workspace.run_unit("evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)
+    return run_unit(workspace, "evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)
 
 
 @dataclass(frozen=True)
@@ -136,15 +142,15 @@ class WorkspaceParts:
     def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> ClipModel:
         """CLIP; see `Parts.clip`."""
         wanted = projection or self.workspace.params.models.projection
-        return self.workspace.clip(wanted, whole_crops=whole_crops)
+        return clip_of(self.workspace, wanted, whole_crops=whole_crops)
 
     def sam(self) -> SamModel:
         """SAM."""
-        return self.workspace.models().sam
+        return models_of(self.workspace).sam
 
     def vision(self) -> VisionModel:
         """The vision encoder."""
-        return self.workspace.models().vision
+        return models_of(self.workspace).vision
 
     def head(self) -> AlignmentHead:
         """The head in `models/train`."""
@@ -153,9 +159,38 @@ class WorkspaceParts:
 
     def stage1(self) -> Stage1Options:
         """The section `pseudo_masks`."""
-        return pseudo_masks.options(self.workspace)
+        return stage1_options(self.workspace)
 
 
 def build(workspace: Workspace, method: str) -> Segmentation:
     """The method with the workspace's models."""
     return METHODS[method].build(WorkspaceParts(workspace), method)
+
+
+def _needs(workspace: Workspace, unit: str) -> tuple[str, ...]:
+    return ("download", "train") if is_trained(unit) else ("download",)
+
+
+def _before(workspace: Workspace) -> None:
+    workspace.evaluate.mkdir(parents=True, exist_ok=True)  # empty where nothing is scored
+
+
+def _outcome(workspace: Workspace, unit: str, line: Mapping[str, Any]) -> str:
+    metrics = read_json(folder(workspace, unit) / "metrics.json")
+    if "miou" in metrics:
+        return f"mIoU {metrics['miou']:.3f}"
+    return f"presence F1 {metrics['presence']['f1']:.3f}"
+
+
+STEP = Step(
+    name="evaluate",
+    reads=("download", "train"),
+    writes="reports/evaluate",
+    units=units,
+    needs=_needs,
+    key=key,
+    run=run,
+    before=_before,
+    mapped=True,
+    outcome=_outcome,
+)

@@ -13,7 +13,8 @@ from fmbseg.evaluate.confusions import most_confused
 from fmbseg.evaluate.metrics import METRICS
 from fmbseg.report.content import Example, MaskCount, MethodResult
 from fmbseg.report.content import NeverFound as NeverFound
-from fmbseg.steps import evaluate, pseudo_masks
+from fmbseg.steps import evaluate
+from fmbseg.steps.shards import quarantined, shard_folder, shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
 from fmbseg.store.names import markdown_text, printable
@@ -151,7 +152,7 @@ def _spread(seeds: Sequence[Mapping[str, Any]], figure: str) -> str:
 
 def summary(workspace: Workspace) -> str:
     """What `make run` prints at its end."""
-    bad, dead = pseudo_masks.quarantined(workspace), never_found(workspace).words()
+    bad, dead = quarantined(workspace), never_found(workspace).words()
     lines = ["", markdown_table(workspace, printable), ""]
     lines.append(f"pseudo masks: {mask_words(mask_counts(workspace))}")
     lines += [dead] if dead else []
@@ -166,8 +167,8 @@ def mask_counts(workspace: Workspace) -> tuple[MaskCount, ...]:
     Every place that prints a number of masks takes it from here.
     """
     counted = {name: Counter[str]() for name in ("found_11", "found_12", "kept_11", "kept_12")}
-    for shard in pseudo_masks.shards(workspace):
-        folder = pseudo_masks.folder(workspace, shard)
+    for shard in shards(workspace):
+        folder = shard_folder(workspace, shard)
         for end, file in (("11", "stage11.json"), ("12", "stage12.json")):
             masks = read_coco(folder / file).masks
             counted[f"found_{end}"].update(mask.class_name for mask in masks)
@@ -206,7 +207,7 @@ def mask_words(counts: Sequence[MaskCount]) -> str:
 
 def never_found(workspace: Workspace) -> NeverFound:
     """The classes that neither stage 1.1 nor 1.2 gave a mask, before `subsample` drops any."""
-    counts, bad = mask_counts(workspace), pseudo_masks.quarantined(workspace)
+    counts, bad = mask_counts(workspace), quarantined(workspace)
     listing = workspace.listing()
     return NeverFound(
         classes=tuple(one.class_name for one in counts if one.found == 0),

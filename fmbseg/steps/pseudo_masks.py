@@ -3,87 +3,27 @@
 import contextlib
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from fmbseg.pseudo.automatic import AutomaticOptions
 from fmbseg.pseudo.shard import compute_shard, save_records
-from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.steps.foundation_models import models_of, models_params
+from fmbseg.steps.running import run_unit
+from fmbseg.steps.shards import quarantined, shard_folder, shards
+from fmbseg.steps.stage1_options import stage1_options
+from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import (
-    MANIFEST,
-    StoreError,
-    UnitKey,
-    file_sha,
-    read_json,
-    sha_of,
-    unit_is_valid,
-)
+from fmbseg.store import MANIFEST, StoreError, UnitKey, file_sha, read_json, unit_is_valid
 from fmbseg.vocabulary import encode, read_classes
 
 _SALVAGED = "salvaged"
 _IMAGE_BYTES = 100_000
 """Masks of one image on disk, twice (resume state and output), about, for photographs."""
-_MAX_STEM = 100
 
 
 class TooManyQuarantinedError(ValueError):
     """More images are unreadable than `data.max_quarantined_fraction` allows."""
-
-
-def shards(workspace: Workspace) -> dict[str, list[str]]:
-    """Shard name to image names: chunks of the sorted names of every sub-folder.
-
-    A new image in one sub-folder leaves the shards of the others, and the full ones before it
-    in its own, as they are.
-    """
-    size = workspace.params.data.shard_images
-    folders: dict[str, list[str]] = {}
-    for name in sorted(workspace.listing().images):
-        folders.setdefault(str(Path(name).parent), []).append(name)
-    found: dict[str, list[str]] = {}
-    for folder, names in sorted(folders.items()):
-        for start in range(0, len(names), size):
-            found[f"{_stem(folder)}-{start // size:04d}"] = names[start : start + size]
-    return found
-
-
-def _stem(folder: str) -> str:
-    """A file name for a sub-folder's shards: no other sub-folder has it, and it is not too long."""
-    if folder == ".":
-        return "images"
-    stem = folder.replace("/", "__")
-    if stem == "images" or stem.replace("__", "/") != folder or len(stem.encode()) > _MAX_STEM:
-        short = stem.encode()[:_MAX_STEM].decode(errors="ignore")
-        return f"{short}-{sha_of(folder)[:8]}"
-    return stem
-
-
-def options(workspace: Workspace) -> Stage1Options:
-    """The section of params.yaml as stage 1's options."""
-    p = workspace.params.pseudo_masks
-    points = p.points_per_side
-    if points == "auto":
-        points = workspace.models().sam.grid_side // 2
-    automatic = AutomaticOptions(
-        points_per_side=points,
-        min_predicted_iou=p.min_predicted_iou,
-        min_stability=p.min_stability,
-        stability_offset=p.stability_offset,
-        nms_iou=p.nms_iou,
-        min_area_fraction=p.min_area_fraction,
-        max_area_fraction=p.max_area_fraction,
-    )
-    return Stage1Options(
-        presence_votes=p.presence_votes,
-        prompt_points=p.prompt_points,
-        automatic=automatic,
-        points_together=p.points_together,
-    )
-
-
-def folder(workspace: Workspace, shard: str) -> Path:
-    """Output folder of one shard."""
-    return workspace.pseudo_masks / shard
 
 
 def key(workspace: Workspace, shard: str) -> UnitKey:
@@ -96,7 +36,7 @@ def key(workspace: Workspace, shard: str) -> UnitKey:
         "max_megapixels": workspace.params.data.max_megapixels,
     }
     return workspace.key(
-        "pseudo_masks", inputs, {**section, **workspace.models_params("clip", "sam")}
+        "pseudo_masks", inputs, {**section, **models_params(workspace, "clip", "sam")}
     )
 
 
@@ -113,7 +53,7 @@ def run(workspace: Workspace, shard: str) -> bool:
     salvaged = _records(workspace, settings) / _SALVAGED
 
     def compute(out: Path) -> dict[str, int]:
-        models, vocabulary = workspace.models(), read_classes(workspace.classes_path())
+        models, vocabulary = models_of(workspace), read_classes(workspace.classes_path())
         return compute_shard(
             shards(workspace)[shard],
             workspace.read_image,
@@ -121,7 +61,7 @@ def run(workspace: Workspace, shard: str) -> bool:
             models.sam,
             encode(models.clip, vocabulary),
             vocabulary.names,
-            options(workspace),
+            stage1_options(workspace),
             out,
             scratch,
             salvaged,
@@ -129,8 +69,8 @@ def run(workspace: Workspace, shard: str) -> bool:
             label=f"pseudo_masks {shard}",
         )
 
-    return workspace.run_unit(
-        "pseudo_masks", folder(workspace, shard), shard_key, compute, keep=scratch,
+    return run_unit(
+        workspace, "pseudo_masks", shard_folder(workspace, shard), shard_key, compute, keep=scratch,
         needs_bytes=_IMAGE_BYTES * len(shards(workspace)[shard]),
     )  # fmt: skip
 
@@ -197,9 +137,19 @@ def finish(workspace: Workspace) -> None:
         )
 
 
-def quarantined(workspace: Workspace) -> list[dict[str, str]]:
-    """`[{"image", "reason"}]`: what the listing refused, then over all shards by name."""
-    found = list(workspace.listing().refused)
-    for shard in shards(workspace):
-        found += read_json(workspace.pseudo_masks / shard / "quarantine.json")
-    return found
+def _outcome(workspace: Workspace, shard: str, line: Mapping[str, Any]) -> str:
+    return f"{line.get('computed', 0)} images computed, {line.get('reused', 0)} reused"
+
+
+STEP = Step(
+    name="pseudo_masks",
+    reads=("download",),
+    writes="data/pseudo_masks",
+    units=lambda workspace: list(shards(workspace)),
+    key=key,
+    run=run,
+    before=salvage,
+    after=finish,
+    mapped=True,
+    outcome=_outcome,
+)

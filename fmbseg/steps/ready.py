@@ -2,8 +2,9 @@
 
 from fmbseg.models.device import resolve_device
 from fmbseg.models.status import missing_weights
-from fmbseg.steps import units
-from fmbseg.steps.workspace import Workspace, overrides_of
+from fmbseg.steps import plan
+from fmbseg.steps.foundation_models import overrides_of
+from fmbseg.steps.workspace import Workspace
 
 
 class NotReadyError(RuntimeError):
@@ -21,7 +22,7 @@ def not_ready(workspace: Workspace) -> str | None:
         lacking = missing_weights(section.profile, overrides_of(section))
     except ValueError as error:
         lacking = str(error)
-    if lacking is None or units.problem(workspace) is None:
+    if lacking is None or plan.problem(workspace) is None:
         return None
     return lacking
 

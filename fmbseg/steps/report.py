@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fmbseg.miniature.model_card import limits
 from fmbseg.report.content import (
     FileLink,
     GalleryRow,
@@ -18,8 +19,12 @@ from fmbseg.report.content import (
 )
 from fmbseg.report.page import build_report
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps import evaluate, figures, plots, pseudo_masks
+from fmbseg.steps import evaluate, figures, plots
 from fmbseg.steps.departures import departures, model_names
+from fmbseg.steps.foundation_models import models_of
+from fmbseg.steps.running import run_unit
+from fmbseg.steps.shards import quarantined, shard_folder, shards
+from fmbseg.steps.step import Step
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, UnitKey, file_sha, read_coco, read_json, sha_of, write_json
@@ -30,18 +35,17 @@ COCO = "COCO JSON, masks as RLE"
 VALIDATION = "validation.json"
 MLFLOW = "http://127.0.0.1:5000"
 """What `make mlflow` serves."""
-CARD = Path(__file__).parents[1] / "miniature" / "MODEL_CARD.md"
 
 
-def key(workspace: Workspace) -> UnitKey:
+def key(workspace: Workspace, unit: str = "") -> UnitKey:
     """Content key of the page."""
     folders = [
         workspace.subsample,
-        *(workspace.pseudo_masks / shard for shard in pseudo_masks.shards(workspace)),
+        *(workspace.pseudo_masks / shard for shard in shards(workspace)),
     ]
     inputs = {
         str(f.relative_to(workspace.root)): file_sha(f / "manifest.json") for f in folders
-    } | {"card": file_sha(CARD), "classes": file_sha(workspace.classes_path())}
+    } | {"classes": file_sha(workspace.classes_path())}
     for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
         inputs[name] = file_sha(workspace.train / name)
     if (workspace.train / VALIDATION).is_file():
@@ -58,7 +62,7 @@ def key(workspace: Workspace) -> UnitKey:
     return workspace.key("report", inputs, {**_shown(workspace), **experiment})
 
 
-def run(workspace: Workspace) -> bool:
+def run(workspace: Workspace, unit: str = "") -> bool:
     """Make `reports/report/`; True when there was something to do.
 
     It holds index.html, metrics.json (the figures to compare runs by) and iou.json (each method's
@@ -74,24 +78,22 @@ def run(workspace: Workspace) -> bool:
         write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
         plots.write(workspace, out / "plots")
 
-    return workspace.run_unit("report", workspace.report, key(workspace), compute)
+    return run_unit(workspace, "report", workspace.report, key(workspace), compute)
 
 
 def notes(workspace: Workspace) -> tuple[str, ...]:
     """What the model card says the models are not, when the miniature's are in use."""
     if workspace.params.models.profile != "miniature":
         return ()
-    text = CARD.read_text().split("## What they are not", 1)[1].split("\n## ", 1)[0]
-    paragraphs = [" ".join(part.replace("`", "").split()) for part in text.strip().split("\n\n")]
     on = "photographs of your own" if workspace.data_set == "folder" else "the miniature world"
-    return (f"This run used the miniature models on {on}.", *paragraphs)
+    return (f"This run used the miniature models on {on}.", *limits())
 
 
 def _content(workspace: Workspace) -> ReportContent:
     params = workspace.params
     frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
-    bad = pseudo_masks.quarantined(workspace)
+    bad = quarantined(workspace)
     facts = RunFacts(
         profile=params.models.profile,
         models=model_names(params),
@@ -188,14 +190,15 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
     if wanted == 0:
         return ()
     kept = _by_image(workspace.subsample / "kept.json")
-    segmenter = Segmenter.load(workspace.train, workspace.params.device, models=workspace.models())
+    models = models_of(workspace)
+    segmenter = Segmenter.load(workspace.train, workspace.params.device, models=models)
     truths, rows = training_truth(workspace), []
     at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
     spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
     for name in spread:
         image = workspace.read_image(name)
-        shard = next(s for s, names in pseudo_masks.shards(workspace).items() if name in names)
-        folder = pseudo_masks.folder(workspace, shard)
+        shard = next(s for s, names in shards(workspace).items() if name in names)
+        folder = shard_folder(workspace, shard)
         stages = [
             _by_image(folder / file).get(name, []) for file in ("stage11.json", "stage12.json")
         ]
@@ -224,3 +227,13 @@ def _by_image(path: Path) -> dict[str, list[PseudoMask]]:
     for mask in read_coco(path).masks:
         found.setdefault(mask.image, []).append(mask)
     return found
+
+
+STEP = Step(
+    name="report",
+    reads=("download", "pseudo_masks", "subsample", "train", "evaluate"),
+    writes="reports/report",
+    key=key,
+    run=run,
+    file="index.html",
+)

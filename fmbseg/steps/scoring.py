@@ -17,7 +17,7 @@ from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.models.images import size_problem
 from fmbseg.pictures.colours import Palette, palette
 from fmbseg.pictures.drawing import colourise, save_png
-from fmbseg.steps.columns import Column
+from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.image_records import ImageRecords
 from fmbseg.store import UnreadableImageError, write_json
 from fmbseg.types import IGNORE
@@ -42,7 +42,7 @@ class Asked:
     """
 
     method: PreparedMethod
-    column: Column
+    column: EvaluationSet
     examples: int
     seed: int
 
@@ -126,7 +126,7 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     return {"computed": computed, "reused": reused}
 
 
-def _usable(column: Column, index: int, bad: list[dict[str, str]]) -> Sample | None:
+def _usable(column: EvaluationSet, index: int, bad: list[dict[str, str]]) -> Sample | None:
     """An image with labels; None without them, and where it cannot be used, which `bad` gets."""
     try:
         sample = column.samples[index]

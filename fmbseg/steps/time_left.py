@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmbseg.progress import clock
-from fmbseg.steps import evaluate, pseudo_masks, units
-from fmbseg.steps.units import Unit
+from fmbseg.steps.plan import PLAN
+from fmbseg.steps.running import like
+from fmbseg.steps.shards import shards
+from fmbseg.steps.step import Step, Unit
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import MANIFEST, StoreError, unit_problem
-
-_AFTER_DOWNLOAD = units.STEPS[1:]
-_TOGETHER = ("pseudo_masks", "evaluate")
-"""Steps whose units are mapped over the workers."""
+from fmbseg.store import MANIFEST, StoreError
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,14 @@ def time_left(workspace: Workspace) -> TimeLeft:
     seconds: dict[str, float] = {}
     unknown = []
     left = list(units_left(workspace))
-    for step in _AFTER_DOWNLOAD:
-        each = [took for unit, took in left if unit.step == step]
+    for step in PLAN[1:]:
+        each = [took for unit, took in left if unit.of is step]
         known = [one for one in each if one is not None]
         if len(known) < len(each):
-            unknown.append(step)
+            unknown.append(step.name)
         if known:
-            at_once = workspace.params.runner.workers if step in _TOGETHER else 1
-            seconds[step] = max(sum(known) / at_once, max(known))
+            at_once = workspace.params.runner.workers if step.mapped else 1
+            seconds[step.name] = max(sum(known) / at_once, max(known))
     return TimeLeft(seconds, tuple(unknown))
 
 
@@ -63,30 +61,30 @@ def units_left(workspace: Workspace) -> Iterator[tuple[Unit, float | None]]:
     The data must be in place. Seconds are None where the journal has no such unit.
     """
     journal = workspace.journal.lines()
-    outdated = False
-    for step in _AFTER_DOWNLOAD:
+    outdated = set[str]()
+    for step in PLAN[1:]:
         to_do = list(_to_do(workspace, step, outdated))
-        outdated = outdated or (bool(to_do) and step != "evaluate")
-        lines = _like_now(workspace, step, journal)
+        if to_do:
+            outdated.add(step.name)
+        lines = _like_now(workspace, step.name, journal)
         for unit in to_do:
             yield unit, _seconds(workspace, unit, lines)
 
 
-def _to_do(workspace: Workspace, step: str, outdated: bool) -> Iterator[Unit]:
-    """The step's units that will be computed; `outdated`: an earlier step will be.
+def _to_do(workspace: Workspace, step: Step, outdated: set[str]) -> Iterator[Unit]:
+    """The step's units that will be computed, where those of the outdated steps will be.
 
     Of many shards the first that is there answers for all: their keys differ in the images alone.
     """
     checked = False
-    for unit in units.units_of(workspace, step):
-        independent = step == "evaluate" and not evaluate.is_trained(unit.name)
-        if (outdated and not independent) or not (unit.folder / MANIFEST).is_file():
+    for unit in step.units_in(workspace):
+        if outdated & set(unit.needs()) or not (unit.folder / MANIFEST).is_file():
             yield unit
             continue
-        if checked and step == "pseudo_masks":
+        if checked and step.name == "pseudo_masks":
             continue
         try:
-            problem = unit_problem(unit.folder, unit.key())
+            problem = unit.problem()
         except (StoreError, OSError):
             problem = "what it needs is not there"
         if problem is not None:
@@ -100,9 +98,9 @@ def _like_now(
 ) -> dict[str, list[dict[str, Any]]]:
     """Unit to its lines of the journal that were written with today's settings."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    like = workspace.like(step)
+    same = like(workspace, step)
     for line in journal:
-        if line.get("step") == step and line.get("like") == like:
+        if line.get("step") == step and line.get("like") == same:
             found[line["unit"]].append(line)
     return found
 
@@ -114,9 +112,9 @@ def _seconds(
     if unit.step == "pseudo_masks":
         fresh = [line for of in lines.values() for line in of if line.get("computed")]
         images = sum(line["computed"] for line in fresh)
-        count = len(pseudo_masks.shards(workspace)[unit.name])
+        count = len(shards(workspace)[unit.name])
         return sum(line["seconds"] for line in fresh) / images * count if images else None
-    mine = lines.get(unit.folder.relative_to(workspace.root).as_posix(), [])
+    mine = lines.get(unit.place, [])
     size = workspace.size()
     # The longest, since a line may be of the second half of a unit that was cut.
     return max(

@@ -12,8 +12,13 @@ from fmbseg.align.head import WEIGHTS, AlignmentHead
 from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
 from fmbseg.models.device import resolve_device
-from fmbseg.steps import columns, pseudo_masks
+from fmbseg.models.protocols import VisionModel
+from fmbseg.steps.foundation_models import models_of, models_params
+from fmbseg.steps.running import run_unit
+from fmbseg.steps.shards import quarantined
+from fmbseg.steps.step import Step
 from fmbseg.steps.training_set import Features, label_maps
+from fmbseg.steps.truth import truth_inputs
 from fmbseg.steps.validation import validation_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
@@ -47,22 +52,22 @@ def initial_folder(workspace: Workspace) -> Path | None:
     return champion_folder(workspace) if named == CHAMPION else Path(named)
 
 
-def key(workspace: Workspace) -> UnitKey:
+def key(workspace: Workspace, unit: str = "") -> UnitKey:
     """Content key of the trained module.
 
     With `train.init_from` the weights that it starts from belong to it. But a model that is up to
     date otherwise keeps the key that names the champion it was started from: a champion that
     moves outdates nothing.
     """
-    bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
+    bad = {entry["image"] for entry in quarantined(workspace)}
     images = workspace.listing().images
     inputs = {name: sha for name, sha in images.items() if name not in bad}
     inputs["kept"] = file_sha(workspace.subsample / "kept.json")
     inputs["classes"] = file_sha(workspace.classes_path())
     if workspace.params.train.labels == "truth":
-        inputs |= columns.inputs(workspace, workspace.data_set)
+        inputs |= truth_inputs(workspace)
     params = {
-        **workspace.params.train.model_dump(), **workspace.models_params("clip", "vision"),
+        **workspace.params.train.model_dump(), **models_params(workspace, "clip", "vision"),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
     plain = workspace.key("train", inputs, {**params, "seed": _seed(workspace)})
@@ -79,14 +84,22 @@ def key(workspace: Workspace) -> UnitKey:
     return replace(plain, inputs={**inputs, "init_from": sha})
 
 
-def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
+def run(
+    workspace: Workspace,
+    unit: str = "",
+    *,
+    on_points: OnPoints | None = None,
+    vision: VisionModel | None = None,
+) -> bool:
     """Make `models/train/`; True when there was something to do.
 
     A cut training goes on at its last checkpoint and ends with the same bytes.
 
     Args:
         workspace: whose masks are trained on.
+        unit: the one there is.
         on_points: is told the history while it grows; see `train_alignment`.
+        vision: the workspace's own vision encoder, where the caller has it already.
 
     Raises:
         NothingToTrainOnError: stage 1 found no mask at all, or no image has labels where
@@ -97,10 +110,11 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
     scratch = workspace.scratch("train", train_key)
 
     def compute(out: Path) -> None:
-        p, models = workspace.params.train, workspace.models()
+        p, models = workspace.params.train, models_of(workspace)
         vocabulary = read_classes(workspace.classes_path())
         maps = label_maps(workspace)
-        features = Features(workspace, maps.names)
+        encoder = models.vision if vision is None else vision
+        features = Features(workspace, maps.names, encoder)
         labels = features.patch_labels(maps)
         settings = AlignmentSettings(
             patches_per_image=p.patches_per_image, max_grad_norm=p.max_grad_norm,
@@ -128,7 +142,7 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
         train_alignment(
             features, labels, texts, settings, out, scratch, device=device,
             vision_dim=features.dim, initial=initial, on_points=on_points,
-            validate=validation_of(workspace, texts),
+            validate=validation_of(workspace, texts, encoder),
         )  # fmt: skip
         section = workspace.params.models.model_dump()
         write_json(
@@ -140,7 +154,7 @@ def run(workspace: Workspace, on_points: OnPoints | None = None) -> bool:
              "init_from": None if initial is None else init_sha},
         )  # fmt: skip
 
-    return workspace.run_unit("train", workspace.train, train_key, compute, keep=scratch)
+    return run_unit(workspace, "train", workspace.train, train_key, compute, keep=scratch)
 
 
 def _seed(workspace: Workspace) -> int:
@@ -177,3 +191,18 @@ def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> AlignmentHead
         )  # fmt: skip
         return None
     return head
+
+
+def _outcome(workspace: Workspace, unit: str, line: Mapping[str, Any]) -> str:
+    last = read_json(workspace.train / "history.json")[-1]
+    return f"loss {last['loss']:.3f} after {last['step']} steps"
+
+
+STEP = Step(
+    name="train",
+    reads=("download", "pseudo_masks", "subsample"),
+    writes="models/train",
+    key=key,
+    run=run,
+    outcome=_outcome,
+)

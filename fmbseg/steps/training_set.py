@@ -11,9 +11,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from fmbseg.align.batches import labelled_images
+from fmbseg.models.protocols import VisionModel
 from fmbseg.progress import progress
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
-from fmbseg.steps import pseudo_masks
+from fmbseg.steps.shards import quarantined
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
@@ -72,7 +73,7 @@ def _kept(workspace: Workspace) -> LabelMaps:
 def _truth(workspace: Workspace) -> LabelMaps:
     """The images' own labels: what the method does without."""
     truth = training_truth(workspace)
-    bad = {entry["image"] for entry in pseudo_masks.quarantined(workspace)}
+    bad = {entry["image"] for entry in quarantined(workspace)}
     at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
     names = sorted(set(workspace.listing().images) & set(at) - bad)
     if truth is None or not names:
@@ -97,9 +98,9 @@ class Features:
         dim: length of a patch's features.
     """
 
-    def __init__(self, workspace: Workspace, names: list[str]) -> None:
+    def __init__(self, workspace: Workspace, names: list[str], vision: VisionModel) -> None:
         """Nothing is computed until it is asked for."""
-        self._vision = workspace.models().vision
+        self._vision = vision
         self.dim = self._vision.dim
         self._workspace, self._names = workspace, names
         self._budget_bytes = workspace.params.train.feature_cache_gb * 1e9

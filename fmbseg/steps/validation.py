@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fmbseg.align.checkpoint import Validate
 from fmbseg.align.head import AlignmentHead
-from fmbseg.datasets import Dataset, DatasetError, load
+from fmbseg.datasets.base import Dataset, DatasetError
+from fmbseg.datasets.folder import FolderDataset
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.models.images import size_problem
@@ -31,7 +32,9 @@ _LOOKED_AT = 5
 Encoded = tuple[Float[Tensor, "rows cols dim"], UInt8[np.ndarray, "height width"]]
 
 
-def validation_of(workspace: Workspace, texts: Float[Tensor, "category dim"]) -> Validate | None:
+def validation_of(
+    workspace: Workspace, texts: Float[Tensor, "category dim"], vision: VisionModel
+) -> Validate | None:
     """What scores the head on `train.validation_images` labelled images; None without any.
 
     The miniature has a validation split; of a folder with labels, the same few images are drawn
@@ -40,6 +43,7 @@ def validation_of(workspace: Workspace, texts: Float[Tensor, "category dim"]) ->
     Args:
         workspace: whose images.
         texts: the classes' text features, as in training.
+        vision: the workspace's encoder.
     """
     most = workspace.params.train.validation_images
     try:
@@ -49,7 +53,7 @@ def validation_of(workspace: Workspace, texts: Float[Tensor, "category dim"]) ->
         return None
     if samples is None:
         return None
-    images = list(_encoded(samples, most, workspace.models().vision))
+    images = list(_encoded(samples, most, vision))
     if not images:
         _log.warning("train: goes on without a validation curve: found no labelled image")
         return None
@@ -77,7 +81,7 @@ def _labelled(workspace: Workspace) -> Dataset | None:
     if workspace.data_set != "miniature":
         return training_truth(workspace)
     names = read_classes(workspace.classes_path()).names
-    return load("folder", workspace.download / "val", "val", class_names=names)
+    return FolderDataset(workspace.download / "val", "val", class_names=names)
 
 
 def _encoded(samples: Dataset, most: int, vision: VisionModel) -> Iterator[Encoded]:

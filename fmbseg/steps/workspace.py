@@ -1,42 +1,23 @@
 """Where a run's files lie, and what a unit's key is made of: one answer for tasks and DVC stages.
 
 A workspace is a folder with params.yaml, data/, models/ and reports/. The repository is one;
-`make run IMAGES=...` makes another below runs/. Model libraries are imported where a model is
-needed, so that a look at a workspace is quick.
+`make run IMAGES=...` makes another below runs/.
 """
 
-import contextlib
-import json
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from fmbseg.params import ModelsParams, Params, load_params
-from fmbseg.steps.code import code_shas, package_versions
-from fmbseg.store import (
-    MANIFEST,
-    StoreError,
-    UnitKey,
-    explain_full_disk,
-    read_image,
-    read_json,
-    require_space,
-    run_unit,
-    sha_of,
-)
+from fmbseg.params import Params, load_params
+from fmbseg.steps.code import code_of
+from fmbseg.store import StoreError, UnitKey, image_sha, read_image, read_json, scan_images
 from fmbseg.store.journal import Journal
 from fmbseg.types import Image
 
-if TYPE_CHECKING:
-    from fmbseg.models.build import FoundationModels
-    from fmbseg.models.protocols import ClipModel
-
 RUN_PARAMS = Path(".scratch") / "params"
 """Of a workspace: the parameters of single runs that differ from its params.yaml."""
-Role = Literal["clip", "sam", "vision"]
 DROPS = "drops"
 """Data set and name prefix of the images that came through `data.drops`."""
 
@@ -59,6 +40,17 @@ class Listing:
         """Read `<folder>/listing.json`."""
         found = read_json(folder / "listing.json")
         return Listing(dict(found["images"]), tuple(found["refused"]))
+
+    @staticmethod
+    def scan(root: Path) -> "Listing":
+        """The images below a folder, with the hashes of their files; none without the folder."""
+        if not root.is_dir():
+            return Listing({}, ())
+        found = scan_images(root)
+        return Listing(
+            {name: image_sha(root / name) for name in found.names},
+            tuple({"image": one.image, "reason": one.reason} for one in found.refused),
+        )
 
 
 @dataclass(frozen=True)
@@ -189,90 +181,8 @@ class Workspace:
         Returns:
             The key; equal keys mean equal outputs.
         """
-        return UnitKey(
-            inputs=inputs, params=params, code=code_shas(step), packages=package_versions()
-        )
-
-    def models_params(self, *roles: Role) -> dict[str, Any]:
-        """The part of a key that the models named make: settings and hashes of their weights.
-
-        Weights that are not here cannot have changed: what was made with them stays up to date,
-        as in a workspace that DVC pulled, by the hashes that stand in its manifests.
-
-        Args:
-            roles: the models a unit uses; a change of another one leaves its key alone.
-        """
-        from fmbseg.models.status import weights_fingerprint
-
-        models = self.params.models
-        fingerprint = weights_fingerprint(models.profile, overrides_of(models))
-        return {
-            **models.model_dump(include={"profile", "projection", "template", *roles}),
-            "weights": {role: self._recorded(role, fingerprint[role]) for role in roles},
-            "device": self.params.device,
-        }
-
-    def _recorded(self, role: Role, fingerprint: str) -> str:
-        """The hash of weights that are not here, as a unit recorded it that was made with them."""
-        if "sha256:" in fingerprint:
-            return fingerprint
-        start = f"{fingerprint.split()[0]} sha256:"
-        for folder in (self.train, *sorted(self.pseudo_masks.glob("*"))[:1]):
-            with contextlib.suppress(StoreError, KeyError, TypeError, AttributeError):
-                known = read_json(folder / MANIFEST)["parts"]["params"]["weights"].get(role)
-                if isinstance(known, str) and known.startswith(start):
-                    return known
-        return fingerprint
-
-    def run_unit(
-        self,
-        step: str,
-        folder: Path,
-        key: UnitKey,
-        compute: Callable[[Path], dict[str, Any] | None],
-        *,
-        keep: Path | None = None,
-        needs_bytes: int = 0,
-    ) -> bool:
-        """`store.run_unit` with the run's number of torch threads and a line in the journal.
-
-        Args:
-            step: name of the step.
-            folder: the unit's folder.
-            key: what the unit is computed from.
-            compute: writes the outputs into the folder it is handed; may return notes for the
-                journal.
-            keep: folder of resume state.
-            needs_bytes: about how much it will write.
-
-        Returns:
-            True when there was something to do.
-
-        Raises:
-            DiskFullError: the disk has less room than that, or filled up; what is there is whole.
-        """
-        import torch
-
-        notes: dict[str, Any] = {}
-
-        what = f"{step} {folder.name}"
-
-        def noted(out: Path) -> None:
-            require_space(out, needs_bytes, what)
-            notes.update(compute(out) or {})
-
-        torch.set_num_threads(self.params.threads)
-        unit = folder.relative_to(self.root).as_posix()
-        with explain_full_disk(what, folder), self.journal.entry(step, unit, key.digest) as entry:
-            entry.computed = run_unit(folder, key, noted, keep=keep)
-            entry.notes = {"like": self.like(step), "of_images": self.size(), **notes}
-        return entry.computed
-
-    def like(self, step: str) -> str:
-        """What two units of a step have to share to take about the same time an image."""
-        p = self.params
-        sections = {step, "models"} | ({"pseudo_masks"} if step == "evaluate" else set())
-        return sha_of([p.model_dump(include=sections), p.device, p.threads])[:12]
+        code = code_of(step)
+        return UnitKey(inputs=inputs, params=params, code=code.files, packages=code.packages)
 
     def size(self) -> int:
         """Number of training images; 0 before they are in place."""
@@ -286,42 +196,6 @@ class Workspace:
         """What was computed here, unit by unit."""
         return Journal(self.root / ".scratch" / "journal.jsonl")
 
-    def models(self) -> "FoundationModels":
-        """The three foundation models, each built once per process and set of parameters."""
-        from fmbseg.models.build import FoundationModels
-        from fmbseg.steps import built
-
-        p, section = self.params, self.params.models
-        spec, overrides = section.profile, json.dumps(overrides_of(section))
-        with built.BUILDING:
-            return FoundationModels(
-                self._clip(section.projection),
-                built.build_sam(spec, overrides, p.device),
-                built.build_vision(spec, overrides, p.train.input_short_side_px, p.device),
-            )
-
-    def clip(self, projection: str, *, whole_crops: bool = False) -> "ClipModel":
-        """CLIP with another projection than `models.projection`.
-
-        Args:
-            projection: maskclip, sclip or naclip.
-            whole_crops: take every image as one crop, scaled to CLIP's own size.
-        """
-        from fmbseg.steps import built
-
-        with built.BUILDING:
-            return self._clip(projection, whole_crops)
-
-    def _clip(self, projection: str, whole_crops: bool = False) -> "ClipModel":
-        from fmbseg.steps import built
-
-        p, section = self.params, self.params.models
-        return built.build_clip(
-            section.profile, json.dumps(overrides_of(section)), projection, section.template,
-            None if whole_crops else p.pseudo_masks.clip_short_side_px,
-            p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops, p.device,
-        )  # fmt: skip
-
 
 def params_file(place: str | Path) -> Path:
     """The file that `Workspace.open` reads."""
@@ -329,11 +203,6 @@ def params_file(place: str | Path) -> Path:
     if place.suffix == ".yaml" and place.parent.parts[-len(RUN_PARAMS.parts) :] == RUN_PARAMS.parts:
         return place
     return place / "params.yaml"
-
-
-def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
-    """The models' keys that replace the profile's."""
-    return models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
 
 
 def folder_name(images: str | Path) -> str:

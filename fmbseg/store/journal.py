@@ -12,6 +12,9 @@ from typing import Any
 
 from fmbseg.store.lines import append_line, read_lines
 
+DECIDES_OUTPUTS = False
+"""Times alone (see `fmbseg.steps.code`)."""
+
 
 @dataclass
 class Entry:

@@ -8,7 +8,7 @@ import logging
 import sys
 
 from fmbseg.params import ParamsError, redact
-from fmbseg.steps import units
+from fmbseg.steps import plan
 from fmbseg.steps.workspace import Workspace
 from tasks.tracking.mlflow_client.complete import log_state
 from tasks.tracking.mlflow_client.store import store_uri
@@ -26,7 +26,7 @@ def main() -> int:
     logging.getLogger("tasks").setLevel(logging.INFO)
     try:
         workspace = Workspace.open(root)
-        if found := units.problem(workspace):
+        if found := plan.problem(workspace):
             raise ParamsError(f"{found}; finish the outputs first, with `dvc repro` or `make run`")
         run = log_state(root)
     except Exception as error:

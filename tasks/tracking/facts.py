@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fmbseg.steps import evaluate
-from fmbseg.steps import units as all_units
-from fmbseg.steps.code import package_versions
-from fmbseg.steps.download import scan
-from fmbseg.steps.workspace import Workspace
+from fmbseg.steps.code import code_of
+from fmbseg.steps.plan import PLAN
+from fmbseg.steps.workspace import Listing, Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
 from fmbseg.store.names import printable
 
@@ -61,7 +60,7 @@ def scored_contents(workspace: Workspace, result: Result) -> str:
     names = [one["image"] for one in read_json(result.folder / evaluate.IMAGE_SCORES)]
     scored = {
         "images": {name: images.get(name) for name in names},
-        "labels": scan(Path(str(data.labels))).images,
+        "labels": Listing.scan(Path(str(data.labels))).images,
         "ignore_label": data.ignore_label,
         "classes": file_sha(workspace.classes_path()),
     }
@@ -76,10 +75,7 @@ def unit_key(folder: Path) -> str:
 def unit_keys(workspace: Workspace) -> dict[str, str]:
     """Folder to key of every unit whose output a run holds."""
     folders = [
-        unit.folder
-        for step in all_units.STEPS
-        if step != "report"
-        for unit in all_units.units_of(workspace, step)
+        unit.folder for step in PLAN if step.name != "report" for unit in step.units_in(workspace)
     ]
     return {f.relative_to(workspace.root).as_posix(): unit_key(f) for f in folders}
 
@@ -127,10 +123,11 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
     lock = workspace.root / "dvc.lock"
     commit = _git("rev-parse", "HEAD") or "none"
     edited = len(_git("status", "--porcelain", "-uno").splitlines())
+    packages = {name: v for step in PLAN for name, v in code_of(step.name).packages.items()}
     listing = read_json(workspace.download / "listing.json")
     return {
         "code": f"{commit[:7]}{f' and {edited} changed files' if edited else ''}",
-        "packages": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
+        "packages": ", ".join(f"{name} {found}" for name, found in packages.items()),
         "images": str(len(workspace.listing().images)),
         "key.git_commit": commit,
         "key.dvc_lock": file_sha(lock) if lock.is_file() else "none",

@@ -6,7 +6,7 @@ from typing import Any
 from fmbseg.evaluate.counts import MaskCount
 from fmbseg.evaluate.metrics import METRICS
 from fmbseg.steps import figures as found
-from fmbseg.steps import pseudo_masks
+from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking.facts import Result, flatten, metric_names, results
@@ -30,7 +30,7 @@ def of_run(workspace: Workspace) -> dict[str, float]:
         **{f"pseudo_masks.found.{ends[one.class_name]}": float(one.found) for one in masks},
         **{f"pseudo_masks.kept.{ends[one.class_name]}": float(one.kept) for one in masks},
         "classes_never_found": float(sum(one.found == 0 for one in masks)),
-        "quarantined_images": float(len(pseudo_masks.quarantined(workspace))),
+        "quarantined_images": float(len(quarantined(workspace))),
         **_numbers({name: tree for name, tree in frozen.items() if isinstance(tree, dict)}),
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from fmbseg.params import redact
-from fmbseg.steps import pseudo_masks
+from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking import figures
@@ -151,7 +151,7 @@ def log_figures(
 def log_files(client: PatientClient, workspace: Workspace, run: str, keys: dict[str, str]) -> None:
     """Log the run's tables, lists and the report."""
     _log_tables(client, run, figures.tables_of_run(workspace))
-    client.log_dict(run, {"quarantined": pseudo_masks.quarantined(workspace)}, "quarantine.json")
+    client.log_dict(run, {"quarantined": quarantined(workspace)}, "quarantine.json")
     client.log_dict(run, keys, "units.json")
     client.log_artifact(run, str(workspace.report / "index.html"), "report")
 

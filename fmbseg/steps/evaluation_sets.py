@@ -8,10 +8,10 @@ from pathlib import Path
 from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.datasets.benchmark import BenchmarkDataset
 from fmbseg.datasets.classes import ClassTable
-from fmbseg.datasets.miniature_columns import COLUMNS, MiniatureColumn
-from fmbseg.steps.download import scan
-from fmbseg.steps.workspace import Listing, Workspace
-from fmbseg.store import file_sha, known_file_sha, sha_of
+from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
+from fmbseg.steps.truth import truth_inputs
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import known_file_sha, sha_of
 from fmbseg.vocabulary import Vocabulary, read_classes
 
 HOME = "home"
@@ -19,7 +19,7 @@ HOME = "home"
 
 
 @dataclass(frozen=True)
-class Column:
+class EvaluationSet:
     """A data set to score on.
 
     Attributes:
@@ -50,7 +50,7 @@ def names(workspace: Workspace) -> list[str]:
     return found
 
 
-def open_column(workspace: Workspace, name: str) -> Column:
+def open_evaluation_set(workspace: Workspace, name: str) -> EvaluationSet:
     """A data set by the name in `names`.
 
     Raises:
@@ -60,17 +60,17 @@ def open_column(workspace: Workspace, name: str) -> Column:
     params = workspace.params
     if name == workspace.data_set:
         return _home(workspace)
-    if name in COLUMNS:
-        drawn = MiniatureColumn(
-            name, params.evaluate.split, count=params.evaluate.column_images, seed=params.seed
+    if name in VIEWS:
+        drawn = MiniatureView(
+            name, params.evaluate.split, count=params.evaluate.view_images, seed=params.seed
         )
         return _with_table(name, params.evaluate.split, drawn, drawn.classes)
     samples = load(name, benchmark_root(workspace), "val")
     if not isinstance(samples, BenchmarkDataset):
         raise DatasetError(f"evaluate.data_sets: {name} has no labels of its own to score with")
-    column = _with_table(name, "val", samples, samples.classes)
+    scored = _with_table(name, "val", samples, samples.classes)
     synonyms = _synonyms(benchmark_root(workspace) / f"{name}.classes.txt", samples.classes)
-    return replace(column, classes=Vocabulary(column.classes.names, synonyms))
+    return replace(scored, classes=Vocabulary(scored.classes.names, synonyms))
 
 
 def benchmark_root(workspace: Workspace) -> Path:
@@ -80,41 +80,31 @@ def benchmark_root(workspace: Workspace) -> Path:
 
 def inputs(workspace: Workspace, name: str) -> Mapping[str, str]:
     """Name to content hash of all that a data set's figures depend on."""
-    if name == "miniature":
-        return {
-            "classes": file_sha(workspace.classes_path()),
-            "download": file_sha(workspace.download / "manifest.json"),
-        }
-    if name == "folder":
-        labels = scan(Path(str(workspace.params.data.labels))).images
-        return {
-            "classes": file_sha(workspace.classes_path()),
-            **Listing.read(workspace.download).images,
-            **{f"labels/{label}": sha for label, sha in labels.items()},
-        }
-    if name in COLUMNS:
+    if name == workspace.data_set:
+        return truth_inputs(workspace)
+    if name in VIEWS:
         return {}
-    column, root = open_column(workspace, name), benchmark_root(workspace)
-    assert isinstance(column.samples, BenchmarkDataset)
-    files = column.samples.sources()
+    benchmark, root = open_evaluation_set(workspace, name), benchmark_root(workspace)
+    assert isinstance(benchmark.samples, BenchmarkDataset)
+    files = benchmark.samples.sources()
     found = {str(path.relative_to(root)): known_file_sha(path) for path in files}
     return found | (
-        {"synonyms": sha_of(synonyms)} if any(synonyms := column.classes.synonyms) else {}
+        {"synonyms": sha_of(synonyms)} if any(synonyms := benchmark.classes.synonyms) else {}
     )
 
 
-def _home(workspace: Workspace) -> Column:
+def _home(workspace: Workspace) -> EvaluationSet:
     classes = read_classes(workspace.classes_path())
     if workspace.data_set == "miniature":
         split = workspace.params.evaluate.split
         samples = load("folder", workspace.download / split, split, class_names=classes.names)
-        return Column("miniature", split, samples, classes)
+        return EvaluationSet("miniature", split, samples, classes)
     data = workspace.params.data
     samples = load(
         "folder", data.images, "", class_names=classes.names, labels=data.labels,
         ignore_label=data.ignore_label,
     )  # fmt: skip
-    return Column("folder", "all", samples, classes)
+    return EvaluationSet("folder", "all", samples, classes)
 
 
 def _synonyms(path: Path, table: ClassTable) -> tuple[tuple[str, ...], ...]:
@@ -133,8 +123,8 @@ def _synonyms(path: Path, table: ClassTable) -> tuple[tuple[str, ...], ...]:
     return tuple(synonyms.get(one, ()) for one in table.names)
 
 
-def _with_table(name: str, split: str, samples: Dataset, table: ClassTable) -> Column:
-    return Column(
+def _with_table(name: str, split: str, samples: Dataset, table: ClassTable) -> EvaluationSet:
+    return EvaluationSet(
         name, split, samples, Vocabulary(table.names), table.background_index,
         table.background_names,
     )  # fmt: skip

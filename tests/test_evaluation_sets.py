@@ -9,7 +9,7 @@ from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.fetch.install import _class_file
 from fmbseg.methods.maskclip import DenseClipSegmentation
-from fmbseg.steps import columns, evaluate
+from fmbseg.steps import evaluate, evaluation_sets
 from fmbseg.steps.workspace import Workspace
 from tests import official_trees as trees
 from tests.method_fakes import ColourClip
@@ -32,16 +32,21 @@ def with_synonyms(root: Path, name: str) -> Path:
 @pytest.mark.parametrize("name", ["voc20", "voc21"])
 def test_synonyms_of_the_class_file_reach_the_classes_and_the_units_key(root: Path, name: str):
     workspace = Workspace.open(root)
-    plain, inputs = columns.open_column(workspace, name), columns.inputs(workspace, name)
+    plain, inputs = (
+        evaluation_sets.open_evaluation_set(workspace, name),
+        evaluation_sets.inputs(workspace, name),
+    )
     assert not any(plain.classes.synonyms)
     file = _class_file(CATALOGUE[name], root / "data/benchmarks")
-    assert columns.inputs(workspace, name) == inputs, "without synonyms the file changes nothing"
+    assert evaluation_sets.inputs(workspace, name) == inputs, (
+        "without synonyms the file changes nothing"
+    )
     with_synonyms(root, name)
-    column = columns.open_column(workspace, name)
+    column = evaluation_sets.open_evaluation_set(workspace, name)
     assert column.classes.names == plain.classes.names == CATALOGUE[name].classes.names
     given = dict(zip(column.classes.names, column.classes.synonyms, strict=True))
     assert {one: others for one, others in given.items() if others} == {"cat": ("kitten", "tom")}
-    assert columns.inputs(workspace, name) != inputs
+    assert evaluation_sets.inputs(workspace, name) != inputs
     before = file.read_bytes()
     assert _class_file(CATALOGUE[name], root / "data/benchmarks") == file
     assert file.read_bytes() == before, "another download leaves the user's synonyms"
@@ -52,10 +57,10 @@ def test_a_class_file_of_other_names_is_refused_with_the_first_of_them(root: Pat
     file.write_text(file.read_text().replace("horse\n", "pony, horse\n"))
     workspace = Workspace.open(root)
     with pytest.raises(DatasetError, match=r"voc20\.classes\.txt: found the class 'pony', wanted"):
-        columns.open_column(workspace, "voc20")
+        evaluation_sets.open_evaluation_set(workspace, "voc20")
     file.write_text("aeroplane\n")
     with pytest.raises(DatasetError, match="found the class None, wanted 'bicycle'"):
-        columns.open_column(workspace, "voc20")
+        evaluation_sets.open_evaluation_set(workspace, "voc20")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_what_becomes_of_synonyms_is_a_parameter_and_part_of_the_protocol(
     with_synonyms(root, "voc20")
     set_params(root, {"evaluate": {"protocol": protocol, "synonyms": synonyms}})
     workspace = Workspace.open(root)
-    column = columns.open_column(workspace, "voc20")
+    column = evaluation_sets.open_evaluation_set(workspace, "voc20")
     rules = evaluate.protocol(workspace, column)
     assert rules.facts()["synonyms"] == way
     set_params(root, {"evaluate": {"synonyms": "protocol"}})

@@ -13,7 +13,7 @@ from fmbseg.types import IGNORE
 
 
 @dataclass(frozen=True)
-class Column:
+class View:
     """A view of the world.
 
     Attributes:
@@ -29,25 +29,25 @@ class Column:
     looks: tuple[world.Look, ...] = ("day",)
 
 
-COLUMNS: Mapping[str, Column] = {
-    "miniature_background": Column(
+VIEWS: Mapping[str, View] = {
+    "miniature_background": View(
         "things and background: VOC-21, Context-60, COCO-Object",
         ("background", *world.SEEN_THINGS),
         world.SEEN_THINGS,
     ),
-    "miniature_things": Column(
+    "miniature_things": View(
         "things, background ignored: VOC-20, COCO-80", world.SEEN_THINGS, world.SEEN_THINGS
     ),
-    "miniature_all": Column(
+    "miniature_all": View(
         "all classes: COCO-Stuff 171, Context-59", world.SEEN_CLASS_NAMES, world.SEEN_THINGS
     ),
-    "miniature_shifted": Column(
+    "miniature_shifted": View(
         "another domain: Cityscapes",
         world.SEEN_CLASS_NAMES,
         world.SEEN_THINGS,
         ("night", "fog", "palette"),
     ),
-    "miniature_unseen": Column(
+    "miniature_unseen": View(
         "classes outside the training vocabulary: ADE20K",
         (*world.STUFF, *world.UNSEEN_THINGS),
         world.UNSEEN_THINGS,
@@ -55,42 +55,40 @@ COLUMNS: Mapping[str, Column] = {
 }
 
 
-class MiniatureColumn:
-    """One of `COLUMNS`: images of a split, drawn when they are asked for.
+class MiniatureView:
+    """One of `VIEWS`: images of a split, drawn when they are asked for.
 
     Args:
-        name: of the column.
+        name: of the view.
         split: train, val or test.
         count: number of images.
         seed: the world's seed.
 
     Raises:
-        DatasetError: an unknown column or split.
+        DatasetError: an unknown view or split.
     """
 
     def __init__(self, name: str, split: str, *, count: int, seed: int = 0) -> None:
-        if name not in COLUMNS:
-            raise DatasetError(f"unknown column {name!r}; wanted one of {sorted(COLUMNS)}")
-        column = COLUMNS[name]
+        if name not in VIEWS:
+            raise DatasetError(f"unknown view {name!r}; wanted one of {sorted(VIEWS)}")
+        view = VIEWS[name]
         self._drawn = [
-            MiniatureDataset(
-                split, count=count, seed=seed, thing_names=column.thing_names, look=look
-            )
-            for look in column.looks
+            MiniatureDataset(split, count=count, seed=seed, thing_names=view.thing_names, look=look)
+            for look in view.looks
         ]
-        background = "background" in column.names
+        background = "background" in view.names
         self.classes = ClassTable(
-            column.names,
-            voc_palette(len(column.names)),
+            view.names,
+            voc_palette(len(view.names)),
             background_index=0 if background else None,
             background_names=world.STUFF if background else (),
         )
-        self.class_names, self.background_index = column.names, self.classes.background_index
+        self.class_names, self.background_index = view.names, self.classes.background_index
         self.names = self._drawn[0].names
         rest = 0 if background else IGNORE
         self._index = np.full(256, IGNORE, np.uint8)
         self._index[: len(world.CLASS_NAMES)] = [
-            column.names.index(one) if one in column.names else rest for one in world.CLASS_NAMES
+            view.names.index(one) if one in view.names else rest for one in world.CLASS_NAMES
         ]
 
     def __len__(self) -> int:

@@ -1,0 +1,144 @@
+"""The pipeline: its steps in order, and how they are run. The only list of steps there is."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fmbseg.steps import download, evaluate, pseudo_masks, report, subsample, train
+from fmbseg.steps.step import Step, Unit
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import StoreError
+
+PLAN: tuple[Step, ...] = (
+    download.STEP,  # images and class names in place
+    pseudo_masks.STEP,  # stage 1: CLIP says what is there, SAM says where
+    subsample.STEP,  # the masks that are trained on
+    train.STEP,  # stage 2: the vision encoder's patches learn CLIP's text space
+    evaluate.STEP,  # every method on every data set
+    report.STEP,  # one page
+)
+STEPS = {step.name: step for step in PLAN}
+
+
+def units_of(workspace: Workspace, step: str) -> list[Unit]:
+    """The units of a step, in order; the first of the steps that it reads must be done."""
+    return STEPS[step].units_in(workspace)
+
+
+def unit_named(workspace: Workspace, step: str, name: str) -> Unit:
+    """A unit by its name."""
+    return Unit(workspace, STEPS[step], name)
+
+
+def through(last: str) -> tuple[Step, ...]:
+    """The steps up to the one named, that one included."""
+    return PLAN[: [step.name for step in PLAN].index(last) + 1]
+
+
+class Stages:
+    """Runs the plan: a unit starts as soon as the steps that it reads are finished."""
+
+    def __init__(
+        self,
+        open_workspace: Callable[[], Workspace],
+        start: Callable[[Unit], Any],
+        wait: Callable[[Iterable[Any]], object],
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            open_workspace: reads the workspace as it is now.
+            start: begins or makes a unit; what it returns is handed to `wait`.
+            wait: until all are done; raises what one of them raised.
+        """
+        self._open, self._start, self._wait = open_workspace, start, wait
+        self._started: dict[str, dict[str, Any]] = {}
+        self._finished: set[str] = set()
+
+    def run_through(self, last: str) -> None:
+        """Finish all steps up to the one named; later ones may have begun, where they can."""
+        for step in through(last):
+            if step.name not in self._finished:
+                for one in PLAN[PLAN.index(step) :]:
+                    self._start_units(one)
+                self._wait(self._started[step.name].values())
+                step.after(self._open())
+                self._finished.add(step.name)
+
+    def _start_units(self, step: Step) -> None:
+        """Start the units of a step that can run and have not been started."""
+        if step.reads and step.reads[0] not in self._finished:
+            return
+        workspace = self._open()
+        if step.name not in self._started:
+            step.before(workspace)
+            self._started[step.name] = {}
+        started = self._started[step.name]
+        for unit in step.units_in(workspace):
+            if unit.name not in started and set(unit.needs()) <= self._finished:
+                started[unit.name] = self._start(unit)
+
+
+def run_plan(
+    root: str | Path, last: str = PLAN[-1].name, run: Callable[[Unit], bool] = Unit.run
+) -> None:
+    """Run the plan in this process, mapped units over `runner.workers` threads.
+
+    Args:
+        root: the workspace, or a file of parameters of it.
+        last: name of the step to end with.
+        run: makes a unit.
+    """
+    workspace = Workspace.open(root)
+    with ThreadPoolExecutor(workspace.params.runner.workers) as threads:
+
+        def start(unit: Unit) -> Future[bool] | None:
+            if unit.of.mapped:
+                return threads.submit(run, unit)
+            run(unit)
+            return None
+
+        try:
+            Stages(partial(Workspace.open, root), start, _wait).run_through(last)
+        except BaseException:  # Ctrl-C, too: units that have not begun are left out
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _wait(futures: Iterable[Future[bool] | None]) -> None:
+    for future in list(futures):
+        if future is not None:
+            future.result()
+
+
+def run_step(workspace: Workspace, step: str) -> dict[str, bool]:
+    """Run all units of a step one after the other; name to whether there was something to do."""
+    record = STEPS[step]
+    record.before(workspace)
+    done = {unit.name: unit.run() for unit in record.units_in(workspace)}
+    record.after(workspace)
+    return done
+
+
+def keys(workspace: Workspace) -> dict[str, str]:
+    """Folder relative to the workspace to digest of the key, of every unit; all must be done."""
+    return {unit.place: unit.key().digest for step in PLAN for unit in step.units_in(workspace)}
+
+
+def problem(workspace: Workspace, last: str = PLAN[-1].name) -> str | None:
+    """The first unit that is not up to date, with the reason; None when all are.
+
+    Args:
+        workspace: to look at.
+        last: name of the last step that counts.
+    """
+    for step in through(last):
+        try:
+            for unit in step.units_in(workspace):
+                if (found := unit.problem()) is not None:
+                    return f"{unit.place}: {found}"
+        except (StoreError, OSError) as error:
+            return f"{step.name}: {error}"
+    return None

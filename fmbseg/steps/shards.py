@@ -1,0 +1,49 @@
+"""How the training images are cut into shards, and which of them could not be used."""
+
+from pathlib import Path
+
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json, sha_of
+
+_MAX_STEM = 100
+
+
+def shards(workspace: Workspace) -> dict[str, list[str]]:
+    """Shard name to image names: chunks of the sorted names of every sub-folder.
+
+    A new image in one sub-folder leaves the shards of the others, and the full ones before it
+    in its own, as they are.
+    """
+    size = workspace.params.data.shard_images
+    folders: dict[str, list[str]] = {}
+    for name in sorted(workspace.listing().images):
+        folders.setdefault(str(Path(name).parent), []).append(name)
+    found: dict[str, list[str]] = {}
+    for folder, names in sorted(folders.items()):
+        for start in range(0, len(names), size):
+            found[f"{_stem(folder)}-{start // size:04d}"] = names[start : start + size]
+    return found
+
+
+def _stem(folder: str) -> str:
+    """A file name for a sub-folder's shards: no other sub-folder has it, and it is not too long."""
+    if folder == ".":
+        return "images"
+    stem = folder.replace("/", "__")
+    if stem == "images" or stem.replace("__", "/") != folder or len(stem.encode()) > _MAX_STEM:
+        short = stem.encode()[:_MAX_STEM].decode(errors="ignore")
+        return f"{short}-{sha_of(folder)[:8]}"
+    return stem
+
+
+def shard_folder(workspace: Workspace, shard: str) -> Path:
+    """Output folder of one shard of stage 1."""
+    return workspace.pseudo_masks / shard
+
+
+def quarantined(workspace: Workspace) -> list[dict[str, str]]:
+    """`[{"image", "reason"}]`: what the listing refused, then over all shards by name."""
+    found = list(workspace.listing().refused)
+    for shard in shards(workspace):
+        found += read_json(workspace.pseudo_masks / shard / "quarantine.json")
+    return found

@@ -1,0 +1,109 @@
+"""What a step is: a record of all that the flow, DVC and a plain run need to know of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import UnitKey, unit_problem
+
+
+def _nothing(workspace: Workspace) -> None:
+    """A step without preparations or a rest of work."""
+
+
+def _one(workspace: Workspace) -> Sequence[str]:
+    return ("",)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the pipeline; its output is one unit, or several of the same kind.
+
+    A unit is an output folder with a manifest. It is computed unless its content key says that
+    what lies there is what would be computed.
+
+    Attributes:
+        name: of the step: also its section of params.yaml, its DVC stage and its module.
+        writes: the folder below the workspace that holds its units.
+        reads: earlier steps whose outputs its units read, the first of which its list of units
+            follows from.
+        key: (workspace, unit) to the unit's content key; what the unit reads must be there.
+        run: (workspace, unit) makes the unit; True when there was something to do.
+        units: the names of its units; one without a name where there is just one.
+        needs: (workspace, unit) to those of `reads` that this unit reads; None: all of them.
+        before: prepares for the units; runs once, before the first of them.
+        after: runs once, after the last unit.
+        mapped: whether its units run side by side on the workers.
+        file: of a unit's folder, what people open first.
+        outcome: (workspace, unit, line of the journal) to a few words on what was computed.
+    """
+
+    name: str
+    writes: str
+    key: Callable[[Workspace, str], UnitKey]
+    run: Callable[..., bool]
+    reads: tuple[str, ...] = ()
+    units: Callable[[Workspace], Sequence[str]] = _one
+    needs: Callable[[Workspace, str], tuple[str, ...]] | None = None
+    before: Callable[[Workspace], object] = _nothing
+    after: Callable[[Workspace], object] = _nothing
+    mapped: bool = False
+    file: str = ""
+    outcome: Callable[[Workspace, str, Mapping[str, Any]], str] | None = None
+
+    def units_in(self, workspace: Workspace) -> list["Unit"]:
+        """The step's units, in order; the first step of `reads` must be done."""
+        return [Unit(workspace, self, name) for name in self.units(workspace)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One cached output folder that goes on after a cut.
+
+    Attributes:
+        workspace: where it lies.
+        of: the step that makes it.
+        name: within the step; empty where the step has one unit.
+    """
+
+    workspace: Workspace
+    of: Step
+    name: str
+
+    @property
+    def step(self) -> str:
+        """Name of the step."""
+        return self.of.name
+
+    @property
+    def title(self) -> str:
+        """What people call it: the step's name and its own."""
+        return f"{self.step} {self.name}".rstrip()
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return self.workspace.root / self.of.writes / self.name
+
+    @property
+    def place(self) -> str:
+        """The output folder, relative to the workspace."""
+        return self.folder.relative_to(self.workspace.root).as_posix()
+
+    def key(self) -> UnitKey:
+        """The content key; what the unit reads must be there."""
+        return self.of.key(self.workspace, self.name)
+
+    def needs(self) -> tuple[str, ...]:
+        """Names of the steps whose outputs it reads."""
+        return self.of.needs(self.workspace, self.name) if self.of.needs else self.of.reads
+
+    def run(self, **listeners: Any) -> bool:
+        """Make it; True when there was something to do."""
+        return self.of.run(self.workspace, self.name, **listeners)
+
+    def problem(self) -> str | None:
+        """Why it has to be computed; None when it is up to date."""
+        return unit_problem(self.folder, self.key())
