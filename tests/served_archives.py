@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.datasets.catalogue import CATALOGUE, Archive
+from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.datasets.entry import Archive
 from fmbseg.fetch import install
 from tests.http_server import FileServer
 
@@ -44,7 +45,8 @@ def catalogue(
         path = f"/{archive.file_name}"
         server.paths.pop(path, None)
         url = server.url(path) if content is None else server.serve(path, content, **how)
-        plain = replace(archive, url=url, size_bytes=None, md5=None, sha256=None, about_bytes=None)
+        plain = replace(archive, url=url, mirrors=(), size_bytes=None, md5=None, sha256=None)
+        plain = replace(plain, about_bytes=None)
         if content is None:
             return plain
         plain = replace(plain, about_bytes=len(content))

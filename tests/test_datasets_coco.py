@@ -176,7 +176,7 @@ def test_instances_need_their_file_and_hold_no_stuff(with_instances: Path):
     data = datasets.load("coco_things80", with_instances, "val", source="instances")
     whole = file.read_text()
     for content, words in (
-        (whole[: len(whole) // 2], "not a whole JSON object"),
+        (whole[: len(whole) // 2], "not a whole JSON file"),
         (whole.replace('"category_id": 6', '"category_id": 12'), "category 12"),
         (whole.replace('"segmentation"', '"caption"'), "no instance annotations"),
         (whole.replace(f"{139:012d}.jpg", "other.jpg"), f"no image {139:012d}.jpg"),

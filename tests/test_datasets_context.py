@@ -169,7 +169,7 @@ def test_sources_that_are_not_as_published_are_refused(tmp_path: Path):
     for content, words in (
         ({"images": [image], "annotations": []}, "no images with annos_segmentation"),
         ({"images": [image], "annos_segmentation": [segment]}, "category 1; wanted one of the 59"),
-        ({"images": [{"id": 1}], "annos_segmentation": []}, "entry of images"),
+        ({"images": [{"id": 1}], "annos_segmentation": []}, "an entry is not as expected"),
     ):
         merged.write_text(json.dumps(content))
         with pytest.raises(DatasetError, match=words):

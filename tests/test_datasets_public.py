@@ -131,7 +131,7 @@ def test_labels_of_another_size_or_encoding_are_named(name: str, tmp_path: Path)
 def test_the_class_names_are_a_vocabulary(name: str, tmp_path: Path):
     table = CATALOGUE[name].classes
     assert Vocabulary(table.names).names == table.names
-    (tmp_path / "classes.txt").write_text(table.class_file())
+    (tmp_path / "classes.txt").write_text("\n".join(table.names) + "\n")
     assert read_classes(tmp_path / "classes.txt") == Vocabulary(table.names)
     assert len(table.palette) == len(table.names)
     assert all(0 <= value <= 255 for colour in table.palette for value in colour)

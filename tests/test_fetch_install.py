@@ -22,7 +22,6 @@ from tests.served_archives import catalogue, get, listing, on_shelf, tarred, zip
 def _online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FMBSEG_OFFLINE")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("fmbseg.fetch.mirrors.MIRRORS", {})
 
 
 @pytest.fixture

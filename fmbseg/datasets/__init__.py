@@ -1,39 +1,21 @@
-"""Data sets by name. A family of data sets is a file in this folder and a line in `_LOADERS`."""
+"""Data sets by name: a folder of images, the miniature, and the public ones of `CATALOGUE`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fmbseg.datasets.ade import load_ade
 from fmbseg.datasets.base import Dataset, DatasetError, Sample
-from fmbseg.datasets.cityscapes import load_cityscapes
-from fmbseg.datasets.coco import load_coco
-from fmbseg.datasets.context import load_context
+from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.datasets.folder import FolderDataset
 from fmbseg.datasets.miniature import MiniatureDataset
-from fmbseg.datasets.voc import load_voc
 
 __all__ = ["Dataset", "DatasetError", "Sample", "load"]
-
-_LOADERS: dict[str, Callable[..., Dataset]] = {
-    "voc21": load_voc,
-    "voc20": load_voc,
-    "context59": load_context,
-    "context60": load_context,
-    "coco_stuff171": load_coco,
-    "coco_object81": load_coco,
-    "coco_things80": load_coco,
-    "cityscapes19": load_cityscapes,
-    "cityscapes30": load_cityscapes,
-    "ade150": load_ade,
-}
 
 
 def load(name: str, root: str | Path | None, split: str, **options: Any) -> Dataset:
     """Open a data set; images are read when they are asked for.
 
     Args:
-        name: "folder", "miniature", or one of `fmbseg.datasets.catalogue.CATALOGUE`.
+        name: "folder", "miniature", or a public data set of `CATALOGUE`.
         root: "folder": holds `images/` and perhaps `labels/`, or is the image folder itself;
             "miniature": not used; a public data set: holds its official tree.
         split: "folder": a sub-folder of that name is taken when there is one; "miniature":
@@ -50,11 +32,11 @@ def load(name: str, root: str | Path | None, split: str, **options: Any) -> Data
     """
     if name == "miniature":
         return MiniatureDataset(split, **options)
-    wanted = ["folder", "miniature", *_LOADERS]
+    wanted = ["folder", "miniature", *CATALOGUE]
     if name not in wanted:
         raise DatasetError(f"unknown data set {name!r}; wanted one of {wanted}")
     if root is None:
         raise DatasetError(f"the data set {name!r} needs a root; found None")
     if name == "folder":
         return FolderDataset(root, split, **options)
-    return _LOADERS[name](name, root, split, **options)
+    return CATALOGUE[name].load(name, root, split, **options)

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from fmbseg.datasets.ade_names import COLOURS, NAMES
-from fmbseg.datasets.benchmark import BenchmarkDataset, LabelFiles
+from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
 from fmbseg.datasets.classes import ClassTable, Rgb
+from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, with_void
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
@@ -43,17 +44,22 @@ def load_ade(
     """
     folder = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, ("ADEChallengeData2016", "."), ("images", "annotations"))
-    images, labels = tree.top / "images" / folder, tree.top / "annotations" / folder
-    names = sorted(tree.files(images, ".jpg"))
-    if not names and images.is_dir():
-        tree.note(f"images in {tree.place(images)}/, which holds no .jpg")
-    files = {name: (name.removesuffix(".jpg") + ".png", _ENCODING) for name in names}
-    if with_labels:
-        there, wanted = tree.files(labels, ".png"), {file for file, _ in files.values()}
-        absent = [labels / file for file in sorted(wanted - there)]
-        tree.lacking("labels of images", labels, absent, len(names))
-        absent = [images / f"{file.removesuffix('.png')}.jpg" for file in sorted(there - wanted)]
-        tree.lacking("images of labels", images, absent, len(there))
-    tree.check()
-    targets = LabelFiles(labels, files) if with_labels else None
-    return BenchmarkDataset(CLASSES[name], images, names, targets)
+    return open_paired(
+        tree, CLASSES[name], tree.top / "images" / folder, tree.top / "annotations" / folder,
+        ".jpg", {".png": _ENCODING}, with_labels=with_labels,
+    )  # fmt: skip
+
+
+ENTRIES = (
+    Entry(
+        "ade150", load_ade, "ADE20K scene parsing, 150 classes", CLASSES["ade150"],
+        (("train", 20_210), ("val", 2_000)), "research use", "http://sceneparsing.csail.mit.edu/",
+        (
+            Archive(
+                "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+                "ADEChallengeData2016.zip", ".", 1_000 * MB,
+            ),
+        ),
+        "ADE", "ignored",
+    ),
+)  # fmt: skip

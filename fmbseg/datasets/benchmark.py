@@ -1,4 +1,4 @@
-"""The shape that all public data sets share once their tree was looked through."""
+"""What public data sets share: the opened data set, and the two ways of looking a tree through."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from fmbseg.datasets.base import DatasetError, Sample
 from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.label_files import Encoding
+from fmbseg.datasets.tree import Tree
 from fmbseg.store import MAX_PIXELS, read_image
 
 
@@ -102,3 +103,77 @@ class BenchmarkDataset:
                 f"{image.shape[:2]}"
             )
         return Sample(image, target, name)
+
+
+def open_listed(
+    tree: Tree, classes: ClassTable, encoding: Encoding, list_file: str, labels_folder: str,
+    *, with_labels: bool,
+) -> BenchmarkDataset:  # fmt: skip
+    """Open a VOC-like tree: a list of image ids, `JPEGImages/<id>.jpg`, one PNG an image.
+
+    Args:
+        tree: at the folder that holds JPEGImages.
+        classes: what its indices mean.
+        encoding: of its label files.
+        list_file: one image id a line, relative to the tree's top.
+        labels_folder: holds `<id>.png`, relative to the tree's top.
+        with_labels: whether labels are wanted.
+
+    Raises:
+        DatasetError: the tree is incomplete.
+    """
+    ids = tree.listed(tree.top / list_file)
+    images, labels = tree.top / "JPEGImages", tree.top / labels_folder
+    tree.require("listed images", images, [f"{stem}.jpg" for stem in ids])
+    if with_labels:
+        tree.require("labels of listed images", labels, [f"{stem}.png" for stem in ids])
+    tree.check()
+    files = {f"{stem}.jpg": (f"{stem}.png", encoding) for stem in ids}
+    targets = LabelFiles(labels, files) if with_labels else None
+    return BenchmarkDataset(classes, images, tuple(files), targets)
+
+
+def open_paired(
+    tree: Tree, classes: ClassTable, images: Path, labels: Path, image_ending: str,
+    encodings: Mapping[str, Encoding | None], *, with_labels: bool, nested: bool = False,
+) -> BenchmarkDataset:  # fmt: skip
+    """Open a tree whose label files are called as the images are, but for the ending.
+
+    Args:
+        tree: holds the two folders.
+        classes: what its indices mean.
+        images: folder of the images.
+        labels: folder of the label files.
+        image_ending: of an image's name.
+        encodings: ending of a label file's name to its encoding, best first; None for files of
+            the same images that hold something else.
+        with_labels: whether labels are wanted.
+        nested: both folders hold folders of files, as Cityscapes' do of its cities.
+
+    Raises:
+        DatasetError: the tree is incomplete.
+    """
+    names = sorted(tree.files(images, image_ending, nested=nested))
+    if not names and images.is_dir():
+        wanted = f"<folder>/*{image_ending}" if nested else image_ending
+        tree.note(f"images in {tree.place(images)}/, which holds no {wanted}")
+    if not with_labels:
+        tree.check()
+        return BenchmarkDataset(classes, images, names, None)
+    stems = [name.removesuffix(image_ending) for name in names]
+    there, files = tree.files(labels, ".png", nested=nested), {}
+    for name, stem in zip(names, stems, strict=True):
+        for ending, encoding in encodings.items():
+            if encoding is not None and stem + ending in there:
+                files[name] = stem + ending, encoding
+                break
+    best = next(iter(encodings))
+    absent = [f"{stem}{best}" for name, stem in zip(names, stems, strict=True) if name not in files]
+    tree.lacking("labels of images", labels, absent, len(names))
+    longest_first = sorted(encodings, key=len, reverse=True)
+    ends = {file: next(filter(file.endswith, longest_first), None) for file in there}
+    labelled = {file.removesuffix(ending) for file, ending in ends.items() if ending is not None}
+    absent = [f"{stem}{image_ending}" for stem in sorted(labelled - {*stems})]
+    tree.lacking("images of labels", images, absent, len(labelled))
+    tree.check()
+    return BenchmarkDataset(classes, images, names, LabelFiles(labels, files))

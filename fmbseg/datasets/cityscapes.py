@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from fmbseg.datasets.benchmark import BenchmarkDataset, LabelFiles
+from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
 from fmbseg.datasets.classes import ClassTable, Rgb
+from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, with_void
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
@@ -60,7 +61,6 @@ CLASSES = {
 }
 
 _SPLITS = {"train": "train", "val": "val"}
-_IMAGE = "_leftImg8bit.png"
 _TITLE = "Cityscapes label ids (0-33)"
 _BY_LABEL_ID_19 = {label: train_id for label, (_, train_id, _) in enumerate(LABELS)}
 _BY_LABEL_ID_30 = {
@@ -105,38 +105,36 @@ def load_cityscapes(
     """
     folder = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, (".", "cityscapes"), ("leftImg8bit", "gtFine"))
-    images, labels = tree.top / "leftImg8bit" / folder, tree.top / "gtFine" / folder
-    names = sorted(file for file in _files(tree, images) if file.endswith(_IMAGE))
-    if not names and images.is_dir():
-        tree.note(f"images in {tree.place(images)}/, which holds no <city>/*{_IMAGE}")
-    targets = _label_files(tree, images, labels, names, _ENCODINGS[name]) if with_labels else None
-    tree.check()
-    return BenchmarkDataset(CLASSES[name], images, names, targets)
+    return open_paired(
+        tree, CLASSES[name], tree.top / "leftImg8bit" / folder, tree.top / "gtFine" / folder,
+        "_leftImg8bit.png", _ENCODINGS[name], with_labels=with_labels, nested=True,
+    )  # fmt: skip
 
 
-def _files(tree: Tree, folder: Path) -> set[str]:
-    """`<city>/<file>` of every PNG."""
-    return {
-        f"{city}/{file}"
-        for city in tree.folders(folder)
-        for file in tree.files(folder / city, ".png")
-    }
-
-
-def _label_files(
-    tree: Tree, images: Path, labels: Path, names: list[str], encodings: dict[str, Encoding]
-) -> LabelFiles:
-    there = _files(tree, labels)
-    files: dict[str, tuple[str, Encoding]] = {}
-    for name in names:
-        frame = name.removesuffix(_IMAGE)
-        ending = next((end for end in encodings if frame + end in there), None)
-        if ending is not None:
-            files[name] = frame + ending, encodings[ending]
-    best = next(iter(encodings))
-    absent = [labels / name.replace(_IMAGE, best) for name in names if name not in files]
-    tree.lacking("labels of images", labels, absent, len(names))
-    labelled = {file.replace(best, _IMAGE) for file in there if file.endswith(best)}
-    absent = [images / name for name in sorted(labelled - {*names})]
-    tree.lacking("images of labels", images, absent, len(labelled))
-    return LabelFiles(labels, files)
+_DOWNLOADS = "https://www.cityscapes-dataset.com/downloads/"
+_ARCHIVES = (
+    Archive(
+        _DOWNLOADS, "leftImg8bit_trainvaltest.zip", ".", 11_600 * MB, holds="images", login=True
+    ),
+    Archive(_DOWNLOADS, "gtFine_trainvaltest.zip", ".", 250 * MB, holds="labels", login=True),
+)
+_SIZES = (("train", 2_975), ("val", 500))
+_LICENCE = "Cityscapes' own terms, accepted on registration"
+_HOME = "https://www.cityscapes-dataset.com/"
+_NOTES = (
+    "Needs an account: register on the home page, log in, fetch leftImg8bit_trainvaltest.zip and "
+    "gtFine_trainvaltest.zip by hand, unpack both in one folder.",
+)
+ENTRIES = (
+    Entry(
+        "cityscapes19", load_cityscapes, "Cityscapes fine, the 19 evaluated classes",
+        CLASSES["cityscapes19"], _SIZES, _LICENCE, _HOME, _ARCHIVES, "City",
+        "there is none; the other labels are ignored", _NOTES,
+    ),
+    Entry(
+        "cityscapes30", load_cityscapes, "Cityscapes fine, all 30 defined classes",
+        CLASSES["cityscapes30"], _SIZES, _LICENCE, _HOME, _ARCHIVES, "City",
+        "there is none; unlabelled pixels are ignored",
+        (*_NOTES, "The paper says 30 categories; the usual protocol has 19."),
+    ),
+)  # fmt: skip

@@ -22,10 +22,6 @@ class ClassTable:
     background_index: int | None = None
     background_names: tuple[str, ...] = ()
 
-    def class_file(self) -> str:
-        """Content of a class list as `fmbseg.vocabulary.read_classes` reads it."""
-        return "\n".join(self.names) + "\n"
-
 
 def voc_palette(count: int, *, first: int = 0) -> tuple[Rgb, ...]:
     """Colours by the rule of the PASCAL VOC development kit.

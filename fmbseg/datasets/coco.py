@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from fmbseg.datasets.base import DatasetError
-from fmbseg.datasets.benchmark import BenchmarkDataset, LabelFiles, Targets
+from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
 from fmbseg.datasets.classes import ClassTable, voc_palette
 from fmbseg.datasets.coco_instances import InstanceTargets
 from fmbseg.datasets.coco_names import RAW_IDS, STUFF, THINGS
+from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, with_void
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
@@ -34,13 +35,14 @@ def _of_closed(name: str) -> dict[int, int]:
     return with_void({number: number if number < len(THINGS) else IGNORE for number in closed})
 
 
-def _encodings(name: str) -> dict[str, Encoding]:
+def _encodings(name: str) -> dict[str, Encoding | None]:
     """What a label file may be called after the image's stem, best first, and its encoding."""
     closed = _of_closed(name)
     raw = {raw: closed[number] for number, raw in enumerate(RAW_IDS)} | {255: closed[255]}
-    found = {
+    found: dict[str, Encoding | None] = {
         ".png": Encoding("COCO stuffthingmaps (0-181 with gaps, 255 void)", raw),
         "_labelTrainIds.png": Encoding("closed COCO-Stuff numbers (0-170, 255 void)", closed),
+        "_instanceTrainIds.png": None,
     }
     if name != "coco_stuff171":
         nothing = 0 if name == "coco_object81" else IGNORE
@@ -89,37 +91,62 @@ def load_coco(
         )
     folder = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, ("coco_stuff164k", "."), ("images", "annotations"))
-    images = tree.top / "images" / folder
-    names = sorted(tree.files(images, ".jpg"))
-    if not names and images.is_dir():
-        tree.note(f"images in {tree.place(images)}/, which holds no .jpg")
-    targets: Targets | None = None
-    if with_labels and source == "instances":
-        file = tree.top / "annotations" / f"instances_{folder}.json"
-        if not file.is_file():
-            tree.note(tree.place(file))
-        targets = InstanceTargets(file, first=1 if name == "coco_object81" else 0)
-    elif with_labels:
-        targets = _label_maps(name, tree, folder, names)
-    tree.check()
-    return BenchmarkDataset(CLASSES[name], images, names, targets)
+    images, labels = tree.top / "images" / folder, tree.top / "annotations"
+    if not with_labels or source == "maps":
+        return open_paired(
+            tree, CLASSES[name], images, labels / folder, ".jpg", _ENCODINGS[name],
+            with_labels=with_labels,
+        )  # fmt: skip
+    file = labels / f"instances_{folder}.json"
+    if not file.is_file():
+        tree.note(tree.place(file))
+    opened = open_paired(tree, CLASSES[name], images, labels, ".jpg", {}, with_labels=False)
+    targets = InstanceTargets(file, first=1 if name == "coco_object81" else 0)
+    return BenchmarkDataset(CLASSES[name], images, opened.names, targets)
 
 
-def _label_maps(name: str, tree: Tree, folder: str, names: list[str]) -> LabelFiles:
-    encodings = _ENCODINGS[name]
-    labels = tree.top / "annotations" / folder
-    there = tree.files(labels, ".png")
-    files: dict[str, tuple[str, Encoding]] = {}
-    for image in names:
-        stem = image.removesuffix(".jpg")
-        ending = next((end for end in encodings if stem + end in there), None)
-        if ending is not None:
-            files[image] = stem + ending, encodings[ending]
-    without = [labels / f"{image[:-4]}.png" for image in names if image not in files]
-    tree.lacking("labels of images", labels, without, len(names))
-    with_image = {image.removesuffix(".jpg") for image in names}
-    stems = {label.removesuffix(".png").split("_")[0] for label in there}
-    images = tree.top / "images" / folder
-    absent = [images / f"{stem}.jpg" for stem in sorted(stems - with_image)]
-    tree.lacking("images of labels", images, absent, len(stems))
-    return LabelFiles(labels, files)
+_BUCKET = "https://s3.amazonaws.com/images.cocodataset.org"  # the official one, with TLS
+_ARCHIVES = (
+    Archive(
+        "http://images.cocodataset.org/zips/val2017.zip",
+        "val2017.zip", "coco_stuff164k/images", 815_585_330, 815_585_330,
+        sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+        splits=("val",), holds="images", mirrors=(f"{_BUCKET}/zips/val2017.zip",),
+    ),
+    Archive(
+        "http://images.cocodataset.org/zips/train2017.zip",
+        "train2017.zip", "coco_stuff164k/images", 19_336_861_798, 19_336_861_798,
+        sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+        splits=("train",), holds="images", mirrors=(f"{_BUCKET}/zips/train2017.zip",),
+    ),
+    Archive(
+        "https://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+        "stuffthingmaps_trainval2017.zip",
+        "stuffthingmaps_trainval2017.zip", "coco_stuff164k/annotations", 659 * MB,
+        holds="labels",
+    ),
+)  # fmt: skip
+_INSTANCES = Archive(
+    "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+    "annotations_trainval2017.zip", "coco_stuff164k", 250 * MB, holds="labels",
+    instead_of="stuffthingmaps_trainval2017.zip",
+)  # fmt: skip
+_SIZES = (("train", 118_287), ("val", 5_000))
+_LICENCE = "images: Flickr's terms of use; annotations: CC BY 4.0"
+_HOME = "https://github.com/nightrome/cocostuff"
+ENTRIES = (
+    Entry(
+        "coco_stuff171", load_coco, "COCO-Stuff 164k, 80 things and 91 stuff classes",
+        CLASSES["coco_stuff171"], _SIZES, _LICENCE, _HOME, _ARCHIVES, "CS-171",
+        "there is none; void is ignored",
+    ),
+    Entry(
+        "coco_object81", load_coco, "COCO-Object, 80 things and background",
+        CLASSES["coco_object81"], _SIZES, _LICENCE, _HOME, (*_ARCHIVES, _INSTANCES), None,
+        "is class 0; its text is the stuff names of COCO-Stuff",
+    ),
+    Entry(
+        "coco_things80", load_coco, "COCO-Object, 80 things", CLASSES["coco_things80"], _SIZES,
+        _LICENCE, _HOME, (*_ARCHIVES, _INSTANCES), "CO-80", "ignored",
+    ),
+)  # fmt: skip

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from fmbseg.datasets.benchmark import BenchmarkDataset
+from fmbseg.datasets.benchmark import BenchmarkDataset, open_listed
 from fmbseg.datasets.classes import ClassTable, voc_palette
 from fmbseg.datasets.coco_names import STUFF
+from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, with_void
 from fmbseg.datasets.tree import Tree, split_folder
-from fmbseg.datasets.voc import open_listed
 from fmbseg.types import IGNORE
 
 IDS_OF_459 = {
@@ -72,5 +72,51 @@ def load_context(
     tree = Tree(name, root, ("VOCdevkit/VOC2010", "VOC2010", "."), ("JPEGImages", "ImageSets"))
     return open_listed(
         tree, CLASSES[name], _ENCODINGS[name],
-        f"ImageSets/SegmentationContext/{listed}.txt", "SegmentationClassContext", with_labels,
+        f"ImageSets/SegmentationContext/{listed}.txt", "SegmentationClassContext",
+        with_labels=with_labels,
     )  # fmt: skip
+
+
+def _convert(root: Path) -> None:
+    from fmbseg.datasets.context_convert import convert_context  # which reads IDS_OF_459
+
+    convert_context(root / "VOCdevkit" / "VOC2010")
+
+
+_ARCHIVES = (
+    Archive(
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
+        "VOCtrainval_03-May-2010.tar", ".", 1_300 * MB,
+        md5="da459979d0c395079b5c75ee67908abb",
+        holds="images",
+    ),
+    Archive(
+        "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
+        "trainval_merged.json", "VOCdevkit/VOC2010", None, holds="labels",
+    ),
+    Archive(
+        "https://roozbehm.info/pascal-context/trainval.tar.gz",
+        "trainval.tar.gz", "VOCdevkit/VOC2010", None, holds="labels",
+        instead_of="trainval_merged.json",
+    ),
+)  # fmt: skip
+_SIZES = (("train", 4_998), ("val", 5_105))
+_LICENCE = "images: Flickr's terms of use; annotations: not stated"
+_HOME = "https://roozbehm.info/pascal-context/"
+_NOTES = (
+    "The annotations are converted after fetching.",
+    "The splits here are VOC 2010's own lists; sources differ by some images, so count them.",
+    "Should the JSON's host not answer, the 459-class .mat archive serves as well.",
+)
+ENTRIES = (
+    Entry(
+        "context59", load_context, "PASCAL Context, 59 classes", CLASSES["context59"], _SIZES,
+        _LICENCE, _HOME, _ARCHIVES, "PC-59", "ignored", _NOTES, _convert,
+    ),
+    Entry(
+        "context60", load_context, "PASCAL Context, 59 classes and background",
+        CLASSES["context60"], _SIZES, _LICENCE, _HOME, _ARCHIVES, None,
+        "is class 0; its text is the stuff names of COCO-Stuff that are no kind of the 59",
+        _NOTES, _convert,
+    ),
+)  # fmt: skip

@@ -48,27 +48,23 @@ class Tree:
         found = (top for top in places if any((top / mark).is_dir() for mark in marks))
         self.top = next(found, places[0])
 
-    def files(self, folder: Path, suffix: str) -> set[str]:
-        """Names of the files in a folder (not below it) with this ending; notes a missing one."""
+    def files(self, folder: Path, suffix: str, *, nested: bool = False) -> set[str]:
+        """Names of the files with this ending in a folder; a missing folder is noted.
+
+        Args:
+            folder: where to look; names with a leading dot are left out.
+            suffix: end of the names.
+            nested: look in the folders directly below instead; names are `<folder>/<file>`.
+        """
         if not folder.is_dir():
             self._missing.append(f"{self.place(folder)}/")
             return set()
-        with os.scandir(folder) as entries:
-            return {
-                entry.name
-                for entry in entries
-                if entry.name.endswith(suffix) and not entry.name.startswith(".")
-            }
-
-    def folders(self, folder: Path) -> list[str]:
-        """Sorted names of the folders in a folder; notes a missing one."""
-        if not folder.is_dir():
-            self._missing.append(f"{self.place(folder)}/")
-            return []
-        with os.scandir(folder) as entries:
-            return sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+        with os.scandir(folder) as listing:
+            entries = [entry for entry in listing if not entry.name.startswith(".")]
+        if not nested:
+            return {entry.name for entry in entries if entry.name.endswith(suffix)}
+        below = [entry.name for entry in entries if entry.is_dir()]
+        return {f"{one}/{file}" for one in below for file in self.files(folder / one, suffix)}
 
     def listed(self, file: Path) -> list[str]:
         """First word of every line of a list file; notes a missing or an empty one."""
@@ -81,19 +77,23 @@ class Tree:
             self._missing.append(f"entries in {self.place(file)}, which is empty")
         return words
 
-    def lacking(self, what: str, folder: Path, absent: Sequence[Path], total: int) -> None:
+    def require(self, what: str, folder: Path, names: Sequence[str]) -> None:
+        """Note which of these files a folder lacks."""
+        there = self.files(folder, "")
+        self.lacking(what, folder, [name for name in names if name not in there], len(names))
+
+    def lacking(self, what: str, folder: Path, absent: Sequence[str], total: int) -> None:
         """Note files that are absent from a folder, with the first of them as an example.
 
         Args:
             what: for instance "images without a label".
             folder: where they belong; when it is missing as a whole, that was noted already.
-            absent: the files that are not there.
+            absent: names of the files that are not there, relative to the folder.
             total: how many there should be.
         """
         if absent and folder.is_dir():
-            self._missing.append(
-                f"{len(absent)} of {total} {what} (first: {self.place(absent[0])})"
-            )
+            first = self.place(folder / absent[0])
+            self._missing.append(f"{len(absent)} of {total} {what} (first: {first})")
 
     def note(self, what: str) -> None:
         """Note something else that is missing."""

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from fmbseg.datasets.benchmark import BenchmarkDataset, LabelFiles
+from fmbseg.datasets.benchmark import BenchmarkDataset, open_listed
 from fmbseg.datasets.classes import ClassTable, voc_palette
 from fmbseg.datasets.coco_names import STUFF
+from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.datasets.label_files import Encoding, with_void
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
@@ -51,37 +52,32 @@ def load_voc(
     tree = Tree(name, root, ("VOCdevkit/VOC2012", "VOC2012", "."), ("JPEGImages", "ImageSets"))
     return open_listed(
         tree, CLASSES[name], _ENCODINGS[name], f"ImageSets/Segmentation/{listed}.txt",
-        "SegmentationClass", with_labels,
+        "SegmentationClass", with_labels=with_labels,
     )  # fmt: skip
 
 
-def open_listed(
-    tree: Tree, classes: ClassTable, encoding: Encoding, list_file: str,
-    labels_folder: str, with_labels: bool,
-) -> BenchmarkDataset:  # fmt: skip
-    """Open a VOC-like tree: a list of image ids, `JPEGImages/<id>.jpg`, one PNG an image.
-
-    Args:
-        tree: at the folder that holds JPEGImages.
-        classes: what its indices mean.
-        encoding: of its label files.
-        list_file: one image id a line, relative to the tree's top.
-        labels_folder: holds `<id>.png`, relative to the tree's top.
-        with_labels: whether labels are wanted.
-
-    Raises:
-        DatasetError: the tree is incomplete.
-    """
-    ids = tree.listed(tree.top / list_file)
-    images, labels = tree.top / "JPEGImages", tree.top / labels_folder
-    there = tree.files(images, ".jpg")
-    absent = [images / f"{stem}.jpg" for stem in ids if f"{stem}.jpg" not in there]
-    tree.lacking("listed images", images, absent, len(ids))
-    if with_labels:
-        there = tree.files(labels, ".png")
-        absent = [labels / f"{stem}.png" for stem in ids if f"{stem}.png" not in there]
-        tree.lacking("labels of listed images", labels, absent, len(ids))
-    tree.check()
-    files = {f"{stem}.jpg": (f"{stem}.png", encoding) for stem in ids}
-    targets = LabelFiles(labels, files) if with_labels else None
-    return BenchmarkDataset(classes, images, tuple(files), targets)
+_ARCHIVES = (
+    Archive(
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "VOCtrainval_11-May-2012.tar", ".", 1_999_639_040, 1_999_639_040,
+        md5="6cd6e144f989b92b3379bac3b3de84fd",
+        sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+        splits=("train", "val", "trainval"),
+        # The copy of the book Dive into Deep Learning; the published checksum vouches for it.
+        mirrors=("https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",),
+    ),
+)  # fmt: skip
+_SIZES = (("train", 1_464), ("val", 1_449), ("trainval", 2_913))
+_LICENCE = "images: Flickr's terms of use"
+_HOME = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+ENTRIES = (
+    Entry(
+        "voc21", load_voc, "PASCAL VOC 2012, 20 objects and background", CLASSES["voc21"], _SIZES,
+        _LICENCE, _HOME, _ARCHIVES, "PV-21",
+        "is class 0; its text is the stuff names of COCO-Stuff",
+    ),
+    Entry(
+        "voc20", load_voc, "PASCAL VOC 2012, 20 objects", CLASSES["voc20"], _SIZES, _LICENCE,
+        _HOME, _ARCHIVES, "PV-20", "ignored",
+    ),
+)  # fmt: skip

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmbseg.datasets import DatasetError, load
-from fmbseg.datasets.catalogue import CATALOGUE, Archive, Entry
-from fmbseg.datasets.context_convert import convert_context
-from fmbseg.fetch.job import CONVERTED, Job
+from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.datasets.entry import Archive, Entry
+from fmbseg.fetch.job import Job
 from fmbseg.fetch.remote import DownloadError, locked
 from fmbseg.fetch.unpack import is_unpacked, shelf
 from fmbseg.store import UnreadableImageError, write_bytes
@@ -46,7 +46,7 @@ def install(
     """Put a public data set in place; what is in place already is left alone.
 
     Run again after a cut, it goes on where it was: downloads within a file, unpacking archive by
-    archive, Context's conversion label file by label file.
+    archive, a conversion label file by label file.
 
     Args:
         name: of `fmbseg.datasets.catalogue.CATALOGUE`.
@@ -65,7 +65,7 @@ def install(
             checksum or holds what is not unpacked, a login is needed, or the tree does not open;
             the text says what to do.
         ArchiveError: an archive of the user's holds what is not unpacked.
-        DatasetError: Context's annotations cannot be converted.
+        DatasetError: the published annotations cannot be converted.
         DiskFullError: no room.
     """
     entry, root = _entry(name, splits), Path(root)
@@ -80,8 +80,8 @@ def install(
             for archive in archives:
                 job.put(archive)
             found = opened(entry, root, splits)
-            if isinstance(found, str) and name in CONVERTED:
-                convert_context(root / "VOCdevkit" / "VOC2010")
+            if isinstance(found, str) and entry.convert is not None:
+                entry.convert(root)
                 found = opened(entry, root, splits)
     if isinstance(found, str):
         raise DownloadError(

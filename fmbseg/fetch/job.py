@@ -6,16 +6,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fmbseg.datasets.catalogue import Archive, Entry
+from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.fetch.checksums import check, record_path, set_aside
 from fmbseg.fetch.http import fetch
-from fmbseg.fetch.mirrors import remote_of
-from fmbseg.fetch.remote import DownloadError
+from fmbseg.fetch.remote import DownloadError, Remote
 from fmbseg.fetch.unpack import is_staged, is_unpacked, shelf, unpack
 from fmbseg.store import ArchiveError, require_space
-
-CONVERTED = ("context59", "context60")
-"""Data sets whose label files are made after unpacking, the same from either annotation archive."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class Job:
             return
         try:
             if not is_staged(archive, self.root):
-                fetch(remote_of(archive, self.mirrors), file, progress=self.progress)
+                fetch(_remote(archive, self.mirrors), file, progress=self.progress)
         except DownloadError as error:
             alternatives = self._alternatives(archive)
             if not alternatives:
@@ -114,7 +110,7 @@ class Job:
 
     def _alternatives(self, archive: Archive) -> list[Archive]:
         """Archives that give the very same data set in the end."""
-        if self.entry.name not in CONVERTED:
+        if self.entry.convert is None:
             return []
         return [one for one in self.entry.archives if one.instead_of == archive.file_name]
 
@@ -138,8 +134,20 @@ class Job:
 
     def _check_own(self, archive: Archive, own: Path, file: Path) -> None:
         try:
-            check(own, remote_of(archive, ()), file, progress=self.progress)
+            check(own, _remote(archive), file, progress=self.progress)
         except DownloadError as error:
             raise DownloadError(
                 f"{error}. Fetch {own} again, from {archive.url}, or take it out of that folder"
             ) from None
+
+
+def _remote(archive: Archive, mirrors: Sequence[str] = ()) -> Remote:
+    """An archive as a file to fetch, from the folders that the user names first."""
+    own = [f"{folder.rstrip('/')}/{archive.file_name}" for folder in mirrors]
+    return Remote(
+        urls=(*own, archive.url, *archive.mirrors),
+        about_bytes=archive.about_bytes,
+        size_bytes=archive.size_bytes,
+        md5=archive.md5,
+        sha256=archive.sha256,
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmbseg.datasets.catalogue import Entry
+from fmbseg.datasets.entry import Entry
 from fmbseg.fetch.install import opened
 from fmbseg.fetch.unpack import is_unpacked, shelf
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from fmbseg.datasets.catalogue import Archive
+from fmbseg.datasets.entry import Archive
 from fmbseg.fetch.remote import DownloadError
 from fmbseg.store import StoreError, extract_archive, flush_tree, read_json, write_json
 

@@ -1,0 +1,107 @@
+"""What is known of a public data set: how it opens, where it comes from, on which terms."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fmbseg.datasets.benchmark import BenchmarkDataset
+from fmbseg.datasets.classes import ClassTable
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to fetch.
+
+    Attributes:
+        url: official address; with `login` the page that leads to the file.
+        file_name: as it is saved.
+        unpack_to: folder below the data set's root where it is unpacked, or put when it is no
+            archive; "." is the root.
+        about_bytes: size to reckon with; None where nothing is known.
+        size_bytes: exact size, where it is published.
+        md5: hexadecimal, where published.
+        sha256: hexadecimal, where published. Without md5 and sha256, that of the first good
+            download is to be recorded beside the file and compared from then on.
+        splits: the splits that need it.
+        holds: what is in it; images alone are enough for what needs no labels, as training does.
+        instead_of: file name of the archive it can stand in for; "" when it is needed itself.
+        mirrors: further addresses of the same bytes, tried after the official one; only where a
+            checksum is published.
+        login: only an account on the site opens it.
+    """
+
+    url: str
+    file_name: str
+    unpack_to: str
+    about_bytes: int | None
+    size_bytes: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    splits: tuple[str, ...] = ("train", "val")
+    holds: Literal["images", "labels", "both"] = "both"
+    instead_of: str = ""
+    mirrors: tuple[str, ...] = ()
+    login: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set under one evaluation protocol.
+
+    Attributes:
+        name: as `fmbseg.datasets.load` takes it.
+        load: called with name, root, split and options; opens the data set's official tree.
+        title: for people.
+        classes: names, colours, background.
+        splits: name and number of images as published, to compare a tree with; count what is
+            loaded before a figure is called comparable.
+        licence: of images and annotations, in short.
+        home: page of the data set.
+        archives: everything to fetch, alternatives among it.
+        column: of the paper's table; None when the paper has none.
+        background: what becomes of pixels that belong to none of the things named.
+        notes: what to know before fetching or comparing; one sentence each.
+        convert: called with the root after unpacking, where label files have to be made from what
+            is published; the archives named by `instead_of` then give the same data set.
+    """
+
+    name: str
+    load: Callable[..., BenchmarkDataset]
+    title: str
+    classes: ClassTable
+    splits: tuple[tuple[str, int], ...]
+    licence: str
+    home: str
+    archives: tuple[Archive, ...]
+    column: str | None
+    background: str
+    notes: tuple[str, ...] = ()
+    convert: Callable[[Path], object] | None = None
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes, the background among them where it is one."""
+        return len(self.classes.names)
+
+    def needed(self, splits: Iterable[str], *, with_labels: bool = True) -> tuple[Archive, ...]:
+        """The archives that these splits need, alternatives left out."""
+        wanted = set(splits)
+        return tuple(
+            archive
+            for archive in self.archives
+            if not archive.instead_of
+            and wanted & {*archive.splits}
+            and (with_labels or archive.holds != "labels")
+        )
+
+    def disk_bytes(self, splits: Iterable[str], *, with_labels: bool = True) -> int:
+        """Room these splits take, about: the archives and as much again, unpacked.
+
+        Photographs and label pictures hardly shrink in an archive. Archives of unknown size count
+        as nothing.
+        """
+        needed = self.needed(splits, with_labels=with_labels)
+        return 2 * sum(archive.about_bytes or 0 for archive in needed)
