@@ -46,10 +46,11 @@ def _fetch(family: Family, spec: Spec, progress: bool) -> None:
     if spec.name.startswith("local-dir:"):
         return
     source = family.source(*astuple(spec))
+    described = None
     if spec.name.startswith("hf-hub:") and source.hub is not None:
-        found = fetch_hub_file(source.what, source.hub, (family.config,)).parent
-        for file in family.beside(found):
-            fetch_hub_file(source.what, source.hub, (file,))
+        described = fetch_hub_file(source.what, source.hub, (family.config,)).parent
+    for repo, file in family.beside(spec.name, described):
+        fetch_hub_file(source.what, repo, (file,))
     present = source.find()
     if not source.address or (present is not None and not _set_aside_if_wrong(source, present)):
         return

@@ -1,16 +1,16 @@
-"""CLIP by open_clip: class tokens of overlapping crops and a dense map in the joint space."""
+"""CLIP by open_clip: features of overlapping crops and a dense map in the joint space."""
 
 from collections.abc import Sequence
 
 import open_clip
 import torch
 from jaxtyping import Float
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmbseg.models.clip_config import Tokenizer
-from fmbseg.models.clip_projection import PROJECTIONS, crop_starts_px, project_tokens
+from fmbseg.models.clip_projection import crop_starts_px
+from fmbseg.models.clip_towers import tower_of
 from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
@@ -47,19 +47,9 @@ class OpenClipDense:
         """Freeze the model and move it to the device.
 
         Raises:
-            ValueError: the image tower is no VisionTransformer with a class token, or an option
+            ValueError: the image tower gives no patch features with this projection, or an option
                 is out of its range.
         """
-        visual = model.visual
-        if not isinstance(visual, VisionTransformer):
-            raise ValueError(
-                f"CLIP's image tower: found {type(visual).__name__}, wanted open_clip's "
-                "VisionTransformer (names such as ViT-B-16-quickgelu)"
-            )
-        if visual.attn_pool is not None or visual.pool_type != "tok":
-            raise ValueError("CLIP's image tower pools its patches; wanted a class token")
-        if projection not in PROJECTIONS:
-            raise ValueError(f"projection: found {projection!r}, wanted {', '.join(PROJECTIONS)}")
         _require_templates([template])
         if not 0 < stride_fraction <= 1:
             raise ValueError(f"stride_fraction: found {stride_fraction}, wanted above 0, up to 1")
@@ -67,11 +57,10 @@ class OpenClipDense:
             raise ValueError(f"batch_crops: found {batch_crops}, wanted at least 1")
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
-        self.dim: int = visual.proj.shape[1]
-        self.crop_hw: tuple[int, int] = visual.image_size
-        self.patch_hw: tuple[int, int] = visual.patch_size
+        self._tower = tower_of(self.model.visual, projection)
+        self.dim, self.crop_hw = self._tower.dim, self._tower.crop_hw
+        self.patch_hw = self._tower.patch_hw
         self._tokenizer, self._template = tokenizer, template
-        self._projection = PROJECTIONS[projection]
         auto_px = round(AUTO_SHORT_SIDE_CROPS * min(self.crop_hw))
         self._short_side_px = auto_px if short_side_px == "auto" else short_side_px
         self._batch_crops = batch_crops
@@ -79,7 +68,7 @@ class OpenClipDense:
             max(1, round(stride_fraction * crop / patch)) * patch
             for crop, patch in zip(self.crop_hw, self.patch_hw, strict=True)
         )
-        preprocess = visual.preprocess_cfg
+        preprocess = self.model.visual.preprocess_cfg
         self._mean, self._std = tuple(preprocess["mean"]), tuple(preprocess["std"])
         self._interpolation: str = preprocess["interpolation"]
 
@@ -95,7 +84,7 @@ class OpenClipDense:
             image: RGB, 0 to 255, of any size.
 
         Returns:
-            The map over the whole image and one class token a crop, float32 on the CPU.
+            The map over the whole image and one feature a crop, float32 on the CPU.
 
         Raises:
             ValueError: not an RGB image.
@@ -116,28 +105,27 @@ class OpenClipDense:
         crop_h, crop_w = self.crop_hw
         rows, cols = (s // p for s, p in zip(size_hw, self.patch_hw, strict=True))
         total = torch.zeros(rows, cols, self.dim)
-        class_tokens = []
+        features = []
         for first in range(0, len(corners), self._batch_crops):
             batch = corners[first : first + self._batch_crops]
             crops = [pixels[:, top : top + crop_h, left : left + crop_w] for top, left in batch]
-            cls, patches = self.encode_crops(torch.stack(crops))
-            class_tokens.append(cls)
+            of_crops, patches = self.encode_crops(torch.stack(crops))
+            features.append(of_crops)
             for (top, left), crop_patches in zip(batch, patches, strict=True):
                 row, col = top // self.patch_hw[0], left // self.patch_hw[1]
                 grid_h, grid_w = crop_patches.shape[:2]
                 total[row : row + grid_h, col : col + grid_w] += crop_patches
-        return DenseClip(patches=normalize(total, dim=2), cls=torch.cat(class_tokens))
+        return DenseClip(patches=normalize(total, dim=2), cls=torch.cat(features))
 
     def encode_crops(
         self, pixels: Float[Tensor, "crop 3 height width"]
     ) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop rows cols dim"]]:
-        """Unit-length class tokens and patch features of normalised crops, float32, on the CPU."""
+        """Unit-length features of normalised crops and of their patches, float32, on the CPU."""
         with torch.inference_mode():
-            visual = self.model.visual
-            cls, patches = project_tokens(visual, pixels.to(self.device), self._projection)
-            cls = normalize(cls.float(), dim=1).cpu()
-            patches = normalize(patches.float(), dim=2).cpu().unflatten(1, visual.grid_size)
-        return cls.clone(), patches.clone()
+            of_crops, patches = self._tower(pixels.to(self.device))
+            of_crops = normalize(of_crops.float(), dim=1).cpu()
+            patches = normalize(patches.float(), dim=3).cpu()
+        return of_crops.clone(), patches.clone()
 
     def encode_text(
         self, names: Sequence[str], templates: Sequence[str] | None = None

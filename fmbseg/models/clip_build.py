@@ -18,7 +18,7 @@ from fmbseg.models.clip_config import (
     build_clip_tokenizer,
     clip_class,
     read_clip_config,
-    require_own_towers,
+    require_known_towers,
 )
 from fmbseg.models.clip_weights import clip_config_of, clip_folder, clip_source
 from fmbseg.models.device import resolve_device
@@ -49,7 +49,8 @@ def build_clip(
         name: an open_clip name, "local-dir:<folder>", "hf-hub:<owner>/<name>" or "miniature".
         pretrained: a tag of open_clip, a checkpoint file, or None for random weights; folders
             and hub names bring their own.
-        projection: "maskclip", "sclip" or "naclip": how the last block gives patch features.
+        projection: "maskclip", "sclip" or "naclip": how the last block gives patch features; a
+            tower of timm answers "maskclip" (see `clip_towers`).
         device: "auto" or a device of torch.
         quick_gelu: whether a file's weights were trained with QuickGELU; None where its origin
             tells (see `clip_config_of`).
@@ -70,7 +71,7 @@ def build_clip(
     model = clip_model(name, tag, quick_gelu, cache_dir)
     return OpenClipDense(
         model,
-        build_clip_tokenizer(name, clip_folder(name, cache_dir)),
+        build_clip_tokenizer(name, clip_folder(name, cache_dir), cache_dir),
         projection,
         target,
         template=template,
@@ -99,7 +100,7 @@ def clip_model(
     else:
         config, entry = clip_config_of(name, tag, quick_gelu)
         preprocess = {key: entry[key] for key in _PREPROCESS if key in entry} if entry else {}
-        require_own_towers(config, f"models.clip.name {name}")
+        require_known_towers(config, f"models.clip.name {name}")
     kind, arguments = clip_class(config)
     try:
         with torch.device(device):

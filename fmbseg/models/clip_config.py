@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from fmbseg.models.weights import ModelError
+from fmbseg.models.weights import MissingWeightsError, ModelError, find_hub_file
 
 Tokenizer = Callable[[list[str]], Tensor]
 CONFIG = "open_clip_config.json"
@@ -47,24 +48,24 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     _refuse_unknown(path, "model_cfg", model, known | {"custom_text"})
     _refuse_unknown(path, "model_cfg.text_cfg", model["text_cfg"], _names(CLIPTextCfg))
     _refuse_unknown(path, "model_cfg.vision_cfg", model["vision_cfg"], _names(CLIPVisionCfg))
-    require_own_towers(model, str(path))
+    require_known_towers(model, str(path))
     keywords = model["text_cfg"].get("tokenizer_kwargs") or {}
     _refuse_unknown(path, "model_cfg.text_cfg.tokenizer_kwargs", keywords, set(_TOKENIZER_KEYS))
     _refuse_unknown(path, "preprocess_cfg", preprocess, set(_PREPROCESS))
     return model, preprocess
 
 
-def require_own_towers(config: Mapping[str, Any], what: str) -> None:
-    """Refuse towers of timm and transformers, whose names would be looked up elsewhere.
+def require_known_towers(config: Mapping[str, Any], what: str) -> None:
+    """Refuse towers whose names would be looked up on a hub.
 
     Raises:
         ModelError: the configuration names one.
     """
     vision, text = config["vision_cfg"].get("timm_model_name"), config["text_cfg"]
-    if vision:
+    if vision and (":" in str(vision) or not timm.is_model(str(vision))):
         raise ModelError(
-            f"{what}: CLIP's image tower is timm's {str(vision)[:60]!r}; wanted open_clip's "
-            "VisionTransformer (names such as ViT-B-16-quickgelu)"
+            f"{what}: vision_cfg.timm_model_name {str(vision)[:60]!r} is refused, since it would "
+            "be looked up on a hub; wanted a name of timm.list_models()"
         )
     if text.get("hf_model_name"):
         raise ModelError(
@@ -73,41 +74,73 @@ def require_own_towers(config: Mapping[str, Any], what: str) -> None:
         )
 
 
-def build_clip_tokenizer(name: str, folder: Path | None) -> Tokenizer:
+def build_clip_tokenizer(
+    name: str, folder: Path | None, cache_dir: Path | None = None
+) -> Tokenizer:
     """The tokenizer that belongs to a model; a folder may hold its own `bpe.txt.gz`.
 
-    A folder's tokenizer of transformers is read from that folder alone and never brings code.
+    A tokenizer of transformers is read from the model's folder, or for a name of open_clip's list
+    from the Hugging Face cache; it never brings code, and nothing is fetched.
+
+    Args:
+        name: of the model.
+        folder: that the name stands for, or None for a name of open_clip's list.
+        cache_dir: of the Hugging Face cache; None is its default.
 
     Raises:
-        ModelError: the folder's tokenizer asks for code, or cannot be read.
+        MissingWeightsError: the tokenizer's files are not here.
+        ModelError: the tokenizer asks for code, or cannot be read.
     """
-    if folder is None:
+    text = _text_config(name, folder)
+    context, keywords = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}
+    hub, bpe = text.get("hf_tokenizer_name"), None if folder is None else folder / "bpe.txt.gz"
+    own = bpe is not None and bpe.is_file()
+    if folder is None and not hub:
         tokenizer: Tokenizer = open_clip.get_tokenizer(name)
         return tokenizer
-    config, _ = read_clip_config(folder)
-    text = config["text_cfg"]
-    context, keywords = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}
-    if text.get("hf_tokenizer_name") and not (folder / "bpe.txt.gz").is_file():
-        _refuse_code(folder / "tokenizer_config.json")
+    if hub and not own:
+        place = folder or _cached_tokenizer(name, str(hub), cache_dir)
+        _refuse_code(place / "tokenizer_config.json")
         try:
             hf: Tokenizer = open_clip.tokenizer.HFTokenizer(
-                str(folder), context_length=context, tokenizer_mode=text.get("tokenizer_mode"),
+                str(place), context_length=context, tokenizer_mode=text.get("tokenizer_mode"),
                 trust_remote_code=False, local_files_only=True, **keywords,
             )  # fmt: skip
         except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
             line = " ".join(str(error).split())[:160]
-            raise ModelError(f"{folder}: its tokenizer cannot be read ({line})") from None
+            raise ModelError(f"{place}: its tokenizer cannot be read ({line})") from None
         return hf
-    own = {"bpe_path": folder / "bpe.txt.gz"} if (folder / "bpe.txt.gz").is_file() else {}
-    clean = {key: value for key, value in keywords.items() if key == "clean"}
-    simple: Tokenizer = open_clip.SimpleTokenizer(context_length=context, **own, **clean)
+    options = {key: value for key, value in keywords.items() if key == "clean"}
+    options |= {"bpe_path": bpe} if own else {}
+    simple: Tokenizer = open_clip.SimpleTokenizer(context_length=context, **options)
     return simple
 
 
-def tokenizer_files(folder: Path) -> tuple[str, ...]:
-    """Names of the tokenizer's files that a repository must give beside its configuration."""
-    config, _ = read_clip_config(folder)
-    return TOKENIZER_FILES if config["text_cfg"].get("hf_tokenizer_name") else ()
+def tokenizer_files(name: str, folder: Path | None) -> list[tuple[str, str]]:
+    """Repository and name of the files that a model's tokenizer needs from a hub."""
+    hub = _text_config(name, folder).get("hf_tokenizer_name")
+    if not hub:
+        return []
+    repo = str(hub) if folder is None else name.removeprefix("hf-hub:")
+    return [(repo, file) for file in TOKENIZER_FILES]
+
+
+def _text_config(name: str, folder: Path | None) -> dict[str, Any]:
+    if folder is not None:
+        found: dict[str, Any] = read_clip_config(folder)[0]["text_cfg"]
+        return found
+    config = open_clip.get_model_config(name)
+    return {} if config is None else dict(config["text_cfg"])
+
+
+def _cached_tokenizer(name: str, repo: str, cache_dir: Path | None) -> Path:
+    found = [find_hub_file(repo, (file,), cache_dir) for file in TOKENIZER_FILES]
+    if found[0] is None or found[1] is None:
+        raise MissingWeightsError(
+            f"the tokenizer of CLIP {name} ({repo})",
+            "fetch them once: fmbseg download --weights PROFILE",
+        )
+    return found[0].parent
 
 
 def _refuse_code(path: Path) -> None:
@@ -134,7 +167,12 @@ def _names(config: type) -> set[str]:
 
 
 def clip_class(config: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
-    """The class of open_clip that a configuration stands for, and its arguments."""
+    """The class of open_clip that a configuration stands for, and its arguments.
+
+    No tower of timm fetches weights of its own.
+    """
     arguments = deepcopy(dict(config))
+    if arguments["vision_cfg"].get("timm_model_name"):
+        arguments["vision_cfg"]["timm_model_pretrained"] = False
     custom = arguments.pop("custom_text", False)
     return (open_clip.CustomTextCLIP if custom else open_clip.CLIP), arguments

@@ -77,7 +77,8 @@ class Family:
         source: from a spec's fields, to where the weights may lie and where they come from.
         folder: from a name, to the folder it stands for, or None for a name of a list.
         config: the file of a folder or repository that describes the architecture.
-        beside: from the folder of that file, to the names of further files a repository must give.
+        beside: from a name and the folder it stands for, if it does, to repository and name of
+            the files that a hub must give beside the weights.
         defaults: from a name, to the other keys that follow from it where a user does not set them.
         wanted: what may stand for the weights, for messages.
         own_file: whether a folder's own weights may be replaced by a file.
@@ -90,7 +91,7 @@ class Family:
     source: Callable[..., Source]
     folder: Callable[[str], Path | None]
     config: str
-    beside: Callable[[Path], tuple[str, ...]] = lambda folder: ()
+    beside: Callable[[str, Path | None], list[tuple[str, str]]] = lambda name, folder: []
     defaults: Callable[[str], dict[str, Any]] = lambda name: {}
     wanted: str = "a file"
     own_file: bool = False

@@ -21,7 +21,8 @@ class DenseClip:
     Attributes:
         patches: unit-length features of the stitched map (mean of the overlapping crops'
             unit-length patch features, normalised again).
-        cls: unit-length class token of every crop, crops in row-major order.
+        cls: unit-length feature of every crop, in row-major order: its class token, or what a
+            tower without one pools.
     """
 
     patches: Float[Tensor, "rows cols dim"]
