@@ -9,7 +9,7 @@ from fmbseg.steps import figures
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import markdown_text, printable
-from tasks.tracking.mlflow_client.pages import Pages, pages
+from tasks.tracking import RunLinks, run_links
 
 
 @task(name="summarise", cache_policy=NO_CACHE)
@@ -20,30 +20,30 @@ def summarise(root: str, mlflow_run: str) -> None:
         root: the workspace.
         mlflow_run: id of the MLflow run that holds the same figures.
     """
-    workspace, at = Workspace.open(root), pages(root, mlflow_run)
+    workspace, links = Workspace.open(root), run_links(root, mlflow_run)
     create_markdown_artifact(
-        _text(workspace, mlflow_run, at), key="figures", description="mIoU by method"
+        _text(workspace, mlflow_run, links), key="figures", description="mIoU by method"
     )
     create_table_artifact(_rows(workspace), key="miou", description="mIoU by method")
-    if at.report is not None:
-        first = f"Start `{at.first}` first. " if at.first else ""
+    if links.report is not None:
+        first = f"Start `{links.first}` first. " if links.first else ""
         create_link_artifact(
-            at.report,
-            link_text=f"report (after `{at.first}`)" if at.first else "report",
+            links.report,
+            link_text=f"report (after `{links.first}`)" if links.first else "report",
             key="report",
             description=f"{first}Masks, figures and pictures on one page, kept by MLflow. On the "
             f"machine of the run: {markdown_text(_page(workspace))}",
         )
 
 
-def _text(workspace: Workspace, run: str, at: Pages) -> str:
+def _text(workspace: Workspace, run: str, links: RunLinks) -> str:
     """Figures, warnings and where to look, as Markdown."""
     bad, dead = quarantined(workspace), figures.never_found(workspace).words()
     lines = [figures.markdown_table(workspace), ""]
     lines += [f"**Warning:** {markdown_text(dead)}.", ""] if dead else []
     lines += [f"Pseudo masks: {figures.mask_words(figures.mask_counts(workspace))}.", ""]
-    shown = f"`{run}`" if at.run is None else f"[`{run}`]({at.run})"
-    first = f" (start `{at.first}` first)" if at.first else ""
+    shown = f"`{run}`" if links.run is None else f"[`{run}`]({links.run})"
+    first = f" (start `{links.first}` first)" if links.first else ""
     lines += [f"MLflow run {shown}{first}. Report: {markdown_text(_page(workspace))}", ""]
     lines.append(f"{len(bad)} image{'' if len(bad) == 1 else 's'} quarantined.")
     lines += [

@@ -10,7 +10,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, write_json
 from tasks import summary
 from tasks.tracking import track
-from tasks.tracking.mlflow_client import pages as tracking_pages
+from tasks.tracking.mlflow_client import links as tracking_links
 from tests.once import made_once
 from tests.test_tracking_text import HOSTILE
 from tests.tracked import Copy, client_of, copies, new_database, set_params
@@ -60,7 +60,7 @@ def test_an_address_of_mlflows_pages_follows_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    server = tracking_pages._server
+    server = tracking_links._server
     assert server(f"sqlite:///{tmp_path}/mlflow.db") == ("http://127.0.0.1:5000", "make mlflow")
     address, first = server("sqlite:////else where/a.db")
     assert address == "http://127.0.0.1:5000"

@@ -17,6 +17,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.steps import TASKS
 from tasks.tracking import track
+from tasks.tracking.mlflow_client import runs
 from tasks.tracking.mlflow_client import training as tracking_live
 from tests.conftest import REPOSITORY
 from tests.once import made_once
@@ -33,11 +34,11 @@ def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Pa
 KILLED_AT_STEP_40 = """
 import os, signal, sys
 from fmbseg.align import checkpoint
-from tasks.tracking.mlflow_client import training as tracking_live
+from tasks.tracking.mlflow_client import runs
 from tasks.steps import TASKS
 
 checkpoint._SECONDS_BETWEEN_TELLS = 0.0
-real = tracking_live.log_points
+real = runs.log_points
 
 def log_points(*arguments):
     last = real(*arguments)
@@ -45,7 +46,7 @@ def log_points(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return last
 
-tracking_live.log_points = log_points
+runs.log_points = log_points
 TASKS["train"].fn(sys.argv[1], "")
 """
 
@@ -119,7 +120,7 @@ def test_a_store_that_fails_midway_is_tried_again_after_a_pause(
     copy: Copy, monkeypatch: pytest.MonkeyPatch
 ):
     root = copy("a")
-    real, calls = tracking_live.log_points, 0
+    real, calls = runs.log_points, 0
 
     def unsure(*arguments: Any) -> int:
         """The second batch arrives, but its answer is lost; afterwards all is well."""
@@ -130,7 +131,7 @@ def test_a_store_that_fails_midway_is_tried_again_after_a_pause(
             raise MlflowException("API request failed")
         return last
 
-    monkeypatch.setattr(tracking_live, "log_points", unsure)
+    monkeypatch.setattr(runs, "log_points", unsure)
     monkeypatch.setattr(tracking_live, "_FIRST_PAUSE_S", 0.2)
     points = [{"step": step, "epoch": 0, "loss": 1.0, "learning_rate": 0.1} for step in range(1, 7)]
     with tracking_live.training_log(str(root)) as on_points:

@@ -12,7 +12,7 @@ from fmbseg.steps.workspace import Workspace, folder_name
 from fmbseg.store import write_json
 from tasks.tracking.facts import Result, images_folder, scored_contents
 from tasks.tracking.mlflow_client.registry import champion, promote, register, registered_model
-from tasks.tracking.mlflow_client.store import PatientClient, store_uri
+from tasks.tracking.mlflow_client.store import RetryingClient, store_uri
 from tasks.tracking.promotion import Score, score_of
 from tests.conftest import REPOSITORY
 from tests.once import made_once
@@ -29,8 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(store: str) -> PatientClient:
-    return PatientClient(store)
+def client(store: str) -> RetryingClient:
+    return RetryingClient(store)
 
 
 def workspace(root: Path, store: str, images: Path | str, **sections: dict[str, Any]) -> Workspace:
@@ -48,7 +48,7 @@ def workspace(root: Path, store: str, images: Path | str, **sections: dict[str, 
 class Registry:
     """New versions of one workspace's model, each judged when it is registered."""
 
-    def __init__(self, client: PatientClient, workspace: Workspace) -> None:
+    def __init__(self, client: RetryingClient, workspace: Workspace) -> None:
         self.client, self.workspace = client, workspace
         self.name = register(client, workspace)
 
@@ -69,7 +69,7 @@ class Registry:
 
 
 def test_each_data_set_has_a_registered_model_of_its_own(
-    client: PatientClient, store: str, tmp_path: Path
+    client: RetryingClient, store: str, tmp_path: Path
 ):
     one = workspace(tmp_path / "runs/1", store, tmp_path / "a/photos")
     other = workspace(tmp_path / "runs/2", store, tmp_path / "b/photos/images")
@@ -110,7 +110,7 @@ def test_a_folder_of_any_name_gives_a_name_that_mlflow_and_paths_take(
 
 
 def test_without_labels_the_newest_complete_run_is_champion_until_there_is_a_figure(
-    client: PatientClient, store: str, tmp_path: Path
+    client: RetryingClient, store: str, tmp_path: Path
 ):
     registry = Registry(client, workspace(tmp_path, store, tmp_path / "unlabelled"))
     assert registry.attempt(None)[::2] == (True, "1")
@@ -128,7 +128,7 @@ def test_without_labels_the_newest_complete_run_is_champion_until_there_is_a_fig
     assert "set_registered_model_alias('fmbseg-unlabelled', 'champion', 4)" in why
 
 
-def test_the_champion_does_not_follow_noise(client: PatientClient, store: str, tmp_path: Path):
+def test_the_champion_does_not_follow_noise(client: RetryingClient, store: str, tmp_path: Path):
     registry = Registry(client, workspace(tmp_path, store, tmp_path / "labelled"))
     assert registry.attempt(0.5)[::2] == (True, "1")
     moved, why, version = registry.attempt(0.509)
@@ -144,7 +144,7 @@ def test_the_champion_does_not_follow_noise(client: PatientClient, store: str, t
 
 
 def test_a_version_scored_under_other_terms_is_champion_unless_an_earlier_figure_compares(
-    client: PatientClient, store: str, tmp_path: Path
+    client: RetryingClient, store: str, tmp_path: Path
 ):
     registry = Registry(client, workspace(tmp_path, store, tmp_path / "changed"))
     assert registry.attempt(0.8)[::2] == (True, "1")
@@ -188,7 +188,7 @@ def test_figures_compare_while_scored_images_labels_and_classes_stay_wherever_th
 
 
 def test_what_was_trained_on_labels_is_never_the_champion(
-    client: PatientClient, store: str, tmp_path: Path
+    client: RetryingClient, store: str, tmp_path: Path
 ):
     ceiling = workspace(tmp_path, store, tmp_path / "ceiling", train={"labels": "truth"})
     name = register(client, ceiling)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from tasks.tracking import track
 from tasks.tracking.confusion_picture import draw_confusion
-from tasks.tracking.mlflow_client.store import artifact_folder, is_momentary, patiently
+from tasks.tracking.mlflow_client.store import artifact_folder, is_transient, with_retries
 from tests.conftest import REPOSITORY
 
 
@@ -24,8 +24,8 @@ def test_two_processes_make_a_new_database_once_and_a_killed_one_spoils_none(tmp
     (tmp_path / "mlflow.db").touch()
     program = """
 import sys
-from tasks.tracking.mlflow_client.store import PatientClient
-print(len(PatientClient(sys.argv[1]).search_experiments()))
+from tasks.tracking.mlflow_client.store import RetryingClient
+print(len(RetryingClient(sys.argv[1]).search_experiments()))
 """
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -54,9 +54,9 @@ def test_prefect_tries_again_only_where_waiting_can_help():
 
 def test_only_a_busy_store_is_waited_for():
     busy = OperationalError("select", {}, Exception("database is locked"))
-    assert is_momentary(busy)
-    assert not is_momentary(MlflowException.invalid_parameter_value("no such run"))
-    assert not is_momentary(ValueError("else"))
+    assert is_transient(busy)
+    assert not is_transient(MlflowException.invalid_parameter_value("no such run"))
+    assert not is_transient(ValueError("else"))
     left = [busy, MlflowException("API request failed"), None]
 
     def call() -> str:
@@ -65,13 +65,13 @@ def test_only_a_busy_store_is_waited_for():
             raise error
         return "done"
 
-    assert patiently(call, (0.0, 0.0)) == "done"
+    assert with_retries(call, (0.0, 0.0)) == "done"
     left = [busy, busy]
     with pytest.raises(OperationalError):
-        patiently(call, (0.0,))
+        with_retries(call, (0.0,))
     left = [MlflowException.invalid_parameter_value("wrong"), None]
     with pytest.raises(MlflowException, match="wrong"):
-        patiently(call, (0.0, 0.0))
+        with_retries(call, (0.0, 0.0))
 
 
 def test_artifacts_lie_beside_the_database_file_and_a_server_keeps_its_own(

@@ -1,8 +1,8 @@
-"""MLflow: the task `track` at the end of a run, the log of a training that runs, the champion.
+"""Tracking of runs: the task `track` at the end of a run, the log of a training while it runs.
 
 All of it reads the steps' files, so a run holds the same whether steps ran, were cached, or were
-made by DVC. What a run holds and when a model is promoted know no tracker; `mlflow_client/` alone
-imports mlflow.
+made by DVC. What a run holds (`facts`, `figures`, `changes`) and when a model is promoted
+(`promotion`) know no tracker. The tracker is `mlflow_client`, the only package that imports mlflow.
 """
 
 import contextlib
@@ -13,21 +13,27 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.mlflow_client.complete import log_state
-from tasks.tracking.mlflow_client.registry import fetch_champion
-from tasks.tracking.mlflow_client.store import PatientClient, is_momentary, store_uri
-from tasks.tracking.mlflow_client.system import system_metrics
-from tasks.tracking.mlflow_client.training import training_log
+from tasks.tracking import mlflow_client as tracker
+from tasks.tracking.mlflow_client import (
+    RunLinks,
+    fetch_champion,
+    run_links,
+    system_metrics,
+    training_log,
+)
 
-__all__ = ["connect_early", "fetch_champion", "system_metrics", "track", "training_log"]
+__all__ = [
+    "RunLinks", "connect_early", "fetch_champion", "run_links", "system_metrics", "track",
+    "training_log",
+]  # fmt: skip
 
 
-def _store_was_busy(task: Any, task_run: Any, state: Any) -> bool:
+def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Prefect asks whether to try again: only where waiting can help."""
     try:
         state.result()
     except Exception as error:
-        return is_momentary(error)
+        return tracker.is_transient(error)
     return False
 
 
@@ -36,7 +42,7 @@ def _store_was_busy(task: Any, task_run: Any, state: Any) -> bool:
     cache_policy=NO_CACHE,
     retries=3,
     retry_delay_seconds=[2, 10, 60],
-    retry_condition_fn=_store_was_busy,
+    retry_condition_fn=_is_transient,
 )
 def track(root: str) -> str:
     """Complete the run of the training, or log one, with all that the steps left.
@@ -44,20 +50,20 @@ def track(root: str) -> str:
     A state that was logged before is not logged twice.
 
     Returns:
-        The MLflow run's id.
+        The tracked run's id.
     """
-    return log_state(root)
+    return tracker.log_state(root)
 
 
 def connect_early(root: str) -> None:
     """Connect in the background: a new database takes seconds, which stage 1 leaves free.
 
-    Whoever needs the store then finds it open, or meets the error that is kept quiet here.
+    Whoever needs the store then finds it open, or meets the error that is suppressed here.
     """
-    uri = store_uri(Workspace.open(root))
+    uri = tracker.store_uri(Workspace.open(root))
 
     def connect() -> None:
         with contextlib.suppress(Exception):
-            PatientClient(uri, waits_s=())
+            tracker.connect(uri)
 
-    threading.Thread(target=connect, name="connect to MLflow", daemon=True).start()
+    threading.Thread(target=connect, name="connect to the tracker", daemon=True).start()

@@ -10,8 +10,7 @@ import sys
 from fmbseg.params import ParamsError, redact
 from fmbseg.steps import plan
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.mlflow_client.complete import log_state
-from tasks.tracking.mlflow_client.store import store_uri
+from tasks.tracking import tracker
 
 
 def main() -> int:
@@ -28,11 +27,11 @@ def main() -> int:
         workspace = Workspace.open(root)
         if found := plan.problem(workspace):
             raise ParamsError(f"{found}; finish the outputs first, with `dvc repro` or `make run`")
-        run = log_state(root)
+        run = tracker.log_state(root)
     except Exception as error:
         print(f"tracking: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
-    print(f"tracking: MLflow run {run} in {redact(store_uri(workspace))}")
+    print(f"tracking: run {run} in {redact(tracker.store_uri(workspace))}")
     return 0
 
 

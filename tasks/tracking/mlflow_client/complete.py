@@ -11,9 +11,9 @@ from tasks.tracking import facts, promotion
 from tasks.tracking.changes import changes
 from tasks.tracking.mlflow_client import model, registry, runs
 from tasks.tracking.mlflow_client.store import (
-    PatientClient,
+    RetryingClient,
+    completion_lock,
     experiment_id,
-    one_at_a_time,
     store_uri,
 )
 from tasks.tracking.mlflow_client.system import log_system
@@ -35,8 +35,8 @@ def log_state(root: str) -> str:
     """
     workspace = Workspace.open(root)
     uri = store_uri(workspace)
-    with one_at_a_time(workspace.root, uri):
-        client = PatientClient(uri)
+    with completion_lock(workspace.root, uri):
+        client = RetryingClient(uri)
         experiment = experiment_id(client, workspace)
         keys = facts.unit_keys(workspace)
         state = sha_of([keys, registry.registered_model(client, workspace)])[:16]
@@ -66,7 +66,7 @@ def log_state(root: str) -> str:
 
 
 def _complete(
-    client: PatientClient,
+    client: RetryingClient,
     experiment: str,
     workspace: Workspace,
     run: str,
@@ -114,7 +114,7 @@ def _complete(
 
 
 def _changed(
-    client: PatientClient, experiment: str, run: str, tags: dict[str, str], params: dict[str, str]
+    client: RetryingClient, experiment: str, run: str, tags: dict[str, str], params: dict[str, str]
 ) -> str:
     """In what the run differs from the newest finished one of the same registered model."""
     finished = f"tags.{MODEL} = '{tags[MODEL]}' and attributes.status = 'FINISHED'"

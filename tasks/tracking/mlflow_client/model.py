@@ -26,13 +26,13 @@ from fmbseg.store import file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
 from tasks.tracking.facts import unit_key
 from tasks.tracking.mlflow_client.registry import register
-from tasks.tracking.mlflow_client.store import PatientClient
+from tasks.tracking.mlflow_client.store import RetryingClient
 
 ARTIFACT = "segmenter"
 _CODE = Path(__file__).parent / "segmenter_model.py"
 
 
-def log_model(client: PatientClient, workspace: Workspace, experiment: str, run: str) -> Any:
+def log_model(client: RetryingClient, workspace: Workspace, experiment: str, run: str) -> Any:
     """Log the trained folder as a pyfunc model of the run and register it.
 
     The same trained unit with the same code is registered once: a run with an old model points to
@@ -72,7 +72,7 @@ def model_id(version: Any) -> str:
     return str(version.tags["model_id"])
 
 
-def _log_artifact(client: PatientClient, workspace: Workspace, experiment: str, run: str) -> str:
+def _log_artifact(client: RetryingClient, workspace: Workspace, experiment: str, run: str) -> str:
     """Log the model's files; the id of MLflow's logged model."""
     logged = client.create_logged_model(
         experiment, name=ARTIFACT, source_run_id=run, model_type="semantic segmentation"
@@ -87,7 +87,7 @@ def _log_artifact(client: PatientClient, workspace: Workspace, experiment: str, 
     return str(logged.model_id)
 
 
-def _save(client: PatientClient, workspace: Workspace, run: str, logged: Any) -> None:
+def _save(client: RetryingClient, workspace: Workspace, run: str, logged: Any) -> None:
     facts = Model(
         artifact_path=logged.artifact_location,
         run_id=run,

@@ -18,7 +18,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, run_unit
 from tasks.tracking import promotion
 from tasks.tracking.facts import fingerprint, images_folder
-from tasks.tracking.mlflow_client.store import PatientClient, store_uri
+from tasks.tracking.mlflow_client.store import RetryingClient, store_uri
 from tasks.tracking.promotion import CHAMPION, Decision, Score, Version
 
 IMAGES = "images"
@@ -33,12 +33,12 @@ _NOW = " Champion now: "
 _log = logging.getLogger(__name__)
 
 
-def registered_model(client: PatientClient, workspace: Workspace) -> str:
+def registered_model(client: RetryingClient, workspace: Workspace) -> str:
     """The name of the workspace's registered model, whether or not it is there yet."""
     return promotion.registered_model(workspace, lambda name: _images_of(client, name))
 
 
-def register(client: PatientClient, workspace: Workspace) -> str:
+def register(client: RetryingClient, workspace: Workspace) -> str:
     """Make the registered model where there is none yet.
 
     Returns:
@@ -59,7 +59,7 @@ def register(client: PatientClient, workspace: Workspace) -> str:
     return register(client, workspace)  # another folder of that name was faster
 
 
-def champion(client: PatientClient, name: str) -> Any | None:
+def champion(client: RetryingClient, name: str) -> Any | None:
     """The version that holds the alias, or None."""
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
@@ -70,7 +70,7 @@ def champion(client: PatientClient, name: str) -> Any | None:
 
 
 def describe(
-    client: PatientClient, workspace: Workspace, version: Any, scores: list[Score]
+    client: RetryingClient, workspace: Workspace, version: Any, scores: list[Score]
 ) -> None:
     """Give the version its scores: as a description, and as tags to compare by."""
     images = len(workspace.listing().images)
@@ -86,7 +86,7 @@ def describe(
 
 
 def promote(
-    client: PatientClient, workspace: Workspace, version: Any, score: Score | None
+    client: RetryingClient, workspace: Workspace, version: Any, score: Score | None
 ) -> Decision:
     """Move the alias to the version if the policy says so, and say why where people look.
 
@@ -125,7 +125,7 @@ def fetch_champion(root: str) -> str | None:
     if workspace.params.train.init_from != "champion":
         return None
     try:
-        client = PatientClient(store_uri(workspace))
+        client = RetryingClient(store_uri(workspace))
         folder = download_champion(client, workspace)
     except Exception as error:
         _log.warning("train.init_from: the champion was not fetched: %s", redact(str(error)))
@@ -135,7 +135,7 @@ def fetch_champion(root: str) -> str | None:
     return str(folder) if folder else None
 
 
-def download_champion(client: PatientClient, workspace: Workspace) -> Path | None:
+def download_champion(client: RetryingClient, workspace: Workspace) -> Path | None:
     """Put the champion's trained folder in place, whole or not at all.
 
     Returns:
@@ -168,7 +168,7 @@ def _judged(version: Any) -> Version:
     return Version(str(version.version), scores)
 
 
-def _images_of(client: PatientClient, name: str) -> str | None:
+def _images_of(client: RetryingClient, name: str) -> str | None:
     try:
         found = client.get_registered_model(name).tags.get(IMAGES)
     except MlflowException as error:

@@ -17,7 +17,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from tasks.tracking import figures
 from tasks.tracking.facts import Result, fingerprint, flat_params, shown
-from tasks.tracking.mlflow_client.store import PatientClient
+from tasks.tracking.mlflow_client.store import RetryingClient
 
 NOTE = "mlflow.note.content"
 """The run's description, which MLflow reads as Markdown."""
@@ -33,7 +33,7 @@ _FACTS_AT_ONCE = 100
 
 
 def unfinished_runs(
-    client: PatientClient, experiment: str, workspace: Workspace, train_key: str
+    client: RetryingClient, experiment: str, workspace: Workspace, train_key: str
 ) -> list[Any]:
     """Unfinished runs of this training here, newest first, whose params are still true."""
     wanted = f"tags.`{TRAIN_KEY}` = '{train_key}' and attributes.status != 'FINISHED'"
@@ -46,9 +46,11 @@ def unfinished_runs(
     ]
 
 
-def create_run(client: PatientClient, experiment: str, workspace: Workspace, train_key: str) -> str:
+def create_run(
+    client: RetryingClient, experiment: str, workspace: Workspace, train_key: str
+) -> str:
     """A new parent run; its id."""
-    tags = {**_SOURCE, TRAIN_KEY: train_key, "workspace": _place(workspace), **experiment_tags()}
+    tags = {**_SOURCE, TRAIN_KEY: train_key, "workspace": _location(workspace), **experiment_tags()}
     name = tags.get("dvc.experiment", f"{workspace.name}-{train_key[:6]}")
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
@@ -61,11 +63,11 @@ def experiment_tags() -> dict[str, str]:
 
 def is_of(run: Any, workspace: Workspace) -> bool:
     """Whether a run was made in this workspace."""
-    return bool(run.data.tags.get("workspace") == _place(workspace))
+    return bool(run.data.tags.get("workspace") == _location(workspace))
 
 
 def log_facts(
-    client: PatientClient, run: str, tags: dict[str, str], params: dict[str, str]
+    client: RetryingClient, run: str, tags: dict[str, str], params: dict[str, str]
 ) -> None:
     """Log tags, and the params that the run does not have yet (a logged one cannot change)."""
     known = client.get_run(run).data.params
@@ -79,7 +81,7 @@ def log_facts(
         client.log_batch(run, params=new[part], tags=marks[part])
 
 
-def log_data_set(client: PatientClient, workspace: Workspace, run: str) -> None:
+def log_data_set(client: RetryingClient, workspace: Workspace, run: str) -> None:
     """Log the training images as the run's input."""
     data_set = Dataset(
         name=workspace.name,
@@ -92,13 +94,13 @@ def log_data_set(client: PatientClient, workspace: Workspace, run: str) -> None:
     client.log_inputs(run, datasets=[DatasetInput(data_set, [training])])
 
 
-def last_step(client: PatientClient, run: str) -> int:
+def last_step(client: RetryingClient, run: str) -> int:
     """Step of the last loss that the run has; 0 when it has none."""
     return max((int(m.step) for m in client.get_metric_history(run, "loss")), default=0)
 
 
 def log_points(
-    client: PatientClient, run: str, points: Sequence[dict[str, float]], after: int
+    client: RetryingClient, run: str, points: Sequence[dict[str, float]], after: int
 ) -> int:
     """Log the history's points with a step beyond `after`; the last step that is logged then."""
     new = [point for point in points if point["step"] > after]
@@ -109,7 +111,7 @@ def log_points(
     return int(new[-1]["step"]) if new else after
 
 
-def log_validation(client: PatientClient, run: str, points: Sequence[dict[str, float]]) -> None:
+def log_validation(client: RetryingClient, run: str, points: Sequence[dict[str, float]]) -> None:
     """Log the points of the validation curve, {step, epoch, miou, images}, that the run lacks."""
     if not points:
         return
@@ -120,14 +122,14 @@ def log_validation(client: PatientClient, run: str, points: Sequence[dict[str, f
     )
 
 
-def log_metrics(client: PatientClient, run: str, metrics: Sequence[Metric]) -> None:
+def log_metrics(client: RetryingClient, run: str, metrics: Sequence[Metric]) -> None:
     """Log metrics, as many at once as MLflow takes."""
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(run, metrics=metrics[start : start + _METRICS_AT_ONCE])
 
 
 def log_figures(
-    client: PatientClient, workspace: Workspace, run: str, model_ids: dict[str, str]
+    client: RetryingClient, workspace: Workspace, run: str, model_ids: dict[str, str]
 ) -> None:
     """Log every single figure that the run does not have yet.
 
@@ -148,7 +150,7 @@ def log_figures(
     log_metrics(client, run, metrics)
 
 
-def log_files(client: PatientClient, workspace: Workspace, run: str, keys: dict[str, str]) -> None:
+def log_files(client: RetryingClient, workspace: Workspace, run: str, keys: dict[str, str]) -> None:
     """Log the run's tables, lists and the report."""
     _log_tables(client, run, figures.tables_of_run(workspace))
     client.log_dict(run, {"quarantined": quarantined(workspace)}, "quarantine.json")
@@ -156,7 +158,7 @@ def log_files(client: PatientClient, workspace: Workspace, run: str, keys: dict[
     client.log_artifact(run, str(workspace.report / "index.html"), "report")
 
 
-def log_method(client: PatientClient, experiment: str, parent: str, result: Result) -> None:
+def log_method(client: RetryingClient, experiment: str, parent: str, result: Result) -> None:
     """Log one method on one data set as a nested run, unless the parent has it already."""
     mine = f"tags.mlflow.parentRunId = '{parent}' and tags.method = '{result.name}'"
     for old in client.search_runs([experiment], mine):
@@ -185,7 +187,7 @@ def log_method(client: PatientClient, experiment: str, parent: str, result: Resu
     client.set_terminated(run)
 
 
-def _log_confusion(client: PatientClient, run: str, result: Result) -> None:
+def _log_confusion(client: RetryingClient, run: str, result: Result) -> None:
     from tasks.tracking.confusion_picture import draw_confusion  # brings matplotlib
 
     found, names = result.figures, list(result.figures["iou"])
@@ -201,7 +203,7 @@ def _log_confusion(client: PatientClient, run: str, result: Result) -> None:
         client.log_artifact(run, str(picture))
 
 
-def _log_tables(client: PatientClient, run: str, tables: dict[str, figures.Table]) -> None:
+def _log_tables(client: RetryingClient, run: str, tables: dict[str, figures.Table]) -> None:
     """Log tables that MLflow shows as such; unlike its own `log_table` this never appends."""
     for name, rows in tables.items():
         columns = list(rows[0])
@@ -211,7 +213,7 @@ def _log_tables(client: PatientClient, run: str, tables: dict[str, figures.Table
     client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(listed))
 
 
-def _place(workspace: Workspace) -> str:
+def _location(workspace: Workspace) -> str:
     return shown(workspace.root.resolve().as_posix(), 5000)
 
 

@@ -1,4 +1,4 @@
-"""The MLflow store: connecting to it, being patient with it, and where its files lie."""
+"""The MLflow store: connecting to it, retrying while it is busy, and where its files lie."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-# Must stand before mlflow is imported. A server that is away is tried again by `patiently`.
+# Must stand before mlflow is imported. `with_retries` tries a server again that is away.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -29,7 +29,7 @@ from tasks.tracking.facts import outside_experiment
 Result = TypeVar("Result")
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_MOMENTARY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR")
+_TRANSIENT = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR")
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 # It prints a whole trace for a locked database, which is retried here and reported if it stays.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -58,14 +58,14 @@ def home_of(folder: Path) -> Path:
     return found.parent.parent if found.parent.name == "runs" else found
 
 
-def is_momentary(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the store was only busy or away: a locked database, a server that does not answer."""
     if isinstance(error, MlflowException):
-        return error.error_code in _MOMENTARY
+        return error.error_code in _TRANSIENT
     return isinstance(error, OperationalError)
 
 
-def patiently(call: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) -> Result:
+def with_retries(call: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) -> Result:
     """Call, and call again after each wait (give or take half of it) while the store is busy.
 
     Raises:
@@ -75,26 +75,31 @@ def patiently(call: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) ->
         try:
             return call()
         except (MlflowException, OperationalError) as error:
-            if not is_momentary(error):
+            if not is_transient(error):
                 raise
             time.sleep(wait_s * random.uniform(0.5, 1.5))
     return call()
 
 
-class PatientClient:
-    """An `MlflowClient` whose every method is called patiently."""
+class RetryingClient:
+    """An `MlflowClient` that calls every method again while the store is busy."""
 
     def __init__(self, uri: str, waits_s: Sequence[float] = WAITS_S) -> None:
         """Connect; a database is made or brought up to date when it needs to be."""
         self._waits_s = waits_s
-        self._client = patiently(lambda: _connect(uri), self._waits_s)
+        self._client = with_retries(lambda: _connect(uri), self._waits_s)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
-        return lambda *args, **named: patiently(lambda: method(*args, **named), self._waits_s)
+        return lambda *args, **named: with_retries(lambda: method(*args, **named), self._waits_s)
 
 
-def experiment_id(client: PatientClient, workspace: Workspace) -> str:
+def connect(uri: str) -> None:
+    """Make the database, or bring it up to date, so that whoever comes next finds it ready."""
+    RetryingClient(uri, waits_s=())
+
+
+def experiment_id(client: RetryingClient, workspace: Workspace) -> str:
     """Id of the experiment of params.yaml, which is made, or restored, when it has to be."""
     name = workspace.params.tracking.experiment
     found = client.get_experiment_by_name(name)
@@ -123,7 +128,7 @@ def artifact_folder(uri: str) -> Path | None:
     return (file.parent if file else Path.cwd()) / "mlartifacts"
 
 
-def one_at_a_time(root: Path, uri: str) -> FileLock:
+def completion_lock(root: Path, uri: str) -> FileLock:
     """Let one process at a time complete a run: all with the same database file, or workspace."""
     return FileLock((artifact_folder(uri) or root / ".scratch") / ".lock")
 

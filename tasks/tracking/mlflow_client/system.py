@@ -12,7 +12,8 @@ import psutil  # type: ignore[import-untyped]
 from mlflow.entities import Metric
 
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.mlflow_client.store import PatientClient
+from tasks.tracking.mlflow_client.runs import log_metrics
+from tasks.tracking.mlflow_client.store import RetryingClient
 
 PREFIX = "system/"
 """MLflow shows metrics of this name on a page of their own."""
@@ -20,7 +21,6 @@ PEAK = "peak_memory_megabytes"
 """Metric: the most that the run's processes held of the memory at one time."""
 _MEMORY = "process_memory_megabytes"
 _EVERY_S = 10.0
-_BATCH = 1000
 _log = logging.getLogger(__name__)
 _samplers: dict[str, "_Sampler"] = {}
 
@@ -34,72 +34,70 @@ def system_metrics(root: str) -> Iterator[None]:
     try:
         yield
     finally:
-        sampler.over.set()
+        sampler.stopped.set()
         _samplers.pop(place, None)
 
 
-def log_system(client: PatientClient, workspace: Workspace, run: str) -> None:
+def log_system(client: RetryingClient, workspace: Workspace, run: str) -> None:
     """Log to a run what was measured and not logged yet; nothing outside `system_metrics`."""
     sampler = _samplers.get(str(workspace.root.resolve()))
     if sampler is None:
         return
     sampler.sample()
-    with sampler.turn:
+    with sampler.lock:
         if sampler.logged_to != run:
             history = client.get_metric_history(run, f"{PREFIX}{_MEMORY}")
             sampler.step = max((int(m.step) + 1 for m in history), default=0)
             sampler.logged_to = run
         metrics = [
             Metric(f"{PREFIX}{name}", value, when_ms, sampler.step + index)
-            for index, (when_ms, values) in enumerate(sampler.waiting)
+            for index, (when_ms, values) in enumerate(sampler.pending)
             for name, value in values.items()
         ]
         if metrics:
             metrics.append(Metric(PEAK, sampler.peak, metrics[-1].timestamp, sampler.step))
-        for start in range(0, len(metrics), _BATCH):
-            client.log_batch(run, metrics=metrics[start : start + _BATCH])
-        sampler.step += len(sampler.waiting)
-        sampler.waiting.clear()
+        log_metrics(client, run, metrics)
+        sampler.step += len(sampler.pending)
+        sampler.pending.clear()
 
 
 class _Sampler(threading.Thread):
-    """Measures until it is over, or until it cannot; never in the run's way.
+    """Measures every `_EVERY_S` until it is stopped, or until it cannot; never fails a run.
 
     Attributes:
-        over: set to end it.
-        turn: held while the following change.
-        waiting: time in milliseconds and values, not logged yet.
+        stopped: set to end it.
+        lock: held while the following change.
+        pending: time in milliseconds and values, not logged yet.
         peak: the most memory so far, in megabytes.
-        logged_to: the run that has the values before `waiting`.
-        step: of the first of `waiting` there.
+        logged_to: the run that has the values before `pending`.
+        step: of the first of `pending` there.
     """
 
     def __init__(self) -> None:
         super().__init__(name="system metrics", daemon=True)
-        self.over, self.turn = threading.Event(), threading.Lock()
-        self.waiting: list[tuple[int, dict[str, float]]] = []
+        self.stopped, self.lock = threading.Event(), threading.Lock()
+        self.pending: list[tuple[int, dict[str, float]]] = []
         self.peak, self.step = 0.0, 0
         self.logged_to: str | None = None
         self._monitors: list[Any] | None = None
 
     def run(self) -> None:
         self.sample()
-        while not self.over.wait(_EVERY_S):
+        while not self.stopped.wait(_EVERY_S):
             self.sample()
 
     def sample(self) -> None:
         """Measure once more."""
         try:
-            with self.turn:
-                self._sample()
+            with self.lock:
+                if not self.stopped.is_set():
+                    self.pending.append((int(time.time() * 1000), self._measured()))
         except Exception as error:
-            if not self.over.is_set():
+            if not self.stopped.is_set():
                 _log.warning("MLflow shows no system metrics: %s", error)
-            self.over.set()
+            self.stopped.set()
 
-    def _sample(self) -> None:
-        if self.over.is_set():
-            return
+    def _measured(self) -> dict[str, float]:
         if self._monitors is None:
             self._monitors = _monitors()
         values = {_MEMORY: _process_memory_megabytes()}
@@ -108,7 +106,7 @@ class _Sampler(threading.Thread):
             values |= {name: float(v) for name, v in monitor.aggregate_metrics().items()}
             monitor.clear_metrics()
         self.peak = max(self.peak, values[_MEMORY])
-        self.waiting.append((int(time.time() * 1000), values))
+        return values
 
 
 def _monitors() -> list[Any]:

@@ -10,17 +10,8 @@ from fmbseg.params import redact
 from fmbseg.steps import train as train_step
 from fmbseg.steps.workspace import Workspace
 from tasks.tracking.facts import flat_params
-from tasks.tracking.mlflow_client.runs import (
-    TRAIN_KEY,
-    create_run,
-    is_of,
-    last_step,
-    log_facts,
-    log_points,
-    log_validation,
-    unfinished_runs,
-)  # fmt: skip
-from tasks.tracking.mlflow_client.store import PatientClient, experiment_id, store_uri
+from tasks.tracking.mlflow_client import runs
+from tasks.tracking.mlflow_client.store import RetryingClient, experiment_id, store_uri
 from tasks.tracking.mlflow_client.system import log_system
 
 _log = logging.getLogger(__name__)
@@ -54,21 +45,21 @@ class _TrainingLog:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._client: PatientClient | None = None
+        self._client: RetryingClient | None = None
         self._run: str | None = None
         self._last: int | None = None
-        self._waiting: list[dict[str, float]] = []
+        self._pending: list[dict[str, float]] = []
         self._measured = -_SYSTEM_EVERY_S
         self._warned, self._pause_s, self._not_before = False, _FIRST_PAUSE_S, 0.0
 
     def __call__(self, points: Sequence[dict[str, float]]) -> None:
-        self._waiting += points
+        self._pending += points
         if time.monotonic() >= self._not_before:
             self._try()
 
     def close(self, status: str | None) -> None:
         """Log what waits; with a status, end the run with it."""
-        if self._waiting:
+        if self._pending:
             self._try()
         if status and self._run and self._client:
             with contextlib.suppress(Exception):
@@ -89,34 +80,34 @@ class _TrainingLog:
 
     def _flush(self) -> None:
         if self._client is None:
-            self._client = PatientClient(store_uri(self._workspace), waits_s=())
+            self._client = RetryingClient(store_uri(self._workspace), waits_s=())
         if self._run is None:
             self._run = _open(self._client, self._workspace)
         if self._last is None:
-            self._last = last_step(self._client, self._run)
-        losses = [point for point in self._waiting if "loss" in point]
-        self._last = log_points(self._client, self._run, losses, self._last)
-        curve = [point for point in self._waiting if "miou" in point]
-        log_validation(self._client, self._run, curve)
-        self._waiting.clear()
+            self._last = runs.last_step(self._client, self._run)
+        losses = [point for point in self._pending if "loss" in point]
+        self._last = runs.log_points(self._client, self._run, losses, self._last)
+        curve = [point for point in self._pending if "miou" in point]
+        runs.log_validation(self._client, self._run, curve)
+        self._pending.clear()
         if time.monotonic() - self._measured >= _SYSTEM_EVERY_S:
             self._measured = time.monotonic()
             log_system(self._client, self._workspace, self._run)
 
 
-def _open(client: PatientClient, workspace: Workspace) -> str:
+def _open(client: RetryingClient, workspace: Workspace) -> str:
     """The run of this training, resumed or new; other runs of the workspace were given up."""
     experiment = experiment_id(client, workspace)
     train_key = train_step.key(workspace).digest
     for other in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        if is_of(other, workspace) and other.data.tags.get(TRAIN_KEY) != train_key:
+        if runs.is_of(other, workspace) and other.data.tags.get(runs.TRAIN_KEY) != train_key:
             client.set_terminated(other.info.run_id, "KILLED")
-    begun = unfinished_runs(client, experiment, workspace, train_key)
+    begun = runs.unfinished_runs(client, experiment, workspace, train_key)
     if not begun:
-        run = create_run(client, experiment, workspace, train_key)
+        run = runs.create_run(client, experiment, workspace, train_key)
         params = flat_params(workspace)
         mine = {name: params[name] for name in params if name.startswith(_TRAIN_PARAMS)}
-        log_facts(client, run, {}, mine)
+        runs.log_facts(client, run, {}, mine)
         return run
     run = str(begun[0].info.run_id)
     client.update_run(run, status="RUNNING")

@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages, for those who come from Prefect's."""
+"""Addresses of a run in MLflow's web pages, which Prefect's pages link to."""
 
 import shlex
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from sqlalchemy.engine import make_url
 
 from fmbseg.params import redact
 from fmbseg.steps.workspace import Workspace
-from tasks.tracking.mlflow_client.store import PatientClient, home_of, store_uri
+from tasks.tracking.mlflow_client.store import RetryingClient, home_of, store_uri
 
 _LOCAL = "http://127.0.0.1:5000"
 """Where `make mlflow` serves the database file."""
 
 
 @dataclass(frozen=True)
-class Pages:
+class RunLinks:
     """Where a browser shows a run and its report.
 
     Attributes:
@@ -30,7 +30,7 @@ class Pages:
     first: str
 
 
-def pages(root: str, run: str) -> Pages:
+def run_links(root: str, run: str) -> RunLinks:
     """Addresses of a run's pages.
 
     Args:
@@ -40,10 +40,10 @@ def pages(root: str, run: str) -> Pages:
     uri = store_uri(Workspace.open(root))
     server, first = _server(uri)
     if server is None:
-        return Pages(None, None, "")
-    experiment = PatientClient(uri).get_run(run).info.experiment_id
+        return RunLinks(None, None, "")
+    experiment = RetryingClient(uri).get_run(run).info.experiment_id
     page = f"{server}/#/experiments/{experiment}/runs/{run}"
-    return Pages(page, f"{page}/artifacts/report/index.html", first)
+    return RunLinks(page, f"{page}/artifacts/report/index.html", first)
 
 
 def _server(uri: str) -> tuple[str | None, str]:
