@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image as PilImage
 from PIL import ImageDraw
+from scipy.ndimage import binary_erosion
 
 from fmbseg.pictures.colours import Palette
 from fmbseg.store import decode_rle
@@ -109,11 +110,11 @@ def layer_png(layer: Layer) -> bytes:
 
 
 def resized(
-    values: Bool[np.ndarray, "height width"] | Integer[np.ndarray, "height width"],
+    values: Bool[np.ndarray, "height width"] | Integer[np.ndarray, "height width *channels"],
     size_hw: tuple[int, int],
 ) -> np.ndarray:
-    """Labels or a mask at another size: every pixel takes the nearest one's value."""
-    if values.shape == size_hw:
+    """Labels, a mask or colours at another size: every pixel takes the nearest one's value."""
+    if values.shape[:2] == size_hw:
         return values
     rows = (np.arange(size_hw[0]) + 0.5) * values.shape[0] / size_hw[0]
     columns = (np.arange(size_hw[1]) + 0.5) * values.shape[1] / size_hw[1]
@@ -154,12 +155,7 @@ def _paint(
 
 def _eroded(inside: Bool[np.ndarray, "height width"], px: int) -> Bool[np.ndarray, "height width"]:
     """Pixels further than `px` steps to a 4-neighbour from the outside."""
-    for _ in range(px):
-        padded = np.pad(inside, 1)
-        inside = (
-            inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        )
-    return inside
+    return np.asarray(binary_erosion(inside, iterations=px))
 
 
 def _stripes(shape_hw: tuple[int, ...], index: int, line: int) -> Bool[np.ndarray, "height width"]:

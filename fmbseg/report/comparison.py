@@ -73,11 +73,7 @@ def compare(results: Sequence[MethodResult]) -> Comparison | None:
     Returns:
         None where no result has such a column.
     """
-    groups: dict[tuple[str, str, str], dict[str, MethodResult]] = {}
-    for result in results:
-        if result.paper_column is not None:
-            key = (result.data_set, result.split, result.protocol_hash)
-            groups.setdefault(key, {})[result.method] = result
+    groups = by_protocol([one for one in results if one.paper_column is not None])
     if not groups:
         return None
     place = list(PAPER.figures).index
@@ -100,6 +96,17 @@ def compare(results: Sequence[MethodResult]) -> Comparison | None:
         for row in QUOTED
     ]
     return Comparison(columns, tuple(rows))
+
+
+def by_protocol(
+    results: Sequence[MethodResult],
+) -> dict[tuple[str, str, str], dict[str, MethodResult]]:
+    """Data set, split and protocol's hash to the results that compare, by method."""
+    groups: dict[tuple[str, str, str], dict[str, MethodResult]] = {}
+    for one in results:
+        key = (one.data_set, one.split, one.protocol_hash)
+        groups.setdefault(key, {})[one.method] = one
+    return groups
 
 
 def _measured(group: Mapping[str, MethodResult], method: str) -> Cell:

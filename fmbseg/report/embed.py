@@ -120,7 +120,7 @@ def _embed_row(
     row: GalleryRow, columns: dict[str, str], palette: Palette, side_px: int
 ) -> Embedded:
     image_hw = row.image.shape[:2]
-    size_hw = _painted_hw((image_hw[0], image_hw[1]), side_px)
+    size_hw = _painted_hw(row.image, side_px)
     layers: list[Painted] = []
     present: set[int] = set()
     for column, label in columns.items():
@@ -147,14 +147,11 @@ def _embed_row(
     )
 
 
-def _painted_hw(image_hw: tuple[int, int], side_px: int) -> tuple[int, int]:
+def _painted_hw(image: Image, side_px: int) -> tuple[int, int]:
     """A small image is enlarged by a whole number, so that its pixels stay squares."""
-    longest = max(image_hw)
-    if longest <= side_px:
-        times = min(MAX_TIMES, side_px // longest)
-        return image_hw[0] * times, image_hw[1] * times
-    scale = side_px / longest
-    return max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale))
+    height, width = _reduced_hw(image, side_px)
+    times = max(1, min(MAX_TIMES, side_px // max(height, width)))
+    return height * times, width * times
 
 
 def _extremes_first(example: Example) -> tuple[int, bool]:
@@ -168,7 +165,7 @@ def _opened(example: Example) -> tuple[Image, Image, Image]:
     width = whole.shape[1] // 3
     photo, *maps = (whole[:, place * width : (place + 1) * width] for place in range(3))
     size_hw = _reduced_hw(photo, EXAMPLE_SIDES_PX[0])
-    prediction, truth = (resized_rgb(one, size_hw) for one in maps)
+    prediction, truth = (resized(one, size_hw) for one in maps)
     return _shrunk(photo, EXAMPLE_SIDES_PX[0]), prediction, truth
 
 
@@ -180,7 +177,7 @@ def _within(
     for example, (photo, prediction, truth) in group:
         size_hw = _reduced_hw(photo, side_px)
         layers = tuple(
-            Painted(label, _png_uri(_opaque(resized_rgb(one, size_hw))))
+            Painted(label, _png_uri(_opaque(resized(one, size_hw))))
             for label, one in (("prediction", prediction), ("truth", truth))
         )
         one = Embedded(
@@ -191,12 +188,6 @@ def _within(
             break
         kept.append((example, one))
     return sorted(kept, key=lambda entry: (entry[0].side == "best", entry[0].rank))
-
-
-def resized_rgb(picture: Image, size_hw: tuple[int, int]) -> Image:
-    """A picture of pure colours at another size, with the same colours."""
-    places = np.arange(picture.shape[0] * picture.shape[1]).reshape(picture.shape[:2])
-    return np.asarray(picture.reshape(-1, 3)[resized(places, size_hw)])
 
 
 def _reduced_hw(picture: Image, side_px: int) -> tuple[int, int]:

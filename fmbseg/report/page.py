@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
     """Write the report; the file is there whole or not at all, and below 6 MB.
 
     Args:
-        out_html: where to; its folder must exist or be creatable.
+        out_html: the file; its folder is made where there is none.
         content: what to show. The same content gives the same bytes.
     """
     environment = _environment()
@@ -84,12 +84,12 @@ def build_report(out_html: Path, content: ReportContent) -> None:
 
 
 def shown(text: object) -> str:
-    """A name as one line of text: control, turning and undecodable characters as escapes."""
+    """A name on one line: control, direction and undecodable characters become escapes."""
     return printable(str(text).encode("utf-8", "backslashreplace").decode())
 
 
 def isolated(text: object) -> Markup:
-    """A name in the page's text; its writing direction turns nothing around it."""
+    """A name in the page's text, its writing direction kept from the text around it."""
     return Markup("<bdi>{}</bdi>").format(shown(text))
 
 
@@ -121,27 +121,23 @@ def _environment() -> Environment:
 
 def _score_columns(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
     """One column per data set, split and protocol; figures of unlike protocols never share one."""
-    groups: dict[tuple[str, str, str], list[MethodResult]] = {}
-    for result in results:
-        key = (result.data_set, result.split, result.protocol_hash)
-        groups.setdefault(key, []).append(result)
     columns = []
-    for (data_set, split, protocol_hash), group in groups.items():
-        scores = {result.method: result.miou for result in group}
+    for (data_set, split, protocol_hash), group in comparison.by_protocol(results).items():
+        scores = {method: result.miou for method, result in group.items()}
         best = max((v for v in scores.values() if math.isfinite(v)), default=None)
         columns.append({
-            "name": f"{data_set} {split}", "hash": protocol_hash, "protocol": group[0].protocol,
+            "name": f"{data_set} {split}", "hash": protocol_hash,
+            "protocol": next(iter(group.values())).protocol,
             "scores": scores, "best": best, "winner": [m for m, v in scores.items() if v == best],
         })  # fmt: skip
     return columns
 
 
 def _iou_charts(results: Sequence[MethodResult]) -> list[BarChart]:
-    groups: dict[tuple[str, str, str], dict[str, Mapping[str, float | None]]] = {}
-    for result in results:
-        key = (result.data_set, result.split, result.protocol_hash)
-        groups.setdefault(key, {})[result.method] = result.iou
-    return [iou_chart(f"{key[0]} {key[1]}", group) for key, group in groups.items()]
+    return [
+        iou_chart(f"{data_set} {split}", {method: one.iou for method, one in group.items()})
+        for (data_set, split, _), group in comparison.by_protocol(results).items()
+    ]
 
 
 def _protocols(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
