@@ -9,7 +9,8 @@ from fmbseg.steps import figures
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import markdown_text, printable
-from tasks.tracking import RunLinks, run_links
+from tasks.tracking import run_links
+from tasks.tracking.facts import RunLinks
 
 
 @task(name="summarise", cache_policy=NO_CACHE)

@@ -14,18 +14,11 @@ from prefect.cache_policies import NO_CACHE
 
 from fmbseg.steps.workspace import Workspace
 from tasks.tracking import mlflow_client as tracker
-from tasks.tracking.mlflow_client import (
-    RunLinks,
-    fetch_champion,
-    run_links,
-    system_metrics,
-    training_log,
-)
 
-__all__ = [
-    "RunLinks", "connect_early", "fetch_champion", "run_links", "system_metrics", "track",
-    "training_log",
-]  # fmt: skip
+fetch_champion = tracker.fetch_champion
+run_links = tracker.run_links
+system_metrics = tracker.system_metrics
+training_log = tracker.training_log
 
 
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:

@@ -42,6 +42,21 @@ class Result:
         return f"{self.figures['method']}.{self.figures['data_set']}"
 
 
+@dataclass(frozen=True)
+class RunLinks:
+    """Where a browser shows a run and its report.
+
+    Attributes:
+        run: address of the run; None where the store has no pages that are known here.
+        report: address of the copy of the report that the run holds; None likewise.
+        first: command that has to run before they answer; empty where a server is up.
+    """
+
+    run: str | None
+    report: str | None
+    first: str
+
+
 def results(workspace: Workspace) -> list[Result]:
     """The methods' figures; none without labels."""
     folders = [evaluate.folder(workspace, unit) for unit in evaluate.scored(workspace)]

@@ -1,7 +1,6 @@
 """Addresses of a run in MLflow's web pages, which Prefect's pages link to."""
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -9,25 +8,11 @@ from sqlalchemy.engine import make_url
 
 from fmbseg.params import redact
 from fmbseg.steps.workspace import Workspace
+from tasks.tracking.facts import RunLinks
 from tasks.tracking.mlflow_client.store import RetryingClient, home_of, store_uri
 
 _LOCAL = "http://127.0.0.1:5000"
 """Where `make mlflow` serves the database file."""
-
-
-@dataclass(frozen=True)
-class RunLinks:
-    """Where a browser shows a run and its report.
-
-    Attributes:
-        run: address of the run; None where the store has no pages that are known here.
-        report: address of the copy of the report that the run holds; None likewise.
-        first: command that has to run before they answer; empty where a server is up.
-    """
-
-    run: str | None
-    report: str | None
-    first: str
 
 
 def run_links(root: str, run: str) -> RunLinks:
