@@ -43,6 +43,8 @@ def test_make_targets_that_a_page_names_exist(page: Path) -> None:
 
 @page
 def test_source_files_that_a_page_names_exist(page: Path) -> None:
+    if page.name == "decisions.md":
+        pytest.skip("decisions name files as they were called on the day")
     folders = "fmbseg|tasks|flows|tests|studies|scripts|benchmarks|docs"
     for named in re.findall(rf"`((?:{folders})/(?:[\w./-]*/|[\w/-]*\.\w+))`", page.read_text()):
         assert (REPOSITORY / named).exists(), named
