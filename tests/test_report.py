@@ -29,6 +29,7 @@ from fmbseg.report.content import (
 from fmbseg.report.page import build_report
 from fmbseg.store import encode_rle
 from fmbseg.types import IGNORE, PseudoMask, SamMask
+from tests.figures import figures
 
 CLASSES = ("sky", "brick wall", "cat")
 FACTS = RunFacts(
@@ -39,8 +40,8 @@ FACTS = RunFacts(
 
 def result(method: str, miou: float, data_set: str = "miniature", sha: str = "abc") -> MethodResult:
     iou = {"sky": 0.5, "brick wall": None, "cat": 0.125}
-    figures = {"miou": miou, "pixel_accuracy": 0.75}
-    return MethodResult(method, data_set, "test", {"name": "whole"}, sha, figures, iou, 9, 0.5)
+    all_of_them = figures(miou=miou, pixel_accuracy=0.75)
+    return MethodResult(method, data_set, "test", {"name": "whole"}, sha, all_of_them, iou, 9, 0.5)
 
 
 def masks(hw: tuple[int, int] = (20, 30)) -> tuple[PseudoMask, ...]:

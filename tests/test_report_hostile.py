@@ -22,6 +22,7 @@ from fmbseg.report.content import (
     TrackingHint,
 )
 from fmbseg.report.page import build_report
+from tests.figures import figures
 from tests.test_report import FULL, picture, row
 
 HOSTILE = (
@@ -61,7 +62,7 @@ class Structure(HTMLParser):
         raise AssertionError(f"a comment: {data}")
 
 
-FIGURES = {"miou": 0.1, "pixel_accuracy": 0.2}
+FIGURES = figures(miou=0.1)
 
 
 def named(name: Callable[[int], str], folder: Path) -> ReportContent:

@@ -15,14 +15,14 @@ from fmbseg.pictures.drawing import colourise, save_png
 from fmbseg.pictures.layers import HATCH_RGB, INK_RGB, POINT_RGB
 from fmbseg.report.content import Example, GalleryRow
 from fmbseg.report.page import MAX_PICTURES_BYTES
+from tests.figures import figures
 from tests.test_report import CLASSES, FULL, Page, build, labels, masks, picture
 
 
 def test_painted_colours_are_the_legend_s_pixel_by_pixel(tmp_path: Path) -> None:
     example = np.hstack([picture(1), *[colourise(labels(), palette(3))] * 2])
     save_png(tmp_path / "worst-1.png", example)
-    figures = {"miou": 0.1, "pixel_accuracy": 0.2}
-    one = Example("worst", 1, "e.png", figures, tmp_path / "worst-1.png", CLASSES[:2])
+    one = Example("worst", 1, "e.png", figures(miou=0.1), tmp_path / "worst-1.png", CLASSES[:2])
     content = replace(FULL, results=(replace(FULL.results[0], examples=(one,)),))
     tags = Page(build(tmp_path, content)).tags
     swatches: dict[str, set[str]] = {}

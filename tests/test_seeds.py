@@ -11,14 +11,16 @@ from fmbseg.steps import figures, plan
 from studies import seeds
 from studies.cells import up_to_date
 from tests.conftest import REPOSITORY
+from tests.figures import figures as metric_figures
 from tests.system import set_params
 from tests.test_e2e import readme_figure
 
 
 def scores(miou: float, iou: dict[str, float | None]) -> dict[str, Any]:
     return {
-        "method": "fmbseg", "data_set": "miniature", "miou": miou, "iou": iou,
-        "pixel_accuracy": miou + 0.1, "seconds_per_image": 0.1, "split": "test", "images": 6,
+        **metric_figures(miou=miou, pixel_accuracy=miou + 0.1),
+        "method": "fmbseg", "data_set": "miniature", "iou": iou,
+        "seconds_per_image": 0.1, "split": "test", "images": 6,
         "protocol": {"name": "whole"}, "protocol_hash": "abc", "seed": 0,
     }  # fmt: skip
 
@@ -37,6 +39,7 @@ def test_the_readmes_row_is_the_mean_and_half_the_range_of_the_seeds(
     monkeypatch.setattr(figures, "foundation", lambda _: frozen)
     others = [scores(0.81, {"sky": 0.5, "car": 0.6, "fish": None}),
               scores(0.85, {"sky": 0.4, "car": 0.8, "fish": 0.1})]  # fmt: skip
+    monkeypatch.setattr(figures, "METRICS", METRICS[:2])
     workspace: Any = None
     lines = figures.markdown_table(workspace, again={"fmbseg-miniature": others}).splitlines()
     assert lines[2:4] == [
