@@ -6,12 +6,12 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
 from fmbseg.cli import main
+from fmbseg.datasets.miniature import MiniatureDataset
 from fmbseg.estimate.forecast import FLOW_BYTES, OBJECT_BYTES, Row, forecast
 from fmbseg.estimate.measure import Figures, measure
 from fmbseg.estimate.meter import Cost, Meter
@@ -20,18 +20,17 @@ from fmbseg.estimate.sample import DataSet, data_sets_of
 from fmbseg.estimate.table import human_time, lines
 from fmbseg.estimate.to_do import ToDo, whole_run
 from fmbseg.params import Params, load_params
-from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.plan import units_of
 from fmbseg.steps.workspace import Workspace
-from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def a_set(images: int, disk_bytes: int = 0, *, absent: bool = False, **archives: int) -> DataSet:
-    column = EvaluationSet("voc20", "val", None, Vocabulary(("x",)))  # type: ignore[arg-type]
-    return DataSet("t", column, images, disk_bytes, archives, (3, 4) if absent else None)
+    samples, drawn_hw = MiniatureDataset("test", count=1), (3, 4) if absent else None
+    classes = Vocabulary(("x",))
+    return DataSet("voc20", "t", samples, classes, images, disk_bytes, archives, drawn_hw)
 
 
 def cost(seconds: float, more_bytes: int = 0, *, texts_s: float = 7.0, units: int = 2) -> Cost:
@@ -41,12 +40,12 @@ def cost(seconds: float, more_bytes: int = 0, *, texts_s: float = 7.0, units: in
 FIGURES = Figures(
     costs={
         "pseudo_masks": cost(3.0, 4000), "subsample": cost(0.5), "features": cost(2.0, 2000),
-        "labels": cost(0.25), "step": cost(10.0, 1000, units=3), "validation": cost(0.5),
+        "step": cost(10.0, 1000, units=3), "validation": cost(0.5),
         "foundation-voc20": cost(1.0, 2000), "stage1-voc20": cost(4.0, 5000),
         "fmbseg-voc20": cost(1.0, 1500),
     },
-    sizes={"shard": 11.0, "kept": 4.0, "features": 100.0, "labels": 8.0, "model": 500.0},
-    base_bytes=1000, models_s=6.0, guessed_labels=False,
+    sizes={"masks": 11.0, "kept": 4.0, "features": 100.0, "labels": 8.0, "model": 500.0},
+    base_bytes=1000, models_s=6.0,
 )  # fmt: skip
 
 
@@ -79,8 +78,7 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     assert by["subsample"].memory_bytes == 1000 + FLOW_BYTES + OBJECT_BYTES * 110
     # 3 of 10 features fit the cache: those once, the other 7 in all 6 epochs, one at a time.
     train = by["train"]
-    assert train.seconds == 7 + (3 + 6 * 7) * 2 + 10 * 0.25 + 6 * 3 * 10
-    assert train.many_s == train.seconds - 10 * 0.25 / 2, "labels by two workers"
+    assert train.seconds == train.many_s == 7 + (3 + 6 * 7) * 2 + 6 * 3 * 10
     assert "45 encodings" in train.basis
     assert "18 steps" in train.basis
     times = {"foundation-voc20": 5 + 7, "stage1-voc20": 20 + 7}
@@ -190,7 +188,7 @@ def test_a_stop_while_it_measures_is_one_line_and_leaves_no_file(
 
     (small_workspace / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(small_workspace / "temporary"))
-    monkeypatch.setattr("fmbseg.estimate.measure.compute_shard", stop)
+    monkeypatch.setattr("fmbseg.steps.pseudo_masks.compute_shard", stop)
     assert main(["estimate", "--params", str(small_workspace / "params.yaml")]) == 130
     assert "stopped" in capsys.readouterr().err
     assert not list((small_workspace / "temporary").iterdir())
@@ -248,7 +246,9 @@ def test_a_finished_run_has_nothing_left_and_a_lost_shard_takes_what_the_journal
 
 
 @pytest.mark.weights
-def test_the_forecast_is_within_a_factor_of_what_the_run_takes(small_workspace: Path):
+def test_the_forecast_is_within_a_factor_of_what_the_run_takes(
+    small_workspace: Path, tmp_path: Path
+):
     workspace = Workspace.open(small_workspace)
     seconds: dict[str, float] = {}
     for step in ("download", "pseudo_masks", "subsample", "train", "evaluate"):
@@ -262,8 +262,8 @@ def test_the_forecast_is_within_a_factor_of_what_the_run_takes(small_workspace: 
     params = workspace.params
     train, scored = data_sets_of(params, None, small_workspace)
     meter = Meter(time.process_time)
-    measured = MeasuredWorkspace(small_workspace, params, torch.device("cpu"), meter)
-    figures = measure(measured, train, scored, 4, 60.0, small_workspace / "scratch")
+    measured = MeasuredWorkspace(tmp_path / "sample", params, torch.device("cpu"), meter)
+    figures = measure(measured, train, scored, 4, 60.0)
     rows = forecast(params, train, scored, figures, whole_run(params, train, scored), 1)
     found = {row.step.strip(): row.seconds or 0.0 for row in rows}
     for step in ("pseudo_masks", "stage1-miniature", "fmbseg-miniature"):
@@ -283,8 +283,6 @@ def test_missing_weights_are_said_and_random_ones_are_timed(
     config = json.loads((MINIATURE_FOLDER / "sam/sam_config.json").read_text())
     registry = {"vit_b": lambda: build_sam_from_config(config)}
     monkeypatch.setattr("fmbseg.models.sam.sam_model_registry", registry)
-    nothing = "fmbseg.estimate.measure.label_map_of"
-    monkeypatch.setattr(nothing, lambda masks, hw: np.full(hw, IGNORE, np.uint8))
     file = small_workspace / "params.yaml"
     tree = yaml.safe_load(file.read_text())
     tree["models"] |= {"sam": {"name": "vit_b"}, "vision": {"name": "vit_tiny_patch16_224"}}
@@ -297,7 +295,6 @@ def test_missing_weights_are_said_and_random_ones_are_timed(
     assert "drawn pictures of 500 x 375 px stand for it" in out
     assert "half of SAM's masks pass" in out
     assert "measured in part" in out
-    assert "training was timed on made-up labels" in out
 
 
 @pytest.mark.e2e
@@ -343,5 +340,5 @@ def test_the_budget_decides_how_many_images_are_measured_after_the_first(
         asked.clear()
         meter = Meter(lambda: clock[0])
         workspace = MeasuredWorkspace(tmp_path, params_with(), torch.device("cpu"), meter)
-        measure(workspace, a_set(9), (), 4, min(budget, 1e9), tmp_path)
+        measure(workspace, a_set(9), (), 4, min(budget, 1e9))
         assert asked == wanted

@@ -14,8 +14,16 @@ from tests import official_trees as trees
 REPOSITORY = Path(__file__).parents[1]
 
 
-def names(data_set: DataSet, most: int) -> list[str]:
-    return [one.name for one in data_set.sample(most)]
+def written(data_set: DataSet, most: int, folder: Path) -> list[tuple[int, int]]:
+    """Height and width of the pictures."""
+    assert data_set.write(most, folder) == len(list((folder / "images").iterdir()))
+    found = []
+    for picture in sorted((folder / "images").iterdir()):
+        labels = np.asarray(PilImage.open(folder / "labels" / picture.name))
+        assert (labels < len(data_set.classes)).any(), "all have labels"
+        found.append(labels.shape)
+        assert PilImage.open(picture).size == labels.shape[::-1]
+    return found
 
 
 def test_a_public_data_set_stands_for_itself_where_it_is_and_for_its_usual_size_where_not(
@@ -23,34 +31,29 @@ def test_a_public_data_set_stands_for_itself_where_it_is_and_for_its_usual_size_
 ):
     params = load_params(REPOSITORY / "params.yaml")
     absent, (home,) = data_sets_of(params, "coco_stuff171", tmp_path)
-    assert (absent.images, home.images, len(absent.column.classes)) == (118_287, 5_000, 171)
-    assert [one.image.shape for one in absent.sample(2)] == [(480, 640, 3)] * 2
+    assert (absent.images, home.images, len(absent.classes)) == (118_287, 5_000, 171)
+    assert written(absent, 2, tmp_path / "1") == [(480, 640)] * 2
     assert absent.drawn_hw == (480, 640)
     assert sum((absent.archives | home.archives).values()) > 20e9
     trees.voc2012(tmp_path)
     train, (home,) = data_sets_of(params, "voc21", tmp_path)
     assert (train.images, train.drawn_hw) == (1464, None)
-    assert len(train.column.classes) == 20, "background is no class to look for"
-    assert len(home.column.classes) == 21
-    assert [(one.name, one.image.shape) for one in train.sample(3)] == [
-        ("2007_000000.jpg", (13, 17, 3))
-    ]
-    assert len(home.sample(3)) == 3
+    assert len(train.classes) == 20, "background is no class to look for"
+    assert len(home.classes) == 21
+    assert written(train, 3, tmp_path / "2") == [(13, 17)]
+    assert len(written(home, 3, tmp_path / "3")) == 3
 
 
 def test_every_data_set_that_is_scored_has_a_sample_with_labels(tmp_path: Path):
     sets = ("home", "miniature_unseen", "ade150", "voc20", "voc21")
     params = load_params(REPOSITORY / "params.yaml", {"evaluate.data_sets": list(sets)})
     _, scored = data_sets_of(params, None, tmp_path)
-    assert [one.column.name for one in scored] == ["miniature", *sets[1:]]
+    assert [one.name for one in scored] == ["miniature", *sets[1:]]
     assert [one.images for one in scored] == [150, 60, 2_000, 1_449, 1_449]
     for one in scored[:3]:
-        sample = one.sample(1)[0]
-        assert sample.target is not None
-        assert sample.target.shape == sample.image.shape[:2]
-        assert (sample.target < len(one.column.classes)).any()
+        assert len(written(one, 1, tmp_path / one.name)) == 1
     _, scored = data_sets_of(params, "voc20", tmp_path)
-    assert [one.column.name for one in scored] == [
+    assert [one.name for one in scored] == [
         "voc20", "miniature_unseen", "ade150", "voc21"
     ], "its own val split is home, and scored once"  # fmt: skip
     unknown = load_params(REPOSITORY / "params.yaml", {"evaluate.data_sets": ["voc99"]})
@@ -73,7 +76,9 @@ def test_a_folder_is_sampled_evenly_and_a_number_stands_for_more_of_it(
 ):
     params = load_params(REPOSITORY / "params.yaml", folder_params)
     train, scored = data_sets_of(params, None, tmp_path)
-    assert names(train, 3) == ["0.png", "4.png", "8.png"]
+    assert len(written(train, 3, tmp_path / "3")) == 3
+    reds = [np.asarray(PilImage.open(one))[0, 0, 0] for one in (tmp_path / "3/images").iterdir()]
+    assert sorted(reds) == [0, 4, 8], "evenly over all"
     assert (train.images, train.disk_bytes, scored) == (9, 0, [])
     assert data_sets_of(params, "1000", tmp_path)[0].images == 1000
     labelled = load_params(
@@ -81,7 +86,7 @@ def test_a_folder_is_sampled_evenly_and_a_number_stands_for_more_of_it(
     )
     train, scored = data_sets_of(labelled, None, tmp_path)
     assert scored[0].images == 9
-    assert len(names(train, 20)) == 9
+    assert len(written(train, 20, tmp_path / "20")) == 9
 
 
 def test_images_that_cannot_be_used_are_not_measured(folder_params: dict[str, str], tmp_path: Path):
@@ -89,10 +94,10 @@ def test_images_that_cannot_be_used_are_not_measured(folder_params: dict[str, st
         (tmp_path / f"images/{index}.png").write_text("no picture")
     params = load_params(REPOSITORY / "params.yaml", folder_params)
     train, _ = data_sets_of(params, None, tmp_path)
-    assert names(train, 3) == ["4.png"]
+    assert train.write(3, tmp_path / "3") == 1
     (tmp_path / "images/4.png").write_text("no picture")
     with pytest.raises(DatasetError, match="of 3 images none can be used"):
-        train.sample(3)
+        train.write(3, tmp_path / "none of them")
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path):

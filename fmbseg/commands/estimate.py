@@ -49,12 +49,10 @@ def estimate(arguments: argparse.Namespace) -> int:
     began, processor = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(prefix="fmbseg-estimate-") as folder:
         workspace = MeasuredWorkspace(Path(folder), params, device, meter)
-        figures = measure(
-            workspace, train, scored, arguments.sample, arguments.budget_seconds, Path(folder)
-        )
+        figures = measure(workspace, train, scored, arguments.sample, arguments.budget_seconds)
     spent = time.perf_counter() - began
     share = (time.process_time() - processor) / spent / params.threads
-    print(f"{train.title}: {train.images:,} images, {len(train.column.classes)} classes")
+    print(f"{train.title}: {train.images:,} images, {len(train.classes)} classes")
     print(
         f"profile {params.models.profile} on {device}, {params.threads} torch thread(s) a process, "
         f"{os.cpu_count()} processors; measured for {human_time(spent)}, of which the models' "
@@ -78,8 +76,7 @@ def _notes(
         if one.drawn_hw is not None:
             height, width = one.drawn_hw
             found.append(
-                f"{one.column.name} is not here: drawn pictures of {width} x {height} px stand "
-                "for it"
+                f"{one.name} is not here: drawn pictures of {width} x {height} px stand for it"
             )
     if any(cost.asked != cost.done for cost in figures.costs.values()):
         found.append(
@@ -97,8 +94,6 @@ def _notes(
             "assumed: half of SAM's masks pass min_predicted_iou, and their files are as large as "
             "those of typical photographs"
         )
-    if figures.guessed_labels:
-        found.append("the images gave no labelled patch; training was timed on made-up labels")
     on_cpu, processors = workspace.device.type == "cpu", (os.cpu_count() or 1) // params.threads
     if on_cpu and params.threads > 1 and share < _BUSY:
         found.append(

@@ -71,7 +71,7 @@ def forecast(
     parts: list[Row] = []
 
     def score(*, trained: bool) -> None:
-        for unit, (_, one) in evaluations(params, scored).items():
+        for unit, one in evaluations(params, scored).items():
             if unit in to_do.units and evaluate.is_trained(unit) == trained:
                 cost, known = costs[unit], to_do.units[unit]
                 seconds = cost.texts_s + one.images * cost.each_s if known is None else known
@@ -83,7 +83,7 @@ def forecast(
     choosing = Row("subsample", 0.0, 0.0, 0, 0, _DONE)
     if "subsample" in to_do.units:
         seconds = to_do.units["subsample"] or count * costs["subsample"].each_s
-        memory = idle + OBJECT_BYTES * sizes["shard"] * count
+        memory = idle + OBJECT_BYTES * sizes["masks"] * count
         words = "all masks are in memory at once"
         choosing = Row("subsample", seconds, seconds, count * sizes["kept"], memory, words)
     training = Row("train", 0.0, 0.0, 0, 0, _DONE)
@@ -100,7 +100,7 @@ def forecast(
     rows = [
         _download(train, scored, to_do),
         Row(
-            "pseudo_masks", stage1_s, stage1_end, images * sizes["shard"],
+            "pseudo_masks", stage1_s, stage1_end, images * sizes["masks"],
             memory_of.get("pseudo_masks", 0),
             (f"{count - images:,} of {count:,} images {_DONE}; " if images < count else "")
             + (f"{journal} of {len(to_do.shards)} shards {_JOURNAL}; " if journal else "")
@@ -143,7 +143,7 @@ def _training(
     params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int,
     known: float | None,
 ) -> Row:  # fmt: skip
-    """Encodings, patch labels, steps and validations; the memory is what they add."""
+    """Encodings, steps and validations; the memory is what they add."""
     p, costs, sizes, count = params.train, figures.costs, figures.sizes, train.images
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(sizes["features"], 1)))
     encodings = cached + p.epochs * (count - cached)
@@ -153,11 +153,8 @@ def _training(
     checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
     encode_s, step_s = costs["features"].each_s, costs["step"].each_s
     validating = checked * (encode_s + checks * costs["validation"].each_s)
-    encoding, labelling = encodings * encode_s, count * costs["labels"].each_s
     rest = costs["pseudo_masks"].texts_s + steps * step_s + validating
-    one, many = (
-        encoding / min(workers_, at_once) + labelling / workers_ + rest for workers_ in (1, workers)
-    )
+    one, many = encodings * encode_s + rest, encodings * encode_s / at_once + rest
     more = (
         max(at_once * costs["features"].more_bytes, costs["step"].more_bytes)
         + (cached + checked) * sizes["features"]

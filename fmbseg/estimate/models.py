@@ -1,23 +1,17 @@
 """The models of a run, measured, with random weights where there are none here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import torch
 
 from fmbseg.estimate.meter import ENLARGED, TEXTS, Meter
-from fmbseg.models.build import (
-    FoundationModels,
-    build_clip,
-    build_sam,
-    build_vision,
-    resolve_profile,
-    weights_status,
-)
+from fmbseg.models.build import FoundationModels, resolve_profile, weights_status
 from fmbseg.models.protocols import ClipModel, SamPrediction
 from fmbseg.steps.foundation_models import overrides_of
 from fmbseg.steps.workspace import Workspace
+from fmbseg.types import Role
 
 CLIP = {"encode_dense": "images through CLIP", "encode_text": TEXTS}
 SAM = {
@@ -60,40 +54,36 @@ class MeasuredWorkspace(Workspace):
             MissingWeightsError: a model is a folder or a hub's repository that is not here, so
                 that not even its architecture is known.
         """
-        return self._once("models", self._build)
-
-    def _build(self) -> FoundationModels:
-        p = self.params
-        profile = resolve_profile(p.models.profile, overrides_of(p.models))
-        checkpoint = None if "sam" in self.random else profile.sam.checkpoint
-        sam = build_sam(profile.sam.name, checkpoint, self.device)
-        vision = build_vision(
-            profile.vision.name, "vision" not in self.random and profile.vision.pretrained,
-            self.device, short_side_px=p.train.input_short_side_px,
-        )  # fmt: skip
-        if "sam" in self.random:
-            vars(sam)["predict_points"] = _half_pass(sam.predict_points)
-        self.meter.wrap(sam, SAM)
-        self.meter.wrap(vision, VISION)
-        return FoundationModels(self.clip(p.models.projection), sam, vision)
+        side = self.params.train.input_short_side_px
+        return FoundationModels(
+            self.clip(self.params.models.projection),
+            self._once("sam", lambda: self._build("sam", SAM)),
+            self._once("vision", lambda: self._build("vision", VISION, short_side_px=side)),
+        )
 
     def clip(self, projection: str, *, whole_crops: bool = False) -> ClipModel:
-        """CLIP with a projection; see `clip_of`."""
-        p = self.params
+        """CLIP with a projection; see `Workspace.clip`."""
+        p = self.params.pseudo_masks
+        options = {
+            "projection": projection, "template": self.params.models.template,
+            "short_side_px": None if whole_crops else p.clip_short_side_px,
+            "stride_fraction": p.clip_stride_fraction, "batch_crops": p.clip_batch_crops,
+        }  # fmt: skip
+        wanted = projection, whole_crops
+        found: ClipModel = self._once(wanted, lambda: self._build("clip", CLIP, **options))
+        return found
 
-        def build() -> ClipModel:
-            spec = resolve_profile(p.models.profile, overrides_of(p.models)).clip
-            clip = build_clip(
-                spec.name, None if "clip" in self.random else spec.pretrained, projection,
-                self.device, quick_gelu=spec.quick_gelu, template=p.models.template,
-                short_side_px=None if whole_crops else p.pseudo_masks.clip_short_side_px,
-                stride_fraction=p.pseudo_masks.clip_stride_fraction,
-                batch_crops=p.pseudo_masks.clip_batch_crops,
-            )  # fmt: skip
-            self.meter.wrap(clip, CLIP)
-            return clip
-
-        return self._once((projection, whole_crops), build)
+    def _build(self, role: Role, kinds: Mapping[str, str], **options: Any) -> Any:
+        section = self.params.models
+        family, spec = resolve_profile(section.profile, overrides_of(section)).part(role)
+        if role in self.random:
+            none: dict[str, Any] = {fields(spec)[1].name: False if role == "vision" else None}
+            spec = replace(spec, **none)
+        model = family.build(**asdict(spec), device=self.device, **options)
+        if role == "sam" and role in self.random:
+            vars(model)["predict_points"] = _half_pass(model.predict_points)
+        self.meter.wrap(model, kinds)
+        return model
 
     def _once(self, name: Any, build: Callable[[], T]) -> T:
         if name not in self._built:

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PilImage
 
-from fmbseg.datasets import Dataset, DatasetError, Sample, load
+from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.datasets.catalogue import CATALOGUE
-from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
 from fmbseg.miniature import world
 from fmbseg.models.images import size_problem
 from fmbseg.params import Params, ParamsError
-from fmbseg.steps.evaluation_sets import HOME, EvaluationSet
+from fmbseg.steps.evaluation_sets import HOME
 from fmbseg.store import UnreadableImageError, list_images
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, read_classes
@@ -29,75 +28,61 @@ _IMAGE_BYTES = 40_000
 
 
 @dataclass(frozen=True)
-class Few:
-    """Some images of a data set, as a data set."""
-
-    class_names: tuple[str, ...]
-    samples: tuple[Sample, ...]
-    background_index: int | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the images."""
-        return tuple(one.name for one in self.samples)
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One of them."""
-        return self.samples[index]
-
-
-@dataclass(frozen=True)
 class DataSet:
     """A data set, of which some images are measured.
 
     Attributes:
+        name: in the names of units.
         title: for people.
-        column: the images to choose from, and the classes.
+        samples: the images to choose from.
+        classes: their names.
         images: how many it really has.
         disk_bytes: of the run's copy of it.
         archives: what is to be fetched: file name to size, about.
         drawn_hw: size of the drawn pictures that stand for it, px; None: its own images are here.
     """
 
+    name: str
     title: str
-    column: EvaluationSet
+    samples: Dataset
+    classes: Vocabulary
     images: int
     disk_bytes: int = 0
     archives: Mapping[str, int] = field(default_factory=dict)
     drawn_hw: tuple[int, int] | None = None
 
-    def sample(self, most: int) -> list[Sample]:
-        """At most so many usable images, evenly over all, all of them with labels.
+    def write(self, most: int, folder: Path) -> int:
+        """Write images/, labels/ and classes.txt of at most so many images, evenly over all.
+
+        Returns:
+            How many there are.
 
         Raises:
             DatasetError: none of them can be used.
         """
-        samples, found = self.column.samples, list[Sample]()
-        places = np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int)
-        for place in sorted(set(places.tolist())):
+        places = np.linspace(0, len(self.samples) - 1, min(most, len(self.samples))).round()
+        for part in ("images", "labels"):
+            (folder / part).mkdir(parents=True)
+        (folder / "classes.txt").write_text("\n".join(self.classes.lines()))
+        written = 0
+        for place in sorted(set(places.astype(int).tolist())):
             try:
-                one = self._read(place)
+                one = self.samples[place]
             except (UnreadableImageError, DatasetError):
                 continue
-            if size_problem(one.image.shape[:2]) is None:
-                found.append(one)
-        if not found:
+            if size_problem(one.image.shape[:2]) is not None:
+                continue
+            picture, target = PilImage.fromarray(one.image), one.target
+            if self.drawn_hw is not None:
+                picture = picture.resize(self.drawn_hw[::-1], PilImage.Resampling.BICUBIC)
+            if self.drawn_hw is not None or target is None or (target == IGNORE).all():
+                target = np.full(picture.size[::-1], len(self.classes) - 1, np.uint8)
+            picture.save(folder / f"images/{place:06d}.png")
+            PilImage.fromarray(target).save(folder / f"labels/{place:06d}.png")
+            written += 1
+        if not written:
             raise DatasetError(f"{self.title}: of {len(places)} images none can be used")
-        return found
-
-    def _read(self, place: int) -> Sample:
-        one = self.column.samples[place]
-        image, target = one.image, one.target
-        if self.drawn_hw is not None:
-            size = self.drawn_hw[::-1]
-            image = np.asarray(PilImage.fromarray(image).resize(size, PilImage.Resampling.BICUBIC))
-        if self.drawn_hw is not None or target is None or (target == IGNORE).all():
-            target = np.full(image.shape[:2], len(self.column.classes) - 1, np.uint8)
-        return Sample(image, target, one.name)
+        return written
 
 
 def data_sets_of(params: Params, images: str | None, root: Path) -> tuple[DataSet, list[DataSet]]:
@@ -127,13 +112,12 @@ def data_sets_of(params: Params, images: str | None, root: Path) -> tuple[DataSe
     scored: list[DataSet] = []
     for name in params.evaluate.data_sets:
         if name == HOME:
-            labelled = home is not train or data.labels is not None
-            scored += [home] if labelled else []
+            scored += [home] if home is not train or data.labels is not None else []
         elif name in VIEWS:
             count = params.evaluate.view_images
             view = MiniatureView(name, split, count=count, seed=params.seed)
-            scored.append(DataSet(name, _column(name, split, view, view.classes), count))
-        elif name not in [one.column.name for one in scored]:
+            scored.append(DataSet(name, name, view, Vocabulary(view.class_names), count))
+        elif name not in [one.name for one in scored]:
             scored.append(_public(name, "val", root, "evaluate.data_sets"))
     return train, scored
 
@@ -142,20 +126,16 @@ def _public(name: str, split: str, root: Path, asked: str) -> DataSet:
     if name not in CATALOGUE:
         raise ParamsError(f"{asked}: found {name!r}; wanted one of {', '.join(CATALOGUE)}")
     entry, drawn_hw = CATALOGUE[name], None
-    table = entry.classes
     try:
         samples = load(name, root, split, with_labels=False)
     except DatasetError:
         drawn_hw = next(hw for start, hw in TYPICAL_HW.items() if name.startswith(start))
         samples = load("miniature", None, "train", count=64)
-    if split == "train":  # "none of the others" is no class to look for
-        words = [one for k, one in enumerate(table.names) if k != table.background_index]
-        column = EvaluationSet(name, split, samples, Vocabulary(tuple(words)))
-    else:
-        column = _column(name, split, samples, table)
+    none = entry.classes.background_index if split == "train" else None  # no class to look for
+    classes = Vocabulary(tuple(one for k, one in enumerate(entry.classes.names) if k != none))
     archives = {one.file_name: one.about_bytes or 0 for one in entry.needed([split])}
-    title = f"{name}: {entry.title}"
-    return DataSet(title, column, dict(entry.splits)[split], 0, archives, drawn_hw)
+    title, count = f"{name}: {entry.title}", dict(entry.splits)[split]
+    return DataSet(name, title, samples, classes, count, 0, archives, drawn_hw)
 
 
 def _miniature(params: Params, images: str | None) -> DataSet:
@@ -164,9 +144,8 @@ def _miniature(params: Params, images: str | None) -> DataSet:
         classes = read_classes(Path(data.classes))
     total = int(images) if images else data.train_images
     samples = load("miniature", None, "train", count=total, seed=params.seed)
-    column = EvaluationSet("miniature", "train", samples, classes)
     disk = _IMAGE_BYTES * (total + data.val_images + data.test_images)
-    return DataSet("the miniature's world", column, total, disk)
+    return DataSet("miniature", "the miniature's world", samples, classes, total, disk)
 
 
 def _folder(params: Params, images: str | None) -> DataSet:
@@ -176,17 +155,7 @@ def _folder(params: Params, images: str | None) -> DataSet:
         raise ParamsError(f"data.images: found no image in {root}; wanted a folder of images")
     if not Path(data.classes).is_file():
         raise ParamsError(f"data.classes: no file {data.classes}; wanted one class name a line")
-    classes = read_classes(Path(data.classes))
-    samples = load(
-        "folder", root, "", class_names=classes.names,
-        max_pixels=round(data.max_megapixels * 1e6),
-    )  # fmt: skip
+    classes, limit = read_classes(Path(data.classes)), round(data.max_megapixels * 1e6)
+    samples = load("folder", root, "", class_names=classes.names, max_pixels=limit)
     total = int(images) if images else len(names)
-    return DataSet(f"images of {root}", EvaluationSet("folder", "all", samples, classes), total)
-
-
-def _column(name: str, split: str, samples: Dataset, table: ClassTable) -> EvaluationSet:
-    return EvaluationSet(
-        name, split, samples, Vocabulary(table.names), table.background_index,
-        table.background_names,
-    )  # fmt: skip
+    return DataSet("folder", f"images of {root}", samples, classes, total)

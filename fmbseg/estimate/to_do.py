@@ -26,10 +26,10 @@ class ToDo:
     units: Mapping[str, float | None]
 
 
-def evaluations(params: Params, scored: Sequence[DataSet]) -> dict[str, tuple[str, DataSet]]:
-    """The units of the step `evaluate`: name to method and data set."""
+def evaluations(params: Params, scored: Sequence[DataSet]) -> dict[str, DataSet]:
+    """The units of the step `evaluate`: name to data set."""
     return {
-        evaluate.unit_name(method, one.column.name): (method, one)
+        evaluate.unit_name(method, one.name): one
         for number, one in enumerate(scored)
         for method in ([] if number else [evaluate.FOUNDATION]) + [*params.evaluate.methods]
     }
