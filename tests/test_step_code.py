@@ -116,7 +116,7 @@ def test_the_worlds_geometry_belongs_to_evaluations_on_its_views(library: Path):
 @pytest.mark.parametrize(
     ("step", "file"),
     [
-        ("pseudo_masks", "miniature/sam_architecture.py"),
+        ("pseudo_masks", "models/sam.py"),
         ("evaluate", "steps/stage1_options.py"),
         ("evaluate", "pseudo/prompts.py"),
         ("report", "segmenter.py"),
