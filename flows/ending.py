@@ -61,7 +61,7 @@ def _program() -> str:
 
 
 def _at(path: Path) -> str:
-    """A path as it is shortest from here."""
+    """The shortest way to write a path from the current folder."""
     absolute = path.absolute()
     here = Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

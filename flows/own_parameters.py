@@ -22,7 +22,7 @@ from fmbseg.steps.workspace import RUN_PARAMS, Workspace
 from fmbseg.store import file_sha
 
 _OF_THE_MACHINE = ("data.drops", "data.benchmarks", "drops", "tracking.uri", "runner.dask_address")
-"""Where data lies and which servers are talked to is for who runs the server to say."""
+"""Keys that only the operator may set: where data lies and which servers are used."""
 
 
 class RequestError(ValueError):
@@ -31,7 +31,7 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class Began:
-    """What a run started with.
+    """The state in which a run started.
 
     Attributes:
         place: what its tasks are handed: the workspace, or the file of the run's own parameters.

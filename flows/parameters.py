@@ -89,7 +89,7 @@ class Parameters(BaseModel):
     )
 
     def overrides(self, shown: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Dotted key to value of what was filled in.
+        """Map the dotted key of every field that was filled in to its value.
 
         Args:
             shown: field to value, as the form showed them before they were changed.
@@ -100,7 +100,7 @@ class Parameters(BaseModel):
         } | self.others
 
     def left_alone(self, shown: Mapping[str, Any]) -> dict[str, Any]:
-        """Dotted key to value of what a form sent as it had shown it.
+        """Map the dotted key of every field that was sent unchanged to its value.
 
         A form sends all its fields; who sends a few by hand means each of them.
         """

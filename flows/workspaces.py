@@ -23,7 +23,7 @@ LOCK = Path(".scratch") / "workspaces.lock"
 """One command at a time chooses a workspace, so that two folders of one name get two."""
 _OF_THE_DATA = ("images", "classes", "labels", "ignore_label")
 _COMPARED = 16
-"""So many images are read to tell a folder that was moved from another one."""
+"""Number of images that are compared to tell a moved folder from a different one."""
 _SHOWN = 8
 
 
@@ -198,7 +198,7 @@ def _belongs(place: Path, whose: Path | None) -> str:
 
 
 def _names(images: Path) -> list[str]:
-    """Names for a folder's workspace, the plainest first."""
+    """Names for the workspace of a folder, the simplest first."""
     folder = images.resolve()
     if images.name == "images" and folder.parent.name:
         folder = folder.parent
@@ -209,7 +209,7 @@ def _names(images: Path) -> list[str]:
 
 
 def owner(root: Path) -> Path | None:
-    """The folder of images that a workspace holds a run of; None when it is anybody's.
+    """The folder of images that a workspace belongs to; None when it is free.
 
     Raises:
         ParamsError: its params.yaml cannot be read.

@@ -12,7 +12,7 @@ from fmbseg.params_yaml import ParamsError as ParamsError
 from fmbseg.params_yaml import describe, read_tree
 
 DECIDES_OUTPUTS = False
-"""The values that are read stand in the keys themselves (see `fmbseg.steps.code`)."""
+"""Keys hold the values themselves, so this file is no part of them (see `fmbseg.steps.code`)."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Loss = Literal["prototype_supcon", "cross_entropy", "clip"]

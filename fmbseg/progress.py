@@ -28,7 +28,7 @@ _PATIENCE_S = 5.0
 """How long the end of a step waits for a listener."""
 
 DECIDES_OUTPUTS = False
-"""Lines and bars alone (see `fmbseg.steps.code`)."""
+"""Progress changes no output of a step (see `fmbseg.steps.code`)."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 

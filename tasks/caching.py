@@ -1,4 +1,4 @@
-"""One truth for Prefect's cache: the manifest in a unit's output folder.
+"""Prefect's cache follows the manifest in a unit's output folder.
 
 A task's cache key is its unit's content key. When the unit's files are missing or were edited,
 the record under that key is dropped first, so the task runs again. When they are valid without a

@@ -14,7 +14,7 @@ from tasks.task_logging import run_unit
 from tasks.tracking import training_log
 
 LISTENERS: dict[str, Callable[[str], AbstractContextManager[Any]]] = {"train": training_log}
-"""Step to what hears of its work while it runs; handed to the step as `on_points`."""
+"""Step to the context manager that gives it a listener, handed to the step as `on_points`."""
 
 
 def unit_task(step: Step) -> Task[[str, str], str]:
@@ -48,4 +48,4 @@ def _none(root: str) -> AbstractContextManager[None]:
 
 
 TASKS: dict[str, Task[[str, str], str]] = {step.name: unit_task(step) for step in PLAN}
-"""Step to its task."""
+"""Map each step's name to its task."""

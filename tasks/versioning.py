@@ -1,4 +1,4 @@
-"""Task `version`: every unit is checked, then the outputs are committed to DVC. The only dvc."""
+"""Task `version`: check every unit, then commit the outputs to DVC. Only this file runs dvc."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ _NO_GIT = "is not a git repository"
 
 
 class OutdatedError(RuntimeError):
-    """The outputs do not belong to what stands in params.yaml, the code or the data now."""
+    """The outputs do not belong to the params.yaml, code or data of this moment."""
 
 
 class DvcBusyError(RuntimeError):

@@ -1,4 +1,4 @@
-"""`python -m fmbseg.steps STEP`: what a DVC stage calls. The same step functions as the tasks."""
+"""`python -m fmbseg.steps STEP`: the command of a DVC stage. It runs the step as tasks do."""
 
 import argparse
 import signal

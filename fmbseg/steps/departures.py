@@ -16,7 +16,7 @@ def departures(params: Params) -> list[paper.Departure]:
 
 
 def departure_lines(params: Params) -> list[str]:
-    """The same as text, what departs on one line and what is not published on the next."""
+    """The departures as text: one line of differences, one line of unpublished settings."""
     return paper.lines(departures(params))
 
 

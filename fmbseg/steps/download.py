@@ -16,7 +16,7 @@ from fmbseg.store import UnitKey, file_sha, list_images, sha_of, write_json
 from fmbseg.vocabulary import read_classes
 
 _DRAWN_BYTES = 40_000
-"""A drawn image and its labels on disk, about."""
+"""About how much disk one drawn image and its labels take."""
 
 
 class DataError(ValueError):
@@ -82,7 +82,7 @@ def run(workspace: Workspace, data_set: str) -> bool:
 
 
 def _beside(workspace: Workspace) -> dict[str, str | None]:
-    """Content hashes of the class file and of all labels: what follows DVC alone sees them here."""
+    """Content hashes of the class file and of all label files, so that DVC sees them change."""
     labels = workspace.params.data.labels
     return {
         "classes": file_sha(workspace.classes_path()),

@@ -29,7 +29,7 @@ from fmbseg.store import (
 
 @dataclass(frozen=True)
 class Look:
-    """The folder at one moment; no file was read.
+    """The state of the folder at one moment, found without reading a file.
 
     Attributes:
         files: name to (size in bytes, time of change in ns, inode).
@@ -41,7 +41,7 @@ class Look:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 over the whole state."""
         files = {name: list(stamp) for name, stamp in self.files.items()}
         return sha_of([files, dict(self.refused)])
 
@@ -120,13 +120,13 @@ def news(workspace: Workspace, seen: Look) -> News:
 
 
 def is_settled(workspace: Workspace, seen: Look) -> bool:
-    """Whether this very look was dealt with before, and no run has finished since."""
+    """Whether this state of the folder was handled already and no run has finished since."""
     path = _settled_path(workspace)
     return path.is_file() and path.read_text() == _stamp(workspace, seen)
 
 
 def settle(workspace: Workspace, seen: Look) -> None:
-    """Remember that nothing is left to do about this look."""
+    """Record that this state of the folder needs no further work."""
     write_bytes(_settled_path(workspace), _stamp(workspace, seen).encode())
 
 
@@ -224,7 +224,7 @@ def _finished(workspace: Workspace) -> dict[str, str]:
 
 
 def _last_finished(workspace: Workspace) -> dict[str, Any] | None:
-    """What the last run recorded; a damaged record is none, and leads to a run that renews it."""
+    """What the last run recorded; None where that is damaged, so that a new run replaces it."""
     try:
         found = read_json(finished_path(workspace))
         return {"finished_at": str(found["finished_at"]), "drops": dict(found["drops"])}

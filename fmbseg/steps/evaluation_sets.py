@@ -1,4 +1,4 @@
-"""What methods are scored on: the data at hand, views of the miniature, public benchmarks."""
+"""The data sets that methods are scored on: own data, views of the miniature, benchmarks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from fmbseg.store import known_file_sha, sha_of
 from fmbseg.vocabulary import Vocabulary, read_classes
 
 HOME = "home"
-"""The data at hand: the miniature, or the folder of the user's own when it has labels."""
+"""The workspace's own data: the miniature, or the user's folder when it has labels."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _home(workspace: Workspace) -> EvaluationSet:
 
 
 def _synonyms(path: Path, table: ClassTable) -> tuple[tuple[str, ...], ...]:
-    """Of each class, after commas in the class file that a download leaves and the user edits."""
+    """Synonyms of each class, from the class file that a download writes and users may edit."""
     if not path.is_file():
         return ()
     found = read_classes(path)

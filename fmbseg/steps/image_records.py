@@ -1,4 +1,4 @@
-"""What an evaluation found in each image: a cut one goes on after the last finished image."""
+"""Results per image, so that an interrupted evaluation resumes after the last one."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pipeline: its steps in order, and how they are run. The only list of steps there is."""
+"""The plan: the steps of the pipeline in order, and how they are run. There is no other list."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +23,7 @@ STEPS = {step.name: step for step in PLAN}
 
 
 def units_of(workspace: Workspace, step: str) -> list[Unit]:
-    """The units of a step, in order; the first of the steps that it reads must be done."""
+    """Units of a step, in order; the first step that it reads must have finished."""
     return STEPS[step].units_in(workspace)
 
 
@@ -114,7 +114,7 @@ def _wait(futures: Iterable[Future[bool] | None]) -> None:
 
 
 def run_step(workspace: Workspace, step: str) -> dict[str, bool]:
-    """Run all units of a step one after the other; name to whether there was something to do."""
+    """Run the units of a step one by one; returns unit name to whether it was computed."""
     record = STEPS[step]
     record.before(workspace)
     done = {unit.name: unit.run() for unit in record.units_in(workspace)}
@@ -123,7 +123,7 @@ def run_step(workspace: Workspace, step: str) -> dict[str, bool]:
 
 
 def keys(workspace: Workspace) -> dict[str, str]:
-    """Folder relative to the workspace to digest of the key, of every unit; all must be done."""
+    """Map each unit's folder, relative to the workspace, to its key's digest; all must be done."""
     return {unit.place: unit.key().digest for step in PLAN for unit in step.units_in(workspace)}
 
 

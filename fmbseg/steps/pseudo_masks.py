@@ -19,7 +19,7 @@ from fmbseg.vocabulary import encode, read_classes
 
 _SALVAGED = "salvaged"
 _IMAGE_BYTES = 100_000
-"""Masks of one image on disk, twice (resume state and output), about, for photographs."""
+"""About how much disk the masks of one photograph take, counted twice (resume state, output)."""
 
 
 class TooManyQuarantinedError(ValueError):

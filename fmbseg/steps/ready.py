@@ -1,4 +1,4 @@
-"""Whether a run can compute what is missing: its device and its models' weights are here."""
+"""Check that the device and the weights that a run needs are on this machine."""
 
 from fmbseg.models.device import resolve_device
 from fmbseg.models.status import missing_weights

@@ -34,7 +34,7 @@ from fmbseg.vocabulary import read_classes
 COCO = "COCO JSON, masks as RLE"
 VALIDATION = "validation.json"
 MLFLOW = "http://127.0.0.1:5000"
-"""What `make mlflow` serves."""
+"""Address at which `make mlflow` shows MLflow."""
 
 
 def key(workspace: Workspace, unit: str = "") -> UnitKey:
@@ -146,7 +146,7 @@ def _validation(workspace: Workspace) -> tuple[ValidationPoint, ...]:
 
 
 def _files(workspace: Workspace) -> tuple[FileLink, ...]:
-    """What a run leaves, beside this page."""
+    """Links to the files that a run leaves beside this page."""
     listed = [
         ("pseudo masks", workspace.pseudo_masks, f"stage11.json and stage12.json a shard, {COCO}"),
         ("masks kept for training", workspace.subsample / "kept.json", COCO),

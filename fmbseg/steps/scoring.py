@@ -58,12 +58,12 @@ class Asked:
         return Answered.reduced(sample.name, sample.image, labels, truth), counted, seconds
 
     def answer_again(self, index: int) -> Answered:
-        """The same once more, for the picture of an image that was finished before a cut."""
+        """Predict an image again whose picture is wanted, after an interrupted evaluation."""
         return self.answer(self.column.samples[index])[0]
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """Number of classes."""
         return len(self.column.classes)
 
 

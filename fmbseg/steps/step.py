@@ -10,7 +10,7 @@ from fmbseg.store import UnitKey, unit_problem
 
 
 def _nothing(workspace: Workspace) -> None:
-    """A step without preparations or a rest of work."""
+    """Do nothing: the default of `before` and `after`."""
 
 
 def _one(workspace: Workspace) -> Sequence[str]:
@@ -54,13 +54,13 @@ class Step:
     outcome: Callable[[Workspace, str, Mapping[str, Any]], str] | None = None
 
     def units_in(self, workspace: Workspace) -> list["Unit"]:
-        """The step's units, in order; the first step of `reads` must be done."""
+        """Units of the step, in order; the first step of `reads` must have finished."""
         return [Unit(workspace, self, name) for name in self.units(workspace)]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One cached output folder that goes on after a cut.
+    """One output folder of a step: cached, and resumed after an interruption.
 
     Attributes:
         workspace: where it lies.
@@ -74,12 +74,12 @@ class Unit:
 
     @property
     def step(self) -> str:
-        """Name of the step."""
+        """Name of the step that makes it."""
         return self.of.name
 
     @property
     def title(self) -> str:
-        """What people call it: the step's name and its own."""
+        """Name in logs: the step's name and its own."""
         return f"{self.step} {self.name}".rstrip()
 
     @property

@@ -1,4 +1,4 @@
-"""How much longer a run takes, by the journal of what was computed here with the same settings."""
+"""Estimate how much longer a run takes, from the times that the journal holds."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -35,7 +35,7 @@ from fmbseg.vocabulary import encode, read_classes
 
 _log = logging.getLogger(__name__)
 CHAMPION = "champion"
-"""The value of `train.init_from` that means the registry's champion."""
+"""Value of `train.init_from` that stands for the champion of the model registry."""
 _NO_CHAMPION = "none"
 
 
@@ -158,7 +158,7 @@ def run(
 
 
 def _seed(workspace: Workspace) -> int:
-    """Of the training alone, or the run's."""
+    """Seed of the training: `train.seed`, or the run's `seed` where that is null."""
     own = workspace.params.train.seed
     return workspace.params.seed if own is None else own
 

@@ -71,7 +71,7 @@ def _kept(workspace: Workspace) -> LabelMaps:
 
 
 def _truth(workspace: Workspace) -> LabelMaps:
-    """The images' own labels: what the method does without."""
+    """Label maps from ground truth, for the ceiling that the method is compared with."""
     truth = training_truth(workspace)
     bad = {entry["image"] for entry in quarantined(workspace)}
     at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}

@@ -1,4 +1,4 @@
-"""The training images' own labels, where files of them exist: to look at, and for a ceiling."""
+"""Ground truth of the training images, where label files exist: for pictures and ceilings."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where a run's files lie, and what a unit's key is made of: one answer for tasks and DVC stages.
+"""The workspace: the folder of a run, its parameters and the paths of everything it holds.
 
 A workspace is a folder with params.yaml, data/, models/ and reports/. The repository is one;
 `make run IMAGES=...` makes another below runs/.
@@ -17,7 +17,7 @@ from fmbseg.store.journal import Journal
 from fmbseg.types import Image
 
 RUN_PARAMS = Path(".scratch") / "params"
-"""Of a workspace: the parameters of single runs that differ from its params.yaml."""
+"""Folder below a workspace that holds the parameters of runs that were given their own."""
 DROPS = "drops"
 """Data set and name prefix of the images that came through `data.drops`."""
 
@@ -80,18 +80,18 @@ class Workspace:
 
     @property
     def name(self) -> str:
-        """What the images are called where runs of several data sets lie side by side."""
+        """Name of the images: `miniature`, or that of their folder."""
         images = self.params.data.images
         return images if images == "miniature" else folder_name(images)
 
     @property
     def downloads(self) -> Path:
-        """Output folder of the step, one folder a data set below it."""
+        """Output folder of the step `download`: one folder per data set."""
         return self.root / "data" / "download"
 
     @property
     def download(self) -> Path:
-        """The data set that `data.images` names."""
+        """Folder of the data set that `data.images` names."""
         return self.downloads / self.data_set
 
     @property
@@ -101,31 +101,31 @@ class Workspace:
 
     @property
     def pseudo_masks(self) -> Path:
-        """One folder a shard below it."""
+        """Output folder of the step `pseudo_masks`: one folder per shard."""
         return self.root / "data" / "pseudo_masks"
 
     @property
     def subsample(self) -> Path:
-        """The kept masks."""
+        """Output folder of the step `subsample`: the masks that are trained on."""
         return self.root / "data" / "subsample"
 
     @property
     def train(self) -> Path:
-        """The trained segmenter."""
+        """Output folder of the step `train`: the trained segmenter."""
         return self.root / "models" / "train"
 
     @property
     def evaluate(self) -> Path:
-        """One folder a method and data set below it."""
+        """Output folder of the step `evaluate`: one folder per method and data set."""
         return self.root / "reports" / "evaluate"
 
     @property
     def report(self) -> Path:
-        """Holds index.html."""
+        """Output folder of the step `report`, which holds index.html."""
         return self.root / "reports" / "report"
 
     def scratch(self, unit: str, key: UnitKey) -> Path:
-        """A folder for what a cut step resumes from; it belongs to one key of one unit."""
+        """Folder from which an interrupted unit resumes; another key has another folder."""
         return self.root / ".scratch" / unit / key.digest[:16]
 
     def listing(self) -> Listing:
@@ -150,14 +150,14 @@ class Workspace:
         return self.download / "train" / "images" if root == "miniature" else Path(root)
 
     def image_path(self, name: str) -> Path:
-        """Where an image of the listing lies."""
+        """Path of an image that the listing names."""
         inside = self.images_root()
         if name.startswith(f"{DROPS}/") and (self.downloads / DROPS).is_dir():
             return self.drops / name.removeprefix(f"{DROPS}/")
         return inside / name
 
     def classes_path(self) -> Path:
-        """The class file."""
+        """Path of the class file."""
         path = self.params.data.classes
         return self.download / "classes.txt" if path == "miniature" else Path(path)
 
@@ -185,7 +185,7 @@ class Workspace:
         return UnitKey(inputs=inputs, params=params, code=code.files, packages=code.packages)
 
     def size(self) -> int:
-        """Number of training images; 0 before they are in place."""
+        """Number of training images; 0 before the step `download` has run."""
         try:
             return len(self.listing().images)
         except StoreError:
@@ -193,7 +193,7 @@ class Workspace:
 
     @property
     def journal(self) -> Journal:
-        """What was computed here, unit by unit."""
+        """The journal of the units that were computed in this workspace."""
         return Journal(self.root / ".scratch" / "journal.jsonl")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from fmbseg.store.lines import append_line, read_lines
 
 DECIDES_OUTPUTS = False
-"""Times alone (see `fmbseg.steps.code`)."""
+"""The journal changes no output of a step (see `fmbseg.steps.code`)."""
 
 
 @dataclass
