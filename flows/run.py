@@ -17,11 +17,9 @@ else:
 
 from flows.api import OwnServer, answering, own_server
 from flows.ending import ending
-from flows.workspaces import Asked, WorkspaceError, open_workspace
-from fmbseg.params import ParamsError
-from fmbseg.steps.download import DataError
+from flows.workspaces import Asked, open_workspace
+from fmbseg.errors import MISTAKE, is_for_user, one_line
 from fmbseg.steps.workspace import Workspace
-from fmbseg.vocabulary import VocabularyError
 
 _ON = "nothing finished is lost; the same command goes on"
 
@@ -60,9 +58,11 @@ def _say_what_ctrl_c_does() -> None:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         root = open_workspace(Asked(**vars(arguments)), say=_say)
-    except (ParamsError, DataError, VocabularyError, WorkspaceError, OSError) as error:
-        print(f"fmbseg: {error}", file=sys.stderr)
-        return 2
+    except Exception as error:
+        if not is_for_user(error):
+            raise
+        print(f"fmbseg: {one_line(error)}", file=sys.stderr)
+        return MISTAKE
     began = time.perf_counter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _server() as server:
@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
             problem = not_ready(Workspace.open(root))
             if problem is not None:
                 print(f"fmbseg: {problem}", file=sys.stderr)
-                return 2
+                return MISTAKE
             for line in departure_lines(Workspace.open(root).params):
                 _say(textwrap.fill(f"==> {line}", 110, subsequent_indent="    "))
             if server is not None:

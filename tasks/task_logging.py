@@ -14,11 +14,11 @@ def reason_first() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        run_log().error("%s", one_line(error))
+        run_log().error("%s", kind_and_text(error))
         raise
 
 
-def one_line(error: BaseException) -> str:
+def kind_and_text(error: BaseException) -> str:
     """Kind and text of an error."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

@@ -66,7 +66,7 @@ def is_trained(unit: str) -> bool:
     return method is not None and method.trained
 
 
-def protocol(workspace: Workspace, column: EvaluationSet) -> EvaluationProtocol:
+def protocol(workspace: Workspace, data_set: EvaluationSet) -> EvaluationProtocol:
     """The protocol of params.yaml for a data set; printed with every figure."""
     section = workspace.params.evaluate
     found = PROTOCOLS[section.protocol]
@@ -74,11 +74,11 @@ def protocol(workspace: Workspace, column: EvaluationSet) -> EvaluationProtocol:
         found = replace(found, templates=(workspace.params.models.template,))
     if section.synonyms != "protocol":
         found = replace(found, synonyms=section.synonyms)
-    if column.background_index is None or section.background == "protocol":
+    if data_set.background_index is None or section.background == "protocol":
         return found
     if section.background == "ignore":
         return replace(found, background=Background("ignore"))
-    return replace(found, background=Background("stuff_names", column.background_names))
+    return replace(found, background=Background("stuff_names", data_set.background_names))
 
 
 def folder(workspace: Workspace, unit: str) -> Path:
@@ -116,18 +116,18 @@ def run(workspace: Workspace, unit: str) -> bool:
     scratch = workspace.scratch(f"evaluate/{unit}", unit_key)
 
     def compute(out: Path) -> dict[str, int]:
-        column, seed = evaluation_sets.open_evaluation_set(workspace, name), workspace.params.seed
+        data_set, seed = evaluation_sets.open_evaluation_set(workspace, name), workspace.params.seed
         if method == FOUNDATION:
             return foundation.score(
-                column.samples, models_of(workspace), stage1_options(workspace), seed,
+                data_set.samples, models_of(workspace), stage1_options(workspace), seed,
                 out / "metrics.json", scratch,
             )  # fmt: skip
         prepared = PreparedMethod(
-            protocol(workspace, column), build(workspace, method), column.classes,
-            column.background_index,
+            protocol(workspace, data_set), build(workspace, method), data_set.classes,
+            data_set.background_index,
         )  # fmt: skip
-        asked = Asked(prepared, column, workspace.params.evaluate.examples, seed)
-        title = f"evaluate: {method} on {column.name} {column.split}"
+        asked = Asked(prepared, data_set, workspace.params.evaluate.examples, seed)
+        title = f"evaluate: {method} on {data_set.name} {data_set.split}"
         return score(asked, out, scratch, title)
 
     return run_unit(workspace, "evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)

@@ -36,13 +36,13 @@ class Asked:
 
     Attributes:
         method: with the protocol's prompts and windows on it.
-        column: the data set.
+        data_set: the data set.
         examples: pictures to keep, of the worst and the best images.
         seed: of the run.
     """
 
     method: PreparedMethod
-    column: EvaluationSet
+    data_set: EvaluationSet
     examples: int
     seed: int
 
@@ -59,12 +59,12 @@ class Asked:
 
     def answer_again(self, index: int) -> Answered:
         """Predict an image again whose picture is wanted, after an interrupted evaluation."""
-        return self.answer(self.column.samples[index])[0]
+        return self.answer(self.data_set.samples[index])[0]
 
     @property
     def classes(self) -> int:
         """Number of classes."""
-        return len(self.column.classes)
+        return len(self.data_set.classes)
 
 
 def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
@@ -85,8 +85,8 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     Raises:
         DatasetError: no pixel is labelled.
     """
-    column = asked.column
-    finished = ImageRecords(scratch, column.samples.names)
+    data_set = asked.data_set
+    finished = ImageRecords(scratch, data_set.samples.names)
     reused, computed, seconds = len(finished), 0, 0.0
     tally, scores = Tally(), list[dict[str, Any]]()
     extremes: Extremes[Callable[[], Answered]] = Extremes(asked.examples)
@@ -94,7 +94,7 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     for index, record in finished.each(title):
         picture = partial(asked.answer_again, index)
         if record is None:
-            sample = _usable(column, index, bad)
+            sample = _usable(data_set, index, bad)
             if sample is None:
                 continue
             answered, counts, took = asked.answer(sample)
@@ -109,12 +109,12 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
             extremes.add(rank, index, picture)
     if not scores or not tally.confusion().matrix.any():
         raise DatasetError(
-            f"{column.name} {column.split}: found no labelled pixel in {len(scores)} scored images "
-            f"({len(bad)} could not be used); wanted labels of its {asked.classes} classes, see "
-            "data.labels and data.ignore_label"
+            f"{data_set.name} {data_set.split}: found no labelled pixel in {len(scores)} scored "
+            f"images ({len(bad)} could not be used); wanted labels of its {asked.classes} "
+            "classes, see data.labels and data.ignore_label"
         )
     metrics = asked.method.metrics(
-        tally, data_set=column.name, split=column.split, seed=asked.seed,
+        tally, data_set=data_set.name, split=data_set.split, seed=asked.seed,
         images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
     )  # fmt: skip
     write_json(out / "metrics.json", metrics)
@@ -126,12 +126,12 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     return {"computed": computed, "reused": reused}
 
 
-def _usable(column: EvaluationSet, index: int, bad: list[dict[str, str]]) -> Sample | None:
+def _usable(data_set: EvaluationSet, index: int, bad: list[dict[str, str]]) -> Sample | None:
     """An image with labels; None without them, and where it cannot be used, which `bad` gets."""
     try:
-        sample = column.samples[index]
+        sample = data_set.samples[index]
     except (UnreadableImageError, DatasetError) as error:
-        bad.append({"image": column.samples.names[index], "reason": str(error)})
+        bad.append({"image": data_set.samples.names[index], "reason": str(error)})
         return None
     if sample.target is None:
         return None
