@@ -5,7 +5,7 @@ the encoding knows occurs in every image.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +196,12 @@ def save_palette(path: Path, labels: np.ndarray) -> None:
 def save_list(path: Path, stems: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{stem}\n" for stem in stems))
+
+
+TREES: dict[str, Callable[[Path], Raw]] = {
+    "voc21": voc2012, "voc20": voc2012, "context59": context, "context60": context,
+    "coco_stuff171": coco_stuff164k, "coco_object81": coco_stuff164k,
+    "coco_things80": coco_stuff164k, "cityscapes19": cityscapes, "cityscapes30": cityscapes,
+    "ade150": ade,
+}  # fmt: skip
+"""Writes a small tree for every public data set; all of them are held to the same tests."""

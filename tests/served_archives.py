@@ -65,11 +65,11 @@ def get(name: str, root: Path, **options: object):
 
 
 def listing(root: Path) -> set[str]:
-    """Every file below a root, but for what lies on the shelf, and class files."""
+    """Every file below a root, but for what lies among the archives, and class files."""
     found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     return {one for one in found if not one.startswith(".archives/") and "classes.txt" not in one}
 
 
-def on_shelf(root: Path) -> set[str]:
+def in_archives_folder(root: Path) -> set[str]:
     names = {path.name for path in (root / ".archives").iterdir()}
     return {name for name in names if not name.endswith("lock")}

@@ -14,35 +14,25 @@ from fmbseg.store import UnreadableImageError
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, read_classes
 from tests import official_trees as trees
+from tests.official_trees import TREES
 
-TREE = {
-    "voc21": trees.voc2012, "voc20": trees.voc2012, "context59": trees.context,
-    "context60": trees.context, "coco_stuff171": trees.coco_stuff164k,
-    "coco_object81": trees.coco_stuff164k, "coco_things80": trees.coco_stuff164k,
-    "cityscapes19": trees.cityscapes, "cityscapes30": trees.cityscapes, "ade150": trees.ade,
-}  # fmt: skip
-COUNTS = {
-    "voc21": 21, "voc20": 20, "context59": 59, "context60": 60, "coco_stuff171": 171,
-    "coco_object81": 81, "coco_things80": 80, "cityscapes19": 19, "cityscapes30": 30,
-    "ade150": 150,
-}  # fmt: skip
-ALL = sorted(TREE)
+ALL = sorted(TREES)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_class_is_reached_and_nothing_else(name: str, tmp_path: Path):
-    written = TREE[name](tmp_path)
+    written = TREES[name](tmp_path)
     data = datasets.load(name, tmp_path, "val")
     assert isinstance(data, Dataset)
     assert data.names == tuple(written)
     assert len(data) == trees.IMAGES
-    assert len(data.class_names) == COUNTS[name]
+    assert len(data.class_names) == CATALOGUE[name].class_count
     for index, (image, raw) in enumerate(written.items()):
         sample = data[index]
         assert sample.name == image
         assert sample.image.shape == (*raw.shape, 3)
         assert sample.target.dtype == np.uint8
-        assert set(np.unique(sample.target)) - {IGNORE} == set(range(COUNTS[name]))
+        assert set(np.unique(sample.target)) - {IGNORE} == set(range(CATALOGUE[name].class_count))
     assert data[-1].name == data.names[-1]
     with pytest.raises(IndexError):
         data[trees.IMAGES]
@@ -52,7 +42,7 @@ def test_every_class_is_reached_and_nothing_else(name: str, tmp_path: Path):
 def test_opening_and_listing_decode_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    TREE[name](tmp_path)
+    TREES[name](tmp_path)
     for file in tmp_path.rglob("*.*g"):
         file.write_bytes(b"no picture")
     with monkeypatch.context() as patch:
@@ -65,7 +55,7 @@ def test_opening_and_listing_decode_nothing(
 
 @pytest.mark.parametrize("name", ALL)
 def test_train_is_another_list_and_images_alone_need_no_labels(name: str, tmp_path: Path):
-    written = TREE[name](tmp_path)
+    written = TREES[name](tmp_path)
     assert datasets.load(name, tmp_path, "train").names == tuple(written)[:1]
     for folder in ("SegmentationClass", "SegmentationClassContext", "annotations", "gtFine"):
         for found in [*tmp_path.rglob(folder)]:
@@ -79,7 +69,7 @@ def test_train_is_another_list_and_images_alone_need_no_labels(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_root_may_be_the_tree_itself_or_the_folder_it_is_in(name: str, tmp_path: Path):
-    written = TREE[name](tmp_path / "cityscapes")
+    written = TREES[name](tmp_path / "cityscapes")
     images = {"JPEGImages", "images", "leftImg8bit"}
     folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
     (top,) = (folder for folder in folders if images & {inner.name for inner in folder.iterdir()})
@@ -105,7 +95,7 @@ def test_an_absent_tree_is_refused_with_the_command_that_fetches_it(name: str, t
 
 @pytest.mark.parametrize("name", ALL)
 def test_labels_of_another_size_or_encoding_are_named(name: str, tmp_path: Path):
-    TREE[name](tmp_path)
+    TREES[name](tmp_path)
     data = datasets.load(name, tmp_path, "val")
     stem = data.names[1].rsplit("/")[-1].removesuffix("_leftImg8bit.png").removesuffix(".jpg")
     labels = [path for path in tmp_path.rglob(f"{stem}*.png") if "Img" not in path.name]
@@ -139,7 +129,7 @@ def test_the_class_names_are_a_vocabulary(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ALL)
 def test_background_is_a_class_only_where_it_is_scored(name: str, tmp_path: Path):
-    TREE[name](tmp_path)
+    TREES[name](tmp_path)
     data, table = datasets.load(name, tmp_path, "val"), CATALOGUE[name].classes
     assert data.class_names == table.names
     if name not in ("voc21", "context60", "coco_object81"):

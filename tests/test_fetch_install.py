@@ -15,7 +15,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import read_classes
 from tests import official_trees as trees
 from tests.http_server import FileServer, file_server
-from tests.served_archives import catalogue, get, listing, on_shelf, tarred, zipped
+from tests.served_archives import catalogue, get, in_archives_folder, listing, tarred, zipped
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_the_command_installs_voc_and_load_reads_it(
         assert sample.target is not None
         assert (sample.target == raw[sample.name]).all()
     assert read_classes(root / "voc21.classes.txt").names == CATALOGUE["voc20"].classes.names
-    assert on_shelf(root) == {f"{file}.json", f"{file}.done.json"}
+    assert in_archives_folder(root) == {f"{file}.json", f"{file}.done.json"}
     assert main(arguments) == 0
     assert len(server.asked[f"/{file}"]) == 1
     assert main(["download", "--list", "voc21", "--root", str(root)]) == 0

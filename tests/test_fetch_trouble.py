@@ -21,7 +21,7 @@ from fmbseg.fetch import DownloadError
 from fmbseg.store import ArchiveError, DiskFullError
 from tests import official_trees as trees
 from tests.http_server import FileServer, file_server
-from tests.served_archives import catalogue, get, listing, on_shelf, zipped
+from tests.served_archives import catalogue, get, in_archives_folder, listing, zipped
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_an_archive_with_ways_out_or_half_of_one_is_refused_whole(
         get("ade150", tmp_path / "a/b/root", zips=tmp_path / "own" if own else None)
     root = tmp_path / "a/b/root"
     assert listing(root) == set()
-    assert on_shelf(root) == (set() if own else {f"{file}.bad"})
+    assert in_archives_folder(root) == (set() if own else {f"{file}.bad"})
     assert not list(tmp_path.rglob("outside.txt"))
     assert (tmp_path / "own" / file).read_bytes() == content
 
@@ -140,7 +140,10 @@ def test_moving_that_was_cut_goes_on(
     assert get("ade150", root).images == {"val": 4}
     assert listing(root) == listing(tmp_path / "made")
     assert len(server.asked["/ADEChallengeData2016.zip"]) == 1
-    assert on_shelf(root) == {"ADEChallengeData2016.zip.json", "ADEChallengeData2016.zip.done.json"}
+    assert in_archives_folder(root) == {
+        "ADEChallengeData2016.zip.json",
+        "ADEChallengeData2016.zip.done.json",
+    }
 
 
 def test_the_users_own_file_in_the_way_is_not_overwritten_by_a_folder(
@@ -193,7 +196,7 @@ def test_killed_while_unpacking_nothing_is_half_installed_and_the_next_run_compl
     assert get("ade150", root).images == {"val": 4}
     assert listing(root) == listing(tmp_path / "made")
     assert len(server.asked[f"/{file}"]) == 1
-    assert on_shelf(root) == {f"{file}.json", f"{file}.done.json"}
+    assert in_archives_folder(root) == {f"{file}.json", f"{file}.done.json"}
     for sample in load("ade150", root, "val"):
         wanted = np.where(raw[sample.name] == 0, 255, raw[sample.name].astype(int) - 1)
         assert (sample.target == wanted).all()

@@ -8,6 +8,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
 from fmbseg.store import UnitKey, run_unit
 from tests.conftest import REPOSITORY
 
@@ -58,6 +60,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path):
     assert (tmp_path / "unit.lock").is_file()
 
 
+@pytest.mark.slow
 def test_every_module_of_the_library_imports_where_only_windows_modules_are():
     """Third parties are loaded first: theirs is another promise."""
     code = f"""
@@ -71,8 +74,6 @@ def test_every_module_of_the_library_imports_where_only_windows_modules_are():
         for module in pkgutil.walk_packages(fmbseg.__path__, "fmbseg."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-        from fmbseg.store import UnitKey, free_bytes, read_image, run_unit
-        assert free_bytes(".") > 0
         print("all imported")
     """
     process = python(code)

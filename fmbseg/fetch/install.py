@@ -9,7 +9,7 @@ from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.fetch.job import Job
 from fmbseg.fetch.remote import DownloadError, locked
-from fmbseg.fetch.unpack import is_unpacked, shelf
+from fmbseg.fetch.unpack import archives_folder, is_unpacked
 from fmbseg.store import UnreadableImageError, write_bytes
 
 
@@ -71,7 +71,7 @@ def install(
     entry, root = _entry(name, splits), Path(root)
     own = None if zips is None else Path(zips)
     job = Job(entry, root, own, tuple(mirrors), keep_archives, progress)
-    with locked(shelf(root) / "lock", f"{name} in {root}"):
+    with locked(archives_folder(root) / "lock", f"{name} in {root}"):
         found = opened(entry, root, splits)
         archives = job.wanted(splits)
         if isinstance(found, str) or not _complete(entry, root, found, archives):
@@ -86,7 +86,8 @@ def install(
     if isinstance(found, str):
         raise DownloadError(
             f"{name}: its archives were unpacked, but {found}. Should files have been damaged "
-            f"since, delete {shelf(root)} and run again: they are fetched and unpacked anew"
+            f"since, delete {archives_folder(root)} and run again: they are fetched and unpacked "
+            "anew"
         )
     published = dict(entry.splits)
     notes = [

@@ -10,7 +10,7 @@ from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.fetch.checksums import check, record_path, set_aside
 from fmbseg.fetch.http import fetch
 from fmbseg.fetch.remote import DownloadError, Remote
-from fmbseg.fetch.unpack import is_staged, is_unpacked, shelf, unpack
+from fmbseg.fetch.unpack import archives_folder, is_staged, is_unpacked, unpack
 from fmbseg.store import ArchiveError, require_space
 
 
@@ -80,7 +80,7 @@ class Job:
         """
         if is_unpacked(archive, self.root):
             return
-        file, own = shelf(self.root) / archive.file_name, self._own(archive)
+        file, own = archives_folder(self.root) / archive.file_name, self._own(archive)
         if own is not None:
             self._check_own(archive, own, file)
             try:
@@ -124,11 +124,11 @@ class Job:
             self._own(archive) is not None
             or is_unpacked(archive, self.root)
             or is_staged(archive, self.root)
-            or (shelf(self.root) / archive.file_name).is_file()
+            or (archives_folder(self.root) / archive.file_name).is_file()
         )
 
     def _fetched_bytes(self, archive: Archive) -> int:
-        file = shelf(self.root) / archive.file_name
+        file = archives_folder(self.root) / archive.file_name
         parts = [file, file.with_name(f"{file.name}.part")]
         return sum(part.stat().st_size for part in parts if part.is_file())
 

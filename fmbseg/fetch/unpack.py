@@ -11,15 +11,12 @@ from fmbseg.datasets.entry import Archive
 from fmbseg.fetch.remote import DownloadError
 from fmbseg.store import StoreError, extract_archive, flush_tree, read_json, write_json
 
-SHELF = ".archives"
-"""Folder below a data set's root: what is fetched, what is being unpacked, what is done."""
-
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True)
 class Done:
-    """What an archive left in its place; `<archive>.done.json` on the shelf holds this.
+    """What an archive left in its place; beside the archive, `<archive>.done.json` holds it.
 
     Attributes:
         unpack_to: the archive's folder below the root.
@@ -30,9 +27,9 @@ class Done:
     files: dict[str, int]
 
 
-def shelf(root: Path) -> Path:
-    """The folder of archives and markers below a root."""
-    return root / SHELF
+def archives_folder(root: Path) -> Path:
+    """Below a data set's root: what is fetched, what is being unpacked, what is done."""
+    return root / ".archives"
 
 
 def is_unpacked(archive: Archive, root: Path) -> bool:
@@ -54,8 +51,8 @@ def is_staged(archive: Archive, root: Path) -> bool:
 def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True) -> None:
     """Unpack an archive, or copy what is none, and mark it as done.
 
-    Everything is unpacked to the shelf, moved from there by renaming, and the marker comes last.
-    A killed run leaves, at worst, some files moved; the next one moves the rest.
+    Everything is unpacked beside the archive and moved from there by renaming; the marker comes
+    last. A killed run leaves, at worst, some files moved; the next one moves the rest.
 
     Args:
         archive: what it is; says where its content belongs.
@@ -69,7 +66,7 @@ def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True)
         DownloadError: something of the user's is in the way.
     """
     staging = _staging(archive, root)
-    for leftover in shelf(root).glob(f".{staging.name}.unpacking-*"):
+    for leftover in archives_folder(root).glob(f".{staging.name}.unpacking-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if not staging.is_dir():
         _plan(archive, root).unlink(missing_ok=True)
@@ -90,15 +87,15 @@ def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True)
 
 
 def _staging(archive: Archive, root: Path) -> Path:
-    return shelf(root) / f"{archive.file_name}.tree"
+    return archives_folder(root) / f"{archive.file_name}.tree"
 
 
 def _plan(archive: Archive, root: Path) -> Path:
-    return shelf(root) / f"{archive.file_name}.moving.json"
+    return archives_folder(root) / f"{archive.file_name}.moving.json"
 
 
 def _marker(archive: Archive, root: Path) -> Path:
-    return shelf(root) / f"{archive.file_name}.done.json"
+    return archives_folder(root) / f"{archive.file_name}.done.json"
 
 
 def _merge(source: Path, target: Path) -> None:

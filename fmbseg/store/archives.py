@@ -104,7 +104,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, progress: bool) -> list
 
 @dataclass
 class _Unpacking:
-    """One archive on its way into a folder, with what was met of it so far."""
+    """One archive on its way into a folder: what was met of it so far, and its limit."""
 
     archive: Path
     folder: Path
