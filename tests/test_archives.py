@@ -187,7 +187,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path, names, kind):
         for name in names:
             bundle.writestr(name, b"x")
     data = buffer.getvalue() if kind == "zip" else tar_bytes(*names)
-    refused(tmp_path, data, "two entries want to be")
+    refused(tmp_path, data, "two entries want to be called so")
 
 
 def test_a_folder_may_be_named_twice(tmp_path):

@@ -50,9 +50,8 @@ def extract_archive(
     Only plain files and folders are unpacked; anything else refuses the whole archive. Rights,
     owners and dates in the archive are not taken over. Files are written to a folder beside
     `folder`, flushed to the disk, and the folder is renamed at the end, so `folder` is complete or
-    absent, after a cut of power too. Whether an unpacked folder is up to date, and resuming, are
-    the caller's business: a killed call leaves `.<folder>.unpacking-*` behind, which may be
-    deleted, and the next one starts afresh.
+    absent, after a cut of power too. A killed call leaves `.<folder>.unpacking-*` behind, which
+    may be deleted, and the next one starts afresh.
 
     Args:
         archive: the file.
@@ -146,9 +145,8 @@ class _Unpacking:
         with bundle:
             while (member := bundle.next()) is not None:
                 if not (member.isreg() or member.isdir()) or member.issparse():
-                    is_link = member.issym() or member.islnk()
-                    what = "a link" if is_link else "a device, FIFO or sparse"
-                    raise self.refusal(member.name, what)
+                    link = "a link" if member.issym() or member.islnk() else ""
+                    raise self.refusal(member.name, link or "a device, FIFO or sparse")
                 name = self.admit(member.name, member.size)
                 require_space(self.folder, member.size, f"{name} of {self.archive.name}")
                 self.require_new(name, member.isdir())
@@ -221,16 +219,11 @@ class _Unpacking:
             raise
         except Exception as error:  # parsers raise anything on damaged data
             code = error.errno if isinstance(error, OSError) else None
-            if code in _TAKEN:
+            if code in _TAKEN + _BAD_NAMES:
+                why = "two entries want to be called so" if code in _TAKEN else os.strerror(code)
                 raise ArchiveError(
-                    f"{self.archive}: two entries want to be {self.entry!r}; unpack it yourself "
-                    "and give the folder"
-                ) from None
-            if code in _BAD_NAMES:
-                raise ArchiveError(
-                    f"{self.archive}: entry {self.entry!r} cannot be written "
-                    f"({os.strerror(code)}); unpack it yourself under other names, and give the "
-                    "folder"
+                    f"{self.archive}: entry {self.entry!r} cannot be written ({why}); unpack it "
+                    "yourself under other names, and give the folder"
                 ) from None
             if code is not None:
                 raise
