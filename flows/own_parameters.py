@@ -14,7 +14,7 @@ from typing import Any
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
 
-from flows.parameters import Parameters, lay_over, write_params
+from flows.parameters import Parameters, lay_over, value_at, write_params
 from fmbseg.params import Params, load_params
 from fmbseg.steps.download import check
 from fmbseg.steps.ready import require_ready
@@ -140,10 +140,7 @@ def shown_values() -> dict[str, Any]:
 
 
 def _value(params: Params, dotted: str) -> Any:
-    value: Any = params.model_dump(mode="json")
-    for part in dotted.split("."):
-        value = value[part]
-    return value
+    return value_at(params.model_dump(mode="json"), dotted)
 
 
 def _laid_over(path: Path, changes: dict[str, Any]) -> Path:

@@ -3,34 +3,79 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+)
 from ruamel.yaml import YAML
 
-from fmbseg.params import Fraction, Loss, MethodName, ParamsError, load_params
+from fmbseg.params import Params, ParamsError, load_params
+from fmbseg.params_yaml import read_tree
+
+FORM = {
+    "images": "data.images",
+    "classes": "data.classes",
+    "labels": "data.labels",
+    "ignore_label": "data.ignore_label",
+    "seed": "seed",
+    "profile": "models.profile",
+    "presence_votes": "pseudo_masks.presence_votes",
+    "min_predicted_iou": "pseudo_masks.min_predicted_iou",
+    "keep_fraction": "subsample.keep_fraction",
+    "loss": "train.loss",
+    "epochs": "train.epochs",
+    "learning_rate": "train.learning_rate",
+    "init_from": "train.init_from",
+    "methods": "evaluate.methods",
+    "runner": "runner.kind",
+    "workers": "runner.workers",
+}
+"""Field of the form to the key of params.yaml whose bounds, choices and help text it takes."""
 
 
-def _field(key: str, help_text: str, **bounds: Any) -> Any:
-    return Field(default=None, title=key, description=help_text, **bounds)
+def _optional(key: str) -> tuple[Any, Any]:
+    """A key of params.yaml as a field of the form, which may stay empty."""
+    section: Any = Params
+    *names, last = key.split(".")
+    for name in names:
+        section = section.model_fields[name].annotation
+    info = section.model_fields[last]
+    kind = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    help_text = " ".join(str(info.description).split())
+    return kind | None, Field(default=None, title=key, description=help_text)
 
 
 def _show_todays_values(schema: dict[str, Any]) -> None:
-    """Put params.yaml's values of this moment into the form, as its fields' defaults."""
+    """Put params.yaml's values of this moment into the form; those that are `auto` stay empty."""
     try:
-        tree = load_params("params.yaml").public()
+        raw, tree = read_tree(Path("params.yaml")), load_params("params.yaml").public()
     except ParamsError:
         return
     for field in schema["properties"].values():
-        value: Any = tree
-        for part in str(field["title"]).split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None:
+        key = str(field["title"])
+        value = value_at(tree, key)
+        if value is not None and value_at(raw, key) != "auto":
             field["default"] = value
 
 
-class Parameters(BaseModel):
+def value_at(tree: Any, dotted: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    for part in dotted.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+_FIELDS: dict[str, Any] = {name: _optional(key) for name, key in FORM.items()}
+_Fields: Any = create_model("_Fields", **_FIELDS)
+
+
+class Parameters(_Fields):  # type: ignore[misc]
     """What one run takes in place of params.yaml's values; a field left empty takes those.
 
     The title of a field is its key in params.yaml.
@@ -38,43 +83,6 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_show_todays_values)
 
-    images: str | None = _field(
-        "data.images", "A folder of images (any depth), or `miniature` for the shipped world."
-    )
-    classes: str | None = _field(
-        "data.classes", "A text file: one class a line, synonyms after commas; or `miniature`."
-    )
-    labels: str | None = _field(
-        "data.labels", "A folder of label PNGs with the images' stems, to score with; optional."
-    )
-    ignore_label: int | None = _field(
-        "data.ignore_label", 'The number in the labels that means "no label".', ge=0, le=65535
-    )
-    seed: int | None = _field("seed", "Of every random choice.", ge=0)
-    profile: Literal["miniature", "base", "paper"] | None = _field(
-        "models.profile", "Which CLIP, SAM and vision encoder."
-    )
-    presence_votes: int | None = _field(
-        "pseudo_masks.presence_votes",
-        "A class is present when more crops than this vote for it.", ge=0,
-    )  # fmt: skip
-    min_predicted_iou: float | None = _field(
-        "pseudo_masks.min_predicted_iou", "SAM's own estimate; masks below it go.", ge=0.0, le=1.0
-    )
-    keep_fraction: Literal["balance"] | Fraction | None = _field(
-        "subsample.keep_fraction", "Of stage 1.2's masks: `balance`, or a share from 0 to 1."
-    )
-    loss: Loss | None = _field("train.loss", "Of the alignment; the paper's is prototype_supcon.")
-    epochs: int | None = _field("train.epochs", "Passes over the images.", ge=1, le=10_000)
-    learning_rate: float | None = _field("train.learning_rate", "Its peak.", gt=0.0, le=10.0)
-    init_from: str | None = _field(
-        "train.init_from", "Start from these weights: `champion`, or the folder of a trained model."
-    )
-    methods: list[MethodName] | None = _field("evaluate.methods", "What is scored.", min_length=1)
-    runner: Literal["threads", "dask"] | None = _field(
-        "runner.kind", "Map shards and evaluations over threads or a Dask cluster."
-    )
-    workers: int | None = _field("runner.workers", "Threads or Dask workers.", ge=1, le=256)
     others: dict[str, Any] = Field(
         default_factory=dict,
         title="any other key",
@@ -104,20 +112,15 @@ class Parameters(BaseModel):
 
         A form sends all its fields; who sends a few by hand means each of them.
         """
-        fields = type(self).model_fields
-        expected = {str(fields[name].title): shown[name] for name in shown.keys() & fields.keys()}
+        expected = {FORM[name]: shown[name] for name in shown.keys() & FORM.keys()}
         given = self._given()
         if 2 * len(expected.keys() & given.keys()) <= len(expected):
             return {}
         return {key: value for key, value in expected.items() if given.get(key) == value}
 
     def _given(self) -> dict[str, Any]:
-        values = {
-            str(field.title): getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            if name not in ("others", "keep")
-        }
-        return {key: value for key, value in values.items() if value is not None}
+        given = self.model_dump(mode="json", exclude={"others", "keep"})
+        return {FORM[name]: value for name, value in given.items()}
 
     @model_serializer(mode="wrap")
     def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -4,19 +4,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, Field, ValidationError
 
-from fmbseg.methods.table import METHODS
+from fmbseg.align.settings import TrainParams
+from fmbseg.evaluate.settings import EvaluateParams, MethodName
+from fmbseg.models.settings import ModelsParams
 from fmbseg.paper import resolve
 from fmbseg.params_yaml import ParamsError as ParamsError
 from fmbseg.params_yaml import describe, read_tree
+from fmbseg.pseudo.settings import PseudoMasksParams, SubsampleParams
+from fmbseg.section import Fraction, Positive, Section, Seed
 
 DECIDES_OUTPUTS = False
 """Keys hold the values themselves, so this file is no part of them (see `fmbseg.steps.code`)."""
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
-Projection = Literal["maskclip", "sclip", "naclip"]
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _LOGIN = re.compile(r"""(?<=://)([^\s"'<>/]*:[^\s"'<>]*|[^\s"'<>/]*)@""")
 _QUERY_SECRET = re.compile(
@@ -31,169 +31,94 @@ def _known_device(device: str) -> str:
     return device
 
 
-def _known_method(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"wanted one of {', '.join(METHODS)}")
-    return name
-
-
 def _stays_inside(folder: str) -> str:
     if not Path(folder).is_absolute() and ".." in Path(folder).parts:
         raise ValueError("wanted a folder inside the workspace, or the full path of another one")
     return folder
 
 
-MethodName = Annotated[
-    str, AfterValidator(_known_method), WithJsonSchema({"type": "string", "enum": list(METHODS)})
-]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class DataParams(Section):
     """Which images and classes; `labels` serve evaluation alone."""
 
     images: str
+    """a folder of images (any depth), or miniature, the shipped world"""
     classes: str
+    """a text file: one class a line, synonyms after commas; or miniature"""
     labels: str | None
+    """folder with <same stem>.png: class index per pixel (evaluation only)"""
     ignore_label: Annotated[int, Field(ge=0, le=65535)]
+    """the number in label files that stands for no label"""
     train_images: Positive
+    """miniature only: unlabelled training images to draw"""
     val_images: Positive
+    """miniature only: images of the validation split"""
     test_images: Positive
+    """miniature only: images of the test split"""
     shard_images: Positive
+    """images per shard (the unit of caching in stage 1)"""
     drops: Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
+    """new images that arrive here are trained on too"""
     benchmarks: Annotated[str, Field(min_length=1)]
+    """where public data sets are installed"""
     max_megapixels: Annotated[float, Field(gt=0.0, le=1000.0)]
+    """a larger image is quarantined, not decoded"""
     max_quarantined_fraction: Fraction
-
-
-class ModelSpec(Section):
-    """One model's keys in place of the profile's; a key that is left out stays the profile's."""
-
-    name: str | None = None
-    pretrained: str | None = None
-    checkpoint: str | None = None
-    quick_gelu: bool | None = None
-
-
-class ModelsParams(Section):
-    """The three frozen foundation models: a named profile, overridden key by key."""
-
-    profile: Literal["miniature", "base", "paper"]
-    clip: ModelSpec | None
-    sam: ModelSpec | None
-    vision: ModelSpec | None
-    projection: Projection
-    template: Annotated[str, Field(pattern=r"\{\}")]
-
-
-class PseudoMasksParams(Section):
-    """Stage 1. Paper: section 3.1."""
-
-    clip_short_side_px: Literal["auto"] | Annotated[int, Field(ge=16)]
-    clip_stride_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
-    clip_batch_crops: Positive
-    presence_votes: Annotated[int, Field(ge=0)]
-    prompt_points: Positive
-    points_together: bool
-    points_per_side: Literal["auto"] | Annotated[int, Field(ge=1, le=128)]
-    min_predicted_iou: Fraction
-    min_stability: Fraction
-    stability_offset: Annotated[float, Field(gt=0.0)]
-    nms_iou: Fraction
-    min_area_fraction: Fraction
-    max_area_fraction: Fraction
-
-
-class SubsampleParams(Section):
-    """How much of stage 1.2 is kept."""
-
-    keep_fraction: Literal["balance"] | Fraction
-
-
-class TrainParams(Section):
-    """Stage 2. Paper: section 3.2; values not published there were tuned on the miniature."""
-
-    seed: Annotated[int, Field(ge=0)] | None
-    loss: Loss
-    temperature: Annotated[float, Field(gt=0.0)]
-    epochs: Positive
-    batch_images: Positive
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
-    weight_decay: Annotated[float, Field(ge=0.0)]
-    max_grad_norm: Annotated[float, Field(gt=0.0)] | None
-    warm_up_fraction: Annotated[float, Field(ge=0.0, lt=1.0)]
-    hold_rate_from: Annotated[float, Field(ge=0.0, le=1.0)] | None
-    average_over: Annotated[float, Field(gt=0.0)] | None
-    heads: Positive
-    mlp_ratio: Annotated[float, Field(gt=0.0)]
-    input_short_side_px: Literal["auto"] | Annotated[int, Field(ge=16)]
-    patches_per_image: Positive | None
-    chunk_patches: Positive
-    save_every_seconds: Annotated[float, Field(ge=0.0)]
-    validation_images: Annotated[int, Field(ge=0)]
-    feature_cache_gb: Annotated[float, Field(ge=0.0)]
-    init_from: str | None
-    labels: Literal["pseudo", "truth"]
-
-
-class EvaluateParams(Section):
-    """Methods and the protocol their figures belong to."""
-
-    methods: tuple[MethodName, ...] = Field(min_length=1)
-    data_sets: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(min_length=1)
-    split: Literal["val", "test"]
-    view_images: Positive
-    protocol: Literal["whole", "tcl", "sclip", "sclip_stuff", "sclip_city"]
-    templates: Literal["protocol", "model"]
-    background: Literal["protocol", "ignore", "stuff_names"]
-    synonyms: Literal["protocol", "none", "mean", "max"]
-    examples: Annotated[int, Field(ge=0)]
+    """more bad images than this end the run"""
 
 
 class ReportParams(Section):
     """The static report."""
 
     gallery_images: Annotated[int, Field(ge=0)]
+    """training images shown with their pseudo masks"""
 
 
 class RunnerParams(Section):
     """How shards and evaluations are mapped."""
 
     kind: Literal["threads", "dask"]
+    """threads | dask: how shards and evaluations are mapped"""
     workers: Annotated[int, Field(ge=1, le=256)]
+    """threads, or processes of a Dask cluster started for the run"""
     dask_address: str | None
+    """of a running scheduler (tcp://host:8786); FMBSEG_DASK_ADDRESS goes first"""
 
 
 class DropsParams(Section):
     """The watch over `data.drops`."""
 
     interval_seconds: Annotated[float, Field(ge=1.0)]
+    """how often the deployment `drops` looks into data.drops"""
     settle_seconds: Annotated[float, Field(ge=0.0)]
+    """files that change within this time are still being copied"""
     max_attempts: Positive
+    """full runs started for the same images before it gives up"""
 
 
 class TrackingParams(Section):
     """Where MLflow writes, and which figure decides on the champion."""
 
     uri: str
+    """of MLflow: a database, or the address of a server"""
     experiment: str
+    """of MLflow, which the runs are filed under"""
     registered_model: Annotated[str, Field(pattern=r"^[\w .-]+$")]
+    """auto: one for each data set, fmbseg-miniature or fmbseg-<folder of images>"""
     primary_method: MethodName
+    """whose mIoU decides which version holds the alias `champion`"""
     champion_margin: Fraction
+    """the mIoU must rise by more than this: seeds alone move it that much"""
 
 
 class Params(Section):
     """The whole of params.yaml; every step is handed its own section only."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
+    """of every random choice"""
     device: Annotated[str, AfterValidator(_known_device)]
+    """auto | cpu | cuda | mps"""
     threads: Positive
+    """of torch in each process; another number changes last digits"""
     data: DataParams
     models: ModelsParams
     pseudo_masks: PseudoMasksParams
@@ -242,7 +167,8 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
         overrides: dotted key to value, laid over the file (`{"train.epochs": 3}`).
 
     Returns:
-        The frozen sections; `auto` is resolved where the profile decides (`fmbseg.paper.AUTO`).
+        The frozen sections; `auto` is resolved where the profile decides (`fmbseg.paper.AUTO`), and
+        `train.seed` is the run's seed where it is null.
 
     Raises:
         ParamsError: no file, no YAML, an unknown key or a bad value; one line with the dotted key.
@@ -257,6 +183,14 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
                 raise ParamsError(f"{dotted}: {section} is a value, not a section")
         branch[key] = value
     try:
-        return Params.model_validate(resolve(tree))
+        return Params.model_validate(_with_train_seed(resolve(tree)))
     except ValidationError as error:
         raise ParamsError(describe(error, Params)) from None
+
+
+def _with_train_seed(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the run's seed where the training has none of its own."""
+    train = tree.get("train")
+    if isinstance(train, dict) and "seed" in train and train["seed"] is None:
+        return {**tree, "train": {**train, "seed": tree.get("seed")}}
+    return tree

@@ -15,8 +15,8 @@ from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_profile_clip, build_profile_vision
 from fmbseg.models.device import resolve_device
+from fmbseg.models.settings import ModelsParams
 from fmbseg.models.trust import trusted_overrides
-from fmbseg.params import ModelsParams
 from fmbseg.store import StoreError, read_image, read_json
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary, joined

@@ -38,8 +38,7 @@ def cells(base: Path, seeds: int, root: Path = ROOT) -> list[Cell]:
     if not up_to_date(workspace, _UNTIL):
         raise NotRunError(f"{base.resolve()}: no finished run of today's parameters and code; "
                           "make run first")  # fmt: skip
-    params = workspace.params
-    first = params.seed if params.train.seed is None else params.train.seed
+    first = workspace.params.train.seed
     same: dict[str, Any] = {"evaluate.methods": [OURS], "runner.workers": 1}
     if workspace.drops.is_dir():  # dropped images lie there, not in the cell
         same["data.drops"] = str(workspace.drops.resolve())

@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.models.protocols import DenseClip, SamEmbedding, SamPrediction
-from fmbseg.pseudo.automatic import AutomaticOptions
-from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.types import Image
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -107,13 +106,12 @@ class BlindSam(ColourSam):
         )
 
 
-OPTIONS = Stage1Options(
+OPTIONS = PseudoMasksParams(
+    clip_short_side_px="auto", clip_stride_fraction=0.5, clip_batch_crops=32, points_together=True,
     presence_votes=1,
     prompt_points=2,
-    automatic=AutomaticOptions(
-        points_per_side=6, min_predicted_iou=0.5, min_stability=0.5, stability_offset=1.0,
-        nms_iou=0.7, min_area_fraction=0.01, max_area_fraction=0.95,
-    ),
+    points_per_side=6, min_predicted_iou=0.5, min_stability=0.5, stability_offset=1.0,
+    nms_iou=0.7, min_area_fraction=0.01, max_area_fraction=0.95,
 )  # fmt: skip
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from fmbseg.models.protocols import DenseClip, SamEmbedding, SamPrediction
-from fmbseg.pseudo.automatic import AutomaticOptions
-from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.pseudo.settings import PseudoMasksParams
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -16,18 +15,20 @@ COLOURS = {
     "yellow": (230, 220, 30),
 }
 NAMES = tuple(COLOURS)
-OPTIONS = Stage1Options(
+OPTIONS = PseudoMasksParams(
+    clip_short_side_px="auto",
+    clip_stride_fraction=0.5,
+    clip_batch_crops=32,
+    points_together=True,
     presence_votes=1,
     prompt_points=5,
-    automatic=AutomaticOptions(
-        points_per_side=6,
-        min_predicted_iou=0.6,
-        min_stability=0.6,
-        stability_offset=1.0,
-        nms_iou=0.7,
-        min_area_fraction=0.002,
-        max_area_fraction=0.95,
-    ),
+    points_per_side=6,
+    min_predicted_iou=0.6,
+    min_stability=0.6,
+    stability_offset=1.0,
+    nms_iou=0.7,
+    min_area_fraction=0.002,
+    max_area_fraction=0.95,
 )
 
 

@@ -2,7 +2,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +18,16 @@ from fmbseg.align import checkpoint, trainer
 from fmbseg.align.batches import cut_batch
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.optimise import take_step
-from fmbseg.align.settings import AlignmentSettings
+from fmbseg.align.settings import TrainParams
 from fmbseg.align.trainer import TrainingDivergedError, train_alignment
 from fmbseg.types import IGNORE
 
-SETTINGS = AlignmentSettings(
+SETTINGS = TrainParams(
     loss="prototype_supcon", temperature=0.1, epochs=6, batch_images=2, learning_rate=0.1,
     momentum=0.9, weight_decay=1e-4, heads=2, mlp_ratio=2.0, chunk_patches=16, seed=3,
-    save_every_seconds=0.0,
+    save_every_seconds=0.0, patches_per_image=None, max_grad_norm=None, hold_rate_from=None,
+    average_over=None, warm_up_fraction=0.0, input_short_side_px="auto", validation_images=0,
+    feature_cache_gb=0.0, init_from=None, labels="pseudo",
 )  # fmt: skip
 GRIDS = [(3, 4), (4, 3), (3, 4), (2, 5), (3, 4), (3, 3), (3, 4)]  # one batch may hold several
 
@@ -62,7 +63,7 @@ def cut_after(features: list[Tensor], reads: int) -> Callable[[int], Tensor]:
     return read
 
 
-def run(folder: Path, settings: AlignmentSettings = SETTINGS) -> dict[str, bytes]:
+def run(folder: Path, settings: TrainParams = SETTINGS) -> dict[str, bytes]:
     features, labels, texts = world()
     train_alignment(features, labels, texts, settings, folder, folder / "resume", progress=False)
     return result(folder)
@@ -75,7 +76,7 @@ def result(folder: Path) -> dict[str, bytes]:
 
 def test_training_finds_the_classes(tmp_path: Path) -> None:
     features, labels, texts = world()
-    run(tmp_path, replace(SETTINGS, epochs=40))
+    run(tmp_path, SETTINGS.changed(epochs=40))
     head = AlignmentHead.load(tmp_path)
     hits = total = 0
     for feature, label in zip(features, labels, strict=True):
@@ -89,7 +90,7 @@ def test_training_finds_the_classes(tmp_path: Path) -> None:
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     first = run(tmp_path / "a")
     assert run(tmp_path / "b") == first
-    other = run(tmp_path / "c", replace(SETTINGS, seed=4))
+    other = run(tmp_path / "c", SETTINGS.changed(seed=4))
     assert other["alignment.safetensors"] != first["alignment.safetensors"]
 
 
@@ -99,7 +100,7 @@ def test_a_cut_training_resumed_equals_one_that_was_not_cut(
     tmp_path: Path, patches_per_image: int | None, average_over: float | None
 ) -> None:
     """18 steps, each 2 reads, after one to learn the width; cut between and within steps."""
-    settings = replace(SETTINGS, patches_per_image=patches_per_image, average_over=average_over)
+    settings = SETTINGS.changed(patches_per_image=patches_per_image, average_over=average_over)
     expected = run(tmp_path / "whole", settings)
     features, labels, texts = world()
     for cuts in ([2], [12], [13], [14], [19], [20], [30], [35], [5, 9, 12]):
@@ -134,7 +135,7 @@ def test_a_cut_loses_at_most_the_time_between_two_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps of 100 s and checkpoints every 300 s, in the middle of an epoch as well."""
-    settings, now = replace(SETTINGS, save_every_seconds=300.0), 0.0
+    settings, now = SETTINGS.changed(save_every_seconds=300.0), 0.0
     expected = run(tmp_path / "whole", settings)
     features, labels, texts = world()
 
@@ -177,7 +178,7 @@ def test_what_is_saved_is_the_moving_average_of_the_weights_of_all_steps(
 
     plain = run(tmp_path / "plain")
     monkeypatch.setattr(trainer, "take_step", watched)
-    averaged = run(tmp_path / "averaged", replace(SETTINGS, average_over=0.25))
+    averaged = run(tmp_path / "averaged", SETTINGS.changed(average_over=0.25))
     assert len(weights) == 18
     found = AlignmentHead.load(tmp_path / "averaged").state_dict()
     for name, tensor in found.items():
@@ -193,7 +194,7 @@ def test_what_is_saved_is_the_moving_average_of_the_weights_of_all_steps(
 
 
 def test_the_rate_rises_over_the_warm_up(tmp_path: Path) -> None:
-    run(tmp_path, replace(SETTINGS, warm_up_fraction=0.25))
+    run(tmp_path, SETTINGS.changed(warm_up_fraction=0.25))
     history = json.loads((tmp_path / "history.json").read_text())
     rates = [point["learning_rate"] for point in history]
     assert rates[0] == pytest.approx(0.1 / 4.5)
@@ -204,7 +205,7 @@ def test_the_rate_rises_over_the_warm_up(tmp_path: Path) -> None:
 def test_the_rate_stays_where_it_is_held(tmp_path: Path) -> None:
     def rates(hold_rate_from: float | None) -> list[float]:
         folder = tmp_path / str(hold_rate_from)
-        run(folder, replace(SETTINGS, hold_rate_from=hold_rate_from))
+        run(folder, SETTINGS.changed(hold_rate_from=hold_rate_from))
         history = json.loads((folder / "history.json").read_text())
         return [point["learning_rate"] for point in history]
 
@@ -218,7 +219,7 @@ def test_the_rate_stays_where_it_is_held(tmp_path: Path) -> None:
 def test_a_checkpoint_of_no_use_is_not_gone_on_with(tmp_path: Path, damage: str) -> None:
     expected = run(tmp_path / "whole")
     folder = tmp_path / "again"
-    run(folder, replace(SETTINGS, learning_rate=0.05) if damage == "other settings" else SETTINGS)
+    run(folder, SETTINGS.changed(learning_rate=0.05) if damage == "other settings" else SETTINGS)
     if damage == "truncated":
         checkpoint = folder / "resume" / "checkpoint.safetensors"
         checkpoint.write_bytes(checkpoint.read_bytes()[:100])
@@ -263,7 +264,7 @@ def test_a_validation_curve_is_written_and_changes_no_byte_of_the_weights(
     tmp_path: Path, cut: int | None
 ) -> None:
     """18 steps: after every second one and the last; of the weights that would be saved then."""
-    settings = replace(SETTINGS, average_over=0.3)
+    settings = SETTINGS.changed(average_over=0.3)
     expected = run(tmp_path / "plain", settings)
     assert not (tmp_path / "plain" / "validation.json").exists(), "without labels no curve"
     features, labels, texts = world()
@@ -350,9 +351,9 @@ def test_training_starts_from_the_initial_weights_and_from_no_checkpoint_of_othe
 
 def test_a_gradient_is_shortened_to_its_limit_and_shorter_ones_are_left_alone(tmp_path: Path):
     free = run(tmp_path / "free")
-    assert run(tmp_path / "wide", replace(SETTINGS, max_grad_norm=1e6)) == free
-    run(tmp_path / "tight", replace(SETTINGS, max_grad_norm=1e-7, weight_decay=0.0))
-    run(tmp_path / "still", replace(SETTINGS, learning_rate=1e-12, weight_decay=0.0))
+    assert run(tmp_path / "wide", SETTINGS.changed(max_grad_norm=1e6)) == free
+    run(tmp_path / "tight", SETTINGS.changed(max_grad_norm=1e-7, weight_decay=0.0))
+    run(tmp_path / "still", SETTINGS.changed(learning_rate=1e-12, weight_decay=0.0))
     ways = ("free", "tight", "still")
     free_, tight, still = (AlignmentHead.load(tmp_path / one).state_dict() for one in ways)
     assert all(torch.allclose(tight[name], still[name], atol=1e-5) for name in still)
@@ -417,25 +418,18 @@ def test_a_batch_holds_every_labelled_patch_once() -> None:
 def test_mistakes_are_named(tmp_path: Path) -> None:
     features, labels, texts = world()
 
-    def attempt(labels: list[Tensor], settings: AlignmentSettings = SETTINGS) -> None:
+    def attempt(labels: list[Tensor], settings: TrainParams = SETTINGS) -> None:
         train_alignment(features, labels, texts, settings, tmp_path, tmp_path, progress=False)
 
     with pytest.raises(ValueError, match="no labelled patch"):
         attempt([torch.full_like(one, IGNORE) for one in labels])
     with pytest.raises(ValueError, match="grid"):
         attempt([one.T for one in labels])
-    with pytest.raises(ValueError, match=r"train\.loss"):
-        attempt(labels, replace(SETTINGS, loss="hinge"))
-    with pytest.raises(ValueError, match=r"train\.max_grad_norm"):
-        attempt(labels, replace(SETTINGS, max_grad_norm=0.0))
-    with pytest.raises(ValueError, match=r"train\.average_over"):
-        attempt(labels, replace(SETTINGS, average_over=0.0))
-    with pytest.raises(ValueError, match=r"train\.warm_up_fraction"):
-        attempt(labels, replace(SETTINGS, warm_up_fraction=1.0))
-    with pytest.raises(ValueError, match=r"train\.hold_rate_from"):
-        attempt(labels, replace(SETTINGS, hold_rate_from=1.5))
-    with pytest.raises(ValueError, match=r"train\.save_every_seconds"):
-        attempt(labels, replace(SETTINGS, save_every_seconds=-1.0))
+    for bad in ({"loss": "hinge"}, {"max_grad_norm": 0.0}, {"average_over": 0.0},
+                {"warm_up_fraction": 1.0}, {"hold_rate_from": 1.5},
+                {"save_every_seconds": -1.0}):  # fmt: skip
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            SETTINGS.changed(**bad)
     features[0] = torch.full_like(features[0], float("nan"))
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
         attempt(labels)

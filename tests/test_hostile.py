@@ -146,19 +146,15 @@ def test_warnings_made_errors_change_nothing(hostile):
 @pytest.mark.weights
 def test_stage_1_of_the_folder_completes_and_sets_exactly_the_bad_aside(hostile, scan, tmp_path):
     from fmbseg.models.build import build_profile_clip, build_profile_sam
-    from fmbseg.pseudo.automatic import AutomaticOptions
-    from fmbseg.pseudo.stage1 import Stage1Options
+    from fmbseg.params import load_params
 
     clip = build_profile_clip("miniature", {}, projection="naclip", short_side_px="auto")
     sam = build_profile_sam("miniature", {})
     names = world.SEEN_CLASS_NAMES
-    automatic = AutomaticOptions(
-        points_per_side=4, min_predicted_iou=0.7, min_stability=0.7, stability_offset=1.0,
-        nms_iou=0.7, min_area_fraction=0.002, max_area_fraction=0.95,
-    )  # fmt: skip
+    options = load_params(REPOSITORY / "params.yaml").pseudo_masks.changed(points_per_side=4)
     compute_shard(
         scan.names, lambda name: read_image(hostile.root / name), clip, sam,
-        clip.encode_text(names), names, Stage1Options(1, 5, automatic), tmp_path / "out",
+        clip.encode_text(names), names, options, tmp_path / "out",
         tmp_path / "scratch", progress=False,
     )  # fmt: skip
     found = read_json(tmp_path / "out/quarantine.json")

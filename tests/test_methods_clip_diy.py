@@ -23,7 +23,7 @@ from tests.method_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, i
 
 DIY = ClipDiyOptions(
     crop_fractions=(1.0, 0.5), stride_fraction=0.5, background_names=(), least_objectness=0.1,
-    automatic=OPTIONS.automatic,
+    automatic=OPTIONS,
 )  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """Stage 1 as a segmenter: its scores, and the variant that is told an image's classes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -151,7 +149,7 @@ def test_given_classes_reach_the_pseudo_masks_and_the_votes_are_still_counted() 
 
 def test_as_many_names_as_a_label_map_holds_are_the_limit() -> None:
     names = [f"red {k}" for k in range(IGNORE + 1)]
-    many = dataclasses.replace(OPTIONS, prompt_points=1)
+    many = OPTIONS.changed(prompt_points=1)
     with pytest.raises(ValueError, match="at most 255"):
         Stage1Segmentation(ColourClip(), ColourSam(), many).segment(image(), names)
 

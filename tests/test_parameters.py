@@ -124,6 +124,8 @@ def test_the_form_shows_todays_values_as_defaults(params: Path, monkeypatch: pyt
     fields = Parameters.model_json_schema()["properties"]
     assert (fields["epochs"]["default"], fields["ignore_label"]["default"]) == (7, 11)
     assert fields["methods"]["default"] == ["maskclip", "stage1", "fmbseg"]
+    write_params(params, {"train.epochs": "auto"})
+    assert Parameters.model_json_schema()["properties"]["epochs"]["default"] is None
     assert fields["keep"]["default"] is False
     assert fields["labels"]["default"] is None
     assert Parameters(epochs=3).model_dump() == {"epochs": 3, "others": {}, "keep": False}

@@ -1,8 +1,18 @@
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from fmbseg.params import ParamsError, load_params, redact
+from fmbseg.align.loss import LOSSES
+from fmbseg.align.settings import Loss
+from fmbseg.evaluate.protocol import PROTOCOLS
+from fmbseg.evaluate.settings import EvaluateParams
+from fmbseg.models.clip_projection import PROJECTIONS
+from fmbseg.models.profiles import PROFILES
+from fmbseg.models.settings import ModelsParams
+from fmbseg.params import Params, ParamsError, load_params, redact
+from fmbseg.section import Section
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -120,3 +130,40 @@ def test_the_public_tree_is_the_whole_tree_without_credentials():
     assert set(public) == set(params.model_dump())
     assert public["train"]["epochs"] == params.train.epochs
     assert "hidden" not in str(public)
+
+
+def test_every_comment_of_the_shipped_file_is_the_help_text_of_its_key_and_none_lacks_one():
+    model, wrong = Params, []
+    for number, line in enumerate(PARAMS.read_text().splitlines(), 1):
+        found = re.fullmatch(r"( *)(\w+):(.*?)(?: +# (.*))?", line)
+        if found is None or line.startswith("#"):
+            continue
+        indent, key, _, comment = found.groups()
+        info = (model if indent else Params).model_fields[key]
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            model = info.annotation
+        elif comment != " ".join((info.description or "").split()):
+            wrong.append(f"line {number}, {key}: found {comment!r}; wanted {info.description!r}")
+    assert wrong == []
+
+
+def test_choices_are_the_names_in_the_tables_that_they_choose_from():
+    def choices(section: type[Section], key: str) -> set[str]:
+        return set(get_args(section.model_fields[key].annotation))
+
+    assert set(get_args(Loss)) == set(LOSSES)
+    assert choices(EvaluateParams, "protocol") == set(PROTOCOLS)
+    assert choices(ModelsParams, "projection") == set(PROJECTIONS) - {"plain"}
+    assert choices(ModelsParams, "profile") == set(PROFILES)
+
+
+def test_a_training_without_a_seed_of_its_own_has_the_runs():
+    assert load_params(PARAMS, {"seed": 5}).train.seed == 5
+    assert load_params(PARAMS, {"seed": 5, "train.seed": 7}).train.seed == 7
+
+
+def test_unknown_methods_are_refused_with_the_names_of_the_table():
+    for key in ("evaluate.methods", "tracking.primary_method"):
+        value = ["fmbsegg"] if key == "evaluate.methods" else "fmbsegg"
+        with pytest.raises(ParamsError, match=r"wanted one of maskclip, .*fmbseg"):
+            load_params(PARAMS, {key: value})

@@ -105,7 +105,7 @@ def test_tcl_asks_for_448_px_windows_of_the_image_at_short_side_448() -> None:
 
 
 def test_every_method_works_under_every_protocol() -> None:
-    diy = ClipDiyOptions((1.0, 0.5), 0.5, (), 0.1, OPTIONS.automatic)
+    diy = ClipDiyOptions((1.0, 0.5), 0.5, (), 0.1, OPTIONS)
     methods = [
         DenseClipSegmentation(ColourClip()),
         AlignedSegmentation(ColourVision(), identity_head(), ColourClip()),

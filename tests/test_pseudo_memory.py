@@ -11,6 +11,7 @@ import pytest
 from fmbseg.pseudo import labelling, rasterise
 from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image
+from tests.conftest import REPOSITORY
 from tests.pseudo_fakes import NAMES, OPTIONS, ColourClip, ColourSam, painted
 
 TEXTS = ColourClip().encode_text(NAMES)
@@ -19,8 +20,8 @@ import json
 import numpy as np, PIL.Image, torch
 from fmbseg.miniature import world
 from fmbseg.models.build import build_profile_clip, build_profile_sam
-from fmbseg.pseudo.automatic import AutomaticOptions
-from fmbseg.pseudo.stage1 import Stage1Options, pseudo_masks_of_image
+from fmbseg.params import load_params
+from fmbseg.pseudo.stage1 import pseudo_masks_of_image
 
 def peak_bytes():  # not ru_maxrss, which a child process has from its parent
     status = open("/proc/self/status").read()
@@ -32,7 +33,7 @@ sam, names = build_profile_sam("miniature", {}), world.SEEN_CLASS_NAMES
 texts = clip.encode_text(names)
 small = next(iter(world.generate(0, 1, "test"))).image
 image = np.asarray(PIL.Image.fromarray(small).resize((6000, 4000)))
-options = Stage1Options(1, 5, AutomaticOptions(2, 0.7, 0.7, 1.0, 0.7, 0.002, 0.95))
+options = load_params("params.yaml").pseudo_masks.changed(points_per_side=2)
 before = peak_bytes()
 found = pseudo_masks_of_image(image, "a.png", clip, sam, texts, names, options)
 print(json.dumps({"masks": len(found.masks_11 + found.masks_12), "before": before,
@@ -69,7 +70,7 @@ def test_how_much_is_held_at_once_changes_no_mask(monkeypatch, pixels_at_once):
 def test_no_more_masks_are_upscaled_at_once_than_fit(monkeypatch, pixels_at_once, most):
     monkeypatch.setattr(rasterise, "_PIXELS_AT_ONCE", pixels_at_once)
     sam = CountingSam()
-    automatic_masks(sam, painted("red", "green"), OPTIONS.automatic)
+    automatic_masks(sam, painted("red", "green"), OPTIONS)
     assert sam.most == most
 
 
@@ -79,7 +80,7 @@ def test_no_more_masks_are_upscaled_at_once_than_fit(monkeypatch, pixels_at_once
 def test_a_photo_of_24_megapixels_passes_stage_1_in_four_gigabytes():
     done = subprocess.run(
         [sys.executable, "-c", LARGE_PHOTO], capture_output=True, text=True, timeout=300,
-        check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import io
 import json
 import sys
@@ -192,7 +191,7 @@ def test_finished_images_count_only_for_the_same_pixels_options_and_key(images, 
     assert run(images, tmp_path).embeds == 0
     PIL.Image.fromarray(painted("yellow", "blue")).save(images / "a.png")
     assert run(images, tmp_path).embeds == 1
-    options = dataclasses.replace(OPTIONS, prompt_points=3)
+    options = OPTIONS.changed(prompt_points=3)
     assert run(images, tmp_path, options=options).embeds == 3
     assert run(images, tmp_path, key="other models").embeds == 3
 

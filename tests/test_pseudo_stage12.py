@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -6,14 +5,13 @@ import pytest
 import torch
 
 from fmbseg.models.protocols import DenseClip, SamEmbedding
+from fmbseg.pseudo import automatic
 from fmbseg.pseudo.automatic import automatic_masks, drop_duplicates, point_grid
 from fmbseg.pseudo.labelling import coverage, label_masks
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image
 from fmbseg.store import decode_rle, encode_rle
 from fmbseg.types import SamMask
 from tests.pseudo_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, painted
-
-AUTOMATIC = OPTIONS.automatic
 
 
 def sam_mask(pixels, predicted_iou=0.9):
@@ -81,8 +79,8 @@ def test_the_grid_lies_at_cell_centres_row_by_row():
 def test_filtering_before_upscaling_gives_the_masks_of_the_textbook_order(seed):
     image = painted("red", "green", "yellow", "blue", seed=seed)
     image[10:30, 20:36] = COLOURS["blue"]
-    expected = upscale_first_reference(ColourSam(), image, AUTOMATIC)
-    found = automatic_masks(ColourSam(), image, AUTOMATIC)
+    expected = upscale_first_reference(ColourSam(), image, OPTIONS)
+    found = automatic_masks(ColourSam(), image, OPTIONS)
     assert len(found) == len(expected) >= 4
     for mask, pixels in zip(found, expected, strict=True):
         np.testing.assert_array_equal(decode_rle(mask.rle), pixels)
@@ -93,31 +91,39 @@ def test_filtering_before_upscaling_gives_the_masks_of_the_textbook_order(seed):
 
 def test_only_masks_of_good_predicted_iou_are_upscaled():
     sam = ColourSam()
-    automatic_masks(sam, painted("red", "green"), AUTOMATIC)
+    automatic_masks(sam, painted("red", "green"), OPTIONS)
     assert sam.upscaled == 36 * 2  # of the three a point, the third has a predicted IoU of 0.3
 
 
-def test_the_batch_size_does_not_change_the_masks():
+def test_the_batch_size_does_not_change_the_masks(monkeypatch):
     image = painted("red", "green", "blue")
-    one = automatic_masks(ColourSam(), image, AUTOMATIC)
-    two = automatic_masks(ColourSam(), image, dataclasses.replace(AUTOMATIC, batch_points=5))
+    one = automatic_masks(ColourSam(), image, OPTIONS)
+    monkeypatch.setattr(automatic, "_POINTS_AT_ONCE", 5)
+    two = automatic_masks(ColourSam(), image, OPTIONS)
     assert one == two
+
+
+def test_auto_is_half_of_sams_patch_grid_a_side():
+    sam, image = ColourSam(), painted("red", "green", "blue")
+    sam.grid_side = 12
+    auto = automatic_masks(sam, image, OPTIONS.changed(points_per_side="auto"))
+    assert auto == automatic_masks(ColourSam(), image, OPTIONS.changed(points_per_side=6))
 
 
 def test_a_given_embedding_is_used_and_the_image_not_encoded_again():
     sam, image = ColourSam(), painted("red", "green")
     embedding = sam.embed(image)
-    assert automatic_masks(sam, image, AUTOMATIC, embedding) == automatic_masks(
-        ColourSam(), image, AUTOMATIC
+    assert automatic_masks(sam, image, OPTIONS, embedding) == automatic_masks(
+        ColourSam(), image, OPTIONS
     )
     assert sam.embeds == 1
 
 
 def test_a_large_stuff_region_stays_and_the_whole_image_goes():
     image = painted(*["blue"] * 9, "red", size_hw=(50, 60))
-    masks = automatic_masks(ColourSam(), image, AUTOMATIC)
+    masks = automatic_masks(ColourSam(), image, OPTIONS)
     assert max(mask.area_px for mask in masks) / 3000 == pytest.approx(0.9, abs=0.02)
-    assert automatic_masks(ColourSam(), painted("blue"), AUTOMATIC) == []
+    assert automatic_masks(ColourSam(), painted("blue"), OPTIONS) == []
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,7 @@ def test_a_large_stuff_region_stays_and_the_whole_image_goes():
     ],
 )
 def test_every_filter_filters(change, count):
-    options = dataclasses.replace(AUTOMATIC, **change)
+    options = OPTIONS.model_copy(update=change)
     assert len(automatic_masks(ColourSam(), painted("red", "green"), options)) == count
 
 

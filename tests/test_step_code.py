@@ -117,7 +117,7 @@ def test_the_worlds_geometry_belongs_to_evaluations_on_its_views(library: Path):
     ("step", "file"),
     [
         ("pseudo_masks", "models/sam.py"),
-        ("evaluate", "steps/stage1_options.py"),
+        ("evaluate", "pseudo/settings.py"),
         ("evaluate", "pseudo/prompts.py"),
         ("report", "segmenter.py"),
         ("train", "steps/validation.py"),

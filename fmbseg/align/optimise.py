@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from fmbseg.align.batches import Group
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.loss import LOSSES
-from fmbseg.align.settings import AlignmentSettings
+from fmbseg.align.settings import TrainParams
 
 
 def take_step(
@@ -20,7 +20,7 @@ def take_step(
     optimizer: torch.optim.SGD,
     groups: list[Group],
     texts: Tensor,
-    settings: AlignmentSettings,
+    settings: TrainParams,
     rate: float,
 ) -> tuple[float, int]:
     """One step of SGD; the loss and the number of patches in it."""
@@ -43,7 +43,7 @@ def take_step(
     return float(loss.detach()), len(labels)
 
 
-def learning_rate(step: int, total: int, settings: AlignmentSettings) -> float:
+def learning_rate(step: int, total: int, settings: TrainParams) -> float:
     """The rate of a step, counted from 0: a linear warm-up, then a cosine that may stop halfway."""
     warm_up = max(1.0, settings.warm_up_fraction * total)
     done = step / total
@@ -53,7 +53,7 @@ def learning_rate(step: int, total: int, settings: AlignmentSettings) -> float:
     return settings.learning_rate * min(1.0, (step + 1) / warm_up) * falls
 
 
-def average_of(head: AlignmentHead, settings: AlignmentSettings, total: int) -> AveragedModel:
+def average_of(head: AlignmentHead, settings: TrainParams, total: int) -> AveragedModel:
     """The moving average of the head's weights, to be told of every step.
 
     After n steps the weights of the k-th count d^(n - k), all together 1, where d^(average_over x
@@ -73,7 +73,7 @@ def average_of(head: AlignmentHead, settings: AlignmentSettings, total: int) -> 
     return AveragedModel(head, multi_avg_fn=update)
 
 
-def make_optimizer(head: AlignmentHead, settings: AlignmentSettings) -> torch.optim.SGD:
+def make_optimizer(head: AlignmentHead, settings: TrainParams) -> torch.optim.SGD:
     """SGD with momentum; weights decay, biases do not."""
     matrices = [p for p in head.parameters() if p.ndim > 1]
     vectors = [p for p in head.parameters() if p.ndim < 2]

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from fmbseg.align.checkpoint import (
 )
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.optimise import average_of, learning_rate, make_optimizer, repeatable, take_step
-from fmbseg.align.settings import AlignmentSettings
+from fmbseg.align.settings import TrainParams
 from fmbseg.progress import progress as told_progress
 from fmbseg.store import write_json
 
@@ -59,7 +59,7 @@ def train_alignment(
     features: Callable[[int], Float[Tensor, "rows cols dim"]] | Sequence[Tensor],
     labels: Sequence[Int64[Tensor, "rows cols"]],
     texts: Float[Tensor, "category text_dim"],
-    settings: AlignmentSettings,
+    settings: TrainParams,
     folder: Path,
     resume_folder: Path,
     progress: bool = True,
@@ -79,7 +79,7 @@ def train_alignment(
         features: frozen patch features by image index (any float type), as many as `labels`.
         labels: class index per patch, or IGNORE. Images without a labelled patch are left out.
         texts: unit-length text features, one per class.
-        settings: see there.
+        settings: the section `train` of params.yaml.
         folder: receives alignment.safetensors, alignment.json, history.json (all repeatable) and
             timing.json (wall clock); with `validate`, validation.json as well, a list of
             {step, epoch, miou, images}.
@@ -101,7 +101,6 @@ def train_alignment(
     Paper: section 3.2.
     """
     get: Features = features if callable(features) else features.__getitem__
-    settings.check()
     images = labelled_images(labels)
     head = AlignmentHead(
         vision_dim or get(images[0]).shape[-1], texts.shape[1], settings.heads, settings.mlp_ratio,
@@ -121,7 +120,7 @@ def train_alignment(
     validation_stride = math.ceil(total / VALIDATIONS)
 
     checkpoint = resume_folder / "checkpoint.safetensors"
-    fingerprint = training_fingerprint(asdict(settings), head, labels, texts)
+    fingerprint = training_fingerprint(settings.model_dump(), head, labels, texts)
     state = load_progress(checkpoint, trained, fingerprint) or Progress()
     resumed_at = state.step
     feed = PointFeed((state.points, state.validation), on_points)

@@ -3,14 +3,13 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fmbseg.align.head import AlignmentHead
-from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
 from fmbseg.estimate.meter import Cost
 from fmbseg.estimate.models import MeasuredWorkspace
@@ -145,8 +144,7 @@ def _train(
         The trained head, and the bytes that it and its checkpoint take on disk.
     """
     p, meter = workspace.params.train, workspace.meter
-    values = p.model_dump(include={one.name for one in fields(AlignmentSettings)})
-    settings = AlignmentSettings(**values | {"epochs": 1, "seed": workspace.params.seed})
+    settings = p.changed(epochs=1)
     labels = [
         torch.arange(one[..., 0].numel()).view(one.shape[:2]) % len(texts) for one in features
     ]

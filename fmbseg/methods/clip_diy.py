@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 from fmbseg.methods.pixels import label_pixels, resize_similarities
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.protocols import ClipModel, SamModel
-from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
+from fmbseg.pseudo.automatic import automatic_masks
+from fmbseg.pseudo.settings import AutomaticOptions
 from fmbseg.store import decode_rle
 from fmbseg.types import Image, LabelMap, SamMask
 

@@ -11,7 +11,8 @@ from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
-from fmbseg.pseudo.stage1 import STAGES, Stage1Options, pseudo_masks_of_image
+from fmbseg.pseudo.settings import PseudoMasksParams
+from fmbseg.pseudo.stage1 import STAGES, pseudo_masks_of_image
 from fmbseg.types import IGNORE, Image, LabelMap, Stage
 
 
@@ -30,7 +31,7 @@ class Stage1Segmentation(TextPrompted):
         self,
         clip: ClipModel,
         sam: SamModel,
-        options: Stage1Options,
+        options: PseudoMasksParams,
         stages: Sequence[Stage] = STAGES,
         name: str = "stage1",
         *,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fmbseg.align.head import AlignmentHead
     from fmbseg.methods.segmentation import Segmentation
     from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
-    from fmbseg.pseudo.stage1 import Stage1Options
+    from fmbseg.pseudo.settings import PseudoMasksParams
 
 OURS = "fmbseg"
 """The paper's own method."""
@@ -46,7 +46,7 @@ class Parts(Protocol):
         """The trained alignment head."""
         ...
 
-    def stage1(self) -> "Stage1Options":
+    def stage1(self) -> "PseudoMasksParams":
         """The section `pseudo_masks` of params.yaml."""
         ...
 
@@ -81,7 +81,7 @@ def _clip_diy(parts: Parts, name: str) -> "Segmentation":
 
     options = ClipDiyOptions(
         crop_fractions=(1.0, 0.5, 0.25), stride_fraction=0.5, background_names=(),
-        least_objectness=0.05, automatic=parts.stage1().automatic,
+        least_objectness=0.05, automatic=parts.stage1(),
     )  # fmt: skip
     clip = parts.clip("maskclip", whole_crops=True)
     return ClipDiySegmentation(clip, parts.sam(), options, name)

@@ -1,7 +1,5 @@
 """Stage 1.2, step 1: SAM's masks from a grid of points over the whole image."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torchvision.ops
@@ -9,32 +7,11 @@ from jaxtyping import Float
 
 from fmbseg.models.protocols import SamEmbedding, SamModel
 from fmbseg.pseudo.rasterise import rasterise
+from fmbseg.pseudo.settings import AutomaticOptions as AutomaticOptions
 from fmbseg.types import Image, SamMask
 
-
-@dataclass(frozen=True)
-class AutomaticOptions:
-    """How masks are proposed and filtered; defaults stand in params.yaml (`pseudo_masks`).
-
-    Attributes:
-        points_per_side: the grid has this many points along either side.
-        min_predicted_iou: a mask needs a predicted IoU above it, 0 to 1.
-        min_stability: a mask needs at least this stability, 0 to 1.
-        stability_offset: in logits, see `rasterise`.
-        nms_iou: of two masks whose boxes overlap by more, the one of lower predicted IoU goes.
-        min_area_fraction: of the image; a smaller mask goes.
-        max_area_fraction: of the image; a larger mask goes.
-        batch_points: points through SAM's decoder at once; no effect on the result.
-    """
-
-    points_per_side: int
-    min_predicted_iou: float
-    min_stability: float
-    stability_offset: float
-    nms_iou: float
-    min_area_fraction: float
-    max_area_fraction: float
-    batch_points: int = 64
+_POINTS_AT_ONCE = 64
+"""Points through SAM's decoder at once; no effect on the result."""
 
 
 def point_grid(per_side: int, image_hw: tuple[int, int]) -> Float[np.ndarray, "point 2"]:
@@ -72,10 +49,12 @@ def automatic_masks(
     if embedding is None:
         embedding = sam.embed(image)
     height, width = embedding.image_hw
-    grid = point_grid(options.points_per_side, embedding.image_hw)
+    auto = options.points_per_side == "auto"
+    per_side = sam.grid_side // 2 if auto else int(options.points_per_side)
+    grid = point_grid(per_side, embedding.image_hw)
     masks: list[SamMask] = []
-    for start in range(0, len(grid), options.batch_points):
-        points = grid[start : start + options.batch_points]
+    for start in range(0, len(grid), _POINTS_AT_ONCE):
+        points = grid[start : start + _POINTS_AT_ONCE]
         prediction = sam.predict_points(embedding, points[:, None, :])
         good = prediction.predicted_iou > options.min_predicted_iou
         prompts = good.nonzero()[:, 0].tolist()

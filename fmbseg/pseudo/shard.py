@@ -1,6 +1,5 @@
 """Stage 1 of a shard of images: resumable image by image, bad images set aside with a reason."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from torch import Tensor
 from fmbseg.models.images import size_problem
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.progress import tracked
-from fmbseg.pseudo.stage1 import ImagePseudoMasks, Stage1Options, pseudo_masks_of_image
+from fmbseg.pseudo.settings import PseudoMasksParams
+from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
 from fmbseg.store import (
     StoreError,
     UnreadableImageError,
@@ -35,7 +35,7 @@ def compute_shard(
     sam: SamModel,
     texts: Float[Tensor, "category dim"],
     class_names: Sequence[str],
-    options: Stage1Options,
+    options: PseudoMasksParams,
     out_folder: Path,
     scratch: Path,
     salvaged: Path | None = None,
@@ -62,7 +62,7 @@ def compute_shard(
         sam: knows where.
         texts: unit-length text features, one a class.
         class_names: one a class.
-        options: thresholds and counts.
+        options: the section `pseudo_masks` of params.yaml.
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         salvaged: what `save_records` wrote of other shards with the same models and options.
@@ -78,7 +78,7 @@ def compute_shard(
     """
     if len(set(names)) != len(names):
         raise ValueError("an image name is given twice; wanted each once")
-    settings = sha_of([dataclasses.asdict(options), list(class_names), _sha_of_array(texts), key])
+    settings = sha_of([options.model_dump(), list(class_names), _sha_of_array(texts), key])
     quarantine: list[dict[str, str]] = []
     records: dict[str, dict[str, Any]] = {}
     computed = 0

@@ -8,30 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fmbseg.models.protocols import ClipModel, SamModel
-from fmbseg.pseudo.automatic import AutomaticOptions, automatic_masks
+from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.labelling import label_masks
 from fmbseg.pseudo.presence import count_votes, given_classes, qualifying
 from fmbseg.pseudo.prompts import prompted_masks
+from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.types import Image, PseudoMask, Stage
 
 STAGES: tuple[Stage, ...] = ("1.1", "1.2")
-
-
-@dataclass(frozen=True)
-class Stage1Options:
-    """Defaults stand in params.yaml (`pseudo_masks`).
-
-    Attributes:
-        presence_votes: a class is present when more crops than this vote for it.
-        prompt_points: points a class in stage 1.1.
-        automatic: stage 1.2's mask generation.
-        points_together: a class's points are one prompt; else each is a prompt of its own.
-    """
-
-    presence_votes: int
-    prompt_points: int
-    automatic: AutomaticOptions
-    points_together: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +43,7 @@ def pseudo_masks_of_image(
     sam: SamModel,
     texts: Float[Tensor, "category dim"],
     class_names: Sequence[str],
-    options: Stage1Options,
+    options: PseudoMasksParams,
     present: Sequence[int] | None = None,
     stages: Sequence[Stage] = STAGES,
 ) -> ImagePseudoMasks:
@@ -72,7 +56,7 @@ def pseudo_masks_of_image(
         sam: knows where.
         texts: unit-length text features, one a class.
         class_names: one a class.
-        options: thresholds and counts.
+        options: the section `pseudo_masks` of params.yaml.
         present: indices of the classes known to be in the image; None lets CLIP's crops vote.
         stages: whose masks are wanted; the other's are not computed.
 
@@ -101,9 +85,9 @@ def pseudo_masks_of_image(
         masks_11 = prompted_masks(
             sam, embedding, dense, texts, found, class_names=class_names, image_name=name,
             count=options.prompt_points, together=options.points_together,
-            stability_offset=options.automatic.stability_offset,
+            stability_offset=options.stability_offset,
         )  # fmt: skip
     if "1.2" in stages:
-        automatic = automatic_masks(sam, image, options.automatic, embedding)
+        automatic = automatic_masks(sam, image, options, embedding)
         masks_12 = label_masks(automatic, dense, texts, found, class_names, name)
     return ImagePseudoMasks(masks_11, masks_12, found, votes.tolist())

@@ -13,13 +13,12 @@ from fmbseg.methods.segmentation import Segmentation
 from fmbseg.methods.table import METHODS
 from fmbseg.models.device import resolve_device
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
-from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps import evaluation_sets, foundation
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.foundation_models import clip_of, models_of, models_params
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.scoring import IMAGE_SCORES, Asked, score
-from fmbseg.steps.stage1_options import stage1_options
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_json
@@ -119,7 +118,7 @@ def run(workspace: Workspace, unit: str) -> bool:
         data_set, seed = evaluation_sets.open_evaluation_set(workspace, name), workspace.params.seed
         if method == FOUNDATION:
             return foundation.score(
-                data_set.samples, models_of(workspace), stage1_options(workspace), seed,
+                data_set.samples, models_of(workspace), workspace.params.pseudo_masks, seed,
                 out / "metrics.json", scratch,
             )  # fmt: skip
         prepared = PreparedMethod(
@@ -157,9 +156,9 @@ class WorkspaceParts:
         device = resolve_device(self.workspace.params.device)
         return AlignmentHead.load(self.workspace.train, str(device))
 
-    def stage1(self) -> Stage1Options:
+    def stage1(self) -> PseudoMasksParams:
         """The section `pseudo_masks`."""
-        return stage1_options(self.workspace)
+        return self.workspace.params.pseudo_masks
 
 
 def build(workspace: Workspace, method: str) -> Segmentation:

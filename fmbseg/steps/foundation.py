@@ -11,7 +11,7 @@ from fmbseg.datasets import Dataset, DatasetError
 from fmbseg.models.build import FoundationModels
 from fmbseg.models.images import size_problem
 from fmbseg.pseudo.presence import present_classes
-from fmbseg.pseudo.stage1 import Stage1Options
+from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps.image_records import ImageRecords
 from fmbseg.store import UnreadableImageError, write_json
 from fmbseg.types import IGNORE, Image
@@ -23,7 +23,7 @@ MIN_PRESENT_FRACTION = 0.005
 def score(
     samples: Dataset,
     models: FoundationModels,
-    options: Stage1Options,
+    options: PseudoMasksParams,
     seed: int,
     path: Path,
     scratch: Path,

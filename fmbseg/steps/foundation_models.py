@@ -9,7 +9,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from fmbseg.params import ModelsParams
+from fmbseg.models.settings import ModelsParams
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, StoreError, read_json
 from fmbseg.types import Role

@@ -11,7 +11,6 @@ from fmbseg.pseudo.shard import compute_shard, save_records
 from fmbseg.steps.foundation_models import models_of, models_params
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shard_folder, shards
-from fmbseg.steps.stage1_options import stage1_options
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, StoreError, UnitKey, file_sha, read_json, unit_is_valid
@@ -61,7 +60,7 @@ def run(workspace: Workspace, shard: str) -> bool:
             models.sam,
             encode(models.clip, vocabulary),
             vocabulary.names,
-            stage1_options(workspace),
+            workspace.params.pseudo_masks,
             out,
             scratch,
             salvaged,

@@ -9,7 +9,6 @@ from typing import Any
 
 from fmbseg.align.checkpoint import OnPoints
 from fmbseg.align.head import WEIGHTS, AlignmentHead
-from fmbseg.align.settings import AlignmentSettings
 from fmbseg.align.trainer import train_alignment
 from fmbseg.models.device import resolve_device
 from fmbseg.models.protocols import VisionModel
@@ -70,7 +69,7 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
         **workspace.params.train.model_dump(), **models_params(workspace, "clip", "vision"),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
-    plain = workspace.key("train", inputs, {**params, "seed": _seed(workspace)})
+    plain = workspace.key("train", inputs, params)
     folder = initial_folder(workspace)
     if folder is None:
         return plain
@@ -116,15 +115,6 @@ def run(
         encoder = models.vision if vision is None else vision
         features = Features(workspace, maps.names, encoder)
         labels = features.patch_labels(maps)
-        settings = AlignmentSettings(
-            patches_per_image=p.patches_per_image, max_grad_norm=p.max_grad_norm,
-            warm_up_fraction=p.warm_up_fraction, hold_rate_from=p.hold_rate_from,
-            average_over=p.average_over,
-            loss=p.loss, temperature=p.temperature, epochs=p.epochs, batch_images=p.batch_images,
-            learning_rate=p.learning_rate, momentum=p.momentum, weight_decay=p.weight_decay,
-            heads=p.heads, mlp_ratio=p.mlp_ratio, chunk_patches=p.chunk_patches,
-            seed=_seed(workspace), save_every_seconds=p.save_every_seconds,
-        )  # fmt: skip
         texts = encode(models.clip, vocabulary)
         device = str(resolve_device(workspace.params.device))
         wanted = {
@@ -140,7 +130,7 @@ def run(
             initial = _initial(folder, init_sha, wanted)
         features.prepare(labels)
         train_alignment(
-            features, labels, texts, settings, out, scratch, device=device,
+            features, labels, texts, p, out, scratch, device=device,
             vision_dim=features.dim, initial=initial, on_points=on_points,
             validate=validation_of(workspace, texts, encoder),
         )  # fmt: skip
@@ -155,12 +145,6 @@ def run(
         )  # fmt: skip
 
     return run_unit(workspace, "train", workspace.train, train_key, compute, keep=scratch)
-
-
-def _seed(workspace: Workspace) -> int:
-    """Seed of the training: `train.seed`, or the run's `seed` where that is null."""
-    own = workspace.params.train.seed
-    return workspace.params.seed if own is None else own
 
 
 def _champion_of_trained(folder: Path) -> str | None:
