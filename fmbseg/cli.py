@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
     doctor.add_argument("--params", type=Path, default=PARAMS)
 
-    _add_miniature(commands.add_parser("miniature", help="the shipped small world and its models"))
+    _add_miniature(commands.add_parser("miniature", help="the shipped small world"))
     return parser
 
 
@@ -125,12 +125,6 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _add_miniature(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    train = actions.add_parser("train", help="train one of the three small foundation models")
-    train.add_argument("model", choices=("clip", "sam", "vision"))
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--steps", type=int, help="default: the recipe's")
-    train.add_argument("--folder", type=Path, help="checkpoints; default work/train/<model>")
-    train.add_argument("--weights", type=Path, help="export folder; default work/weights/<model>")
     draw = actions.add_parser("draw", help="write images and labels of the world")
     draw.add_argument("out", type=Path)
     draw.add_argument("--count", type=int, default=16)

@@ -12,13 +12,13 @@ import torch
 from matplotlib.figure import Figure
 
 from fmbseg.methods.table import OURS
-from fmbseg.miniature.train_vision import export
-from fmbseg.miniature.vision_scores import build_encoder
 from fmbseg.miniature.world import SEEN_THINGS
 from fmbseg.progress import lines_to_stderr
 from fmbseg.store import write_json
 from studies import page
 from studies.cells import Cell, CellError, run_all
+from studies.miniature.train_vision import export
+from studies.miniature.vision_scores import build_encoder
 
 ROOT, DOCS, PICTURES = Path("runs/ablations"), Path("docs/ablations.md"), Path("docs/ablations")
 MOST_IMAGES, SHIPPED_IMAGES = 2000, 600

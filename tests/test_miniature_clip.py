@@ -8,18 +8,18 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from fmbseg.miniature.clip_crops import CROP_PX, captioned_crops
-from fmbseg.miniature.clip_scores import SETTINGS, evaluate_clip, normalised, two_features
-from fmbseg.miniature.pool import load_pool
-from fmbseg.miniature.tokenizer import load_tokenizer, write_merges
-from fmbseg.miniature.train_clip import (
+from fmbseg.miniature.world import CLASS_NAMES, generate
+from studies.miniature.clip_crops import CROP_PX, captioned_crops
+from studies.miniature.clip_scores import SETTINGS, evaluate_clip, normalised, two_features
+from studies.miniature.pool import load_pool
+from studies.miniature.tokenizer import load_tokenizer, write_merges
+from studies.miniature.train_clip import (
     clip_config,
     contrastive_step,
     encode_captions,
     shared_positive_loss,
 )
-from fmbseg.miniature.training import run_training
-from fmbseg.miniature.world import CLASS_NAMES, generate
+from studies.miniature.training import run_training
 
 WEIGHTS = Path(__file__).parents[1] / "fmbseg/miniature/weights/clip"
 PROMPTS = [f'a photo of a "{name}"' for name in CLASS_NAMES]
@@ -91,7 +91,7 @@ def test_training_features_are_those_of_open_clip(
 def test_resumed_training_equals_an_undisturbed_one(
     tmp_path: Path, tokenizer: SimpleTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmbseg.miniature.train_clip.BATCH_CROPS", 4)
+    monkeypatch.setattr("studies.miniature.train_clip.BATCH_CROPS", 4)
     pool = load_pool(tmp_path / "pool", seed=0, count=4, split="val")
 
     def train(folder: Path, stop_after: int = 3) -> dict[str, torch.Tensor]:
@@ -117,13 +117,13 @@ def test_resumed_training_equals_an_undisturbed_one(
 def test_the_patch_term_ends_after_its_share_of_the_steps(
     tmp_path: Path, tokenizer: SimpleTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmbseg.miniature.train_clip.BATCH_CROPS", 4)
+    monkeypatch.setattr("studies.miniature.train_clip.BATCH_CROPS", 4)
     pool = load_pool(tmp_path / "pool", seed=0, count=4, split="val")
     model = open_clip.CLIP(**clip_config(tokenizer.vocab_size)["model_cfg"])
     step = contrastive_step(model, pool, tokenizer, 10)
 
     def loss(index: int, weight: float) -> float:
-        monkeypatch.setattr("fmbseg.miniature.train_clip.PATCH_WEIGHT", weight)
+        monkeypatch.setattr("studies.miniature.train_clip.PATCH_WEIGHT", weight)
         torch.manual_seed(0)  # of the patches left out
         return float(step(index, np.random.default_rng(0)).detach())
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from segment_anything import SamPredictor
 
-from fmbseg.miniature import train_sam as recipe
-from fmbseg.miniature.sam_losses import affinity_loss, find_masks, mask_loss, points_inside
-from fmbseg.miniature.training import run_training
 from fmbseg.miniature.world import generate
+from studies.miniature import train_sam as recipe
+from studies.miniature.sam_losses import affinity_loss, find_masks, mask_loss, points_inside
+from studies.miniature.training import run_training
 
 WEIGHTS = Path(recipe.__file__).parent / "weights" / "sam"
 
@@ -20,7 +20,7 @@ WEIGHTS = Path(recipe.__file__).parent / "weights" / "sam"
 @pytest.fixture(scope="module")
 def predictor() -> SamPredictor:
     if not (WEIGHTS / "sam.safetensors").exists():
-        pytest.skip(f"no weights in {WEIGHTS}; run `fmbseg miniature train sam`")
+        pytest.skip(f"no weights in {WEIGHTS}; run `python -m studies.miniature sam`")
     return SamPredictor(recipe.load_sam(WEIGHTS))
 
 

@@ -9,9 +9,9 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from fmbseg.miniature import train_vision as vision
-from fmbseg.miniature.training import run_training
-from fmbseg.miniature.vision_scores import DIM, MEAN, build_encoder, patch_labels
+from studies.miniature import train_vision as vision
+from studies.miniature.training import run_training
+from studies.miniature.vision_scores import DIM, MEAN, build_encoder, patch_labels
 
 WEIGHTS = Path(vision.__file__).parent / "weights" / "vision"
 

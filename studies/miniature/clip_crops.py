@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
-from fmbseg.miniature.pool import Pool
 from fmbseg.miniature.things import PALETTE
 from fmbseg.miniature.world import CLASS_NAMES, SIZE_PX, STUFF
+from studies.miniature.pool import Pool
 
 CROP_PX = 64
 _COLOURS = tuple(PALETTE)

@@ -23,8 +23,8 @@ from open_clip.transformer import PatchDropout
 from safetensors.torch import save
 from torch import Tensor
 
-from fmbseg.miniature.clip_crops import captioned_crops
-from fmbseg.miniature.clip_scores import (
+from studies.miniature.clip_crops import captioned_crops
+from studies.miniature.clip_scores import (
     MEAN,
     SETTINGS,
     STD,
@@ -33,9 +33,9 @@ from fmbseg.miniature.clip_scores import (
     two_features,
     unit_pixels,
 )
-from fmbseg.miniature.pool import Pool, load_pool
-from fmbseg.miniature.tokenizer import CONTEXT_TOKENS, load_tokenizer, write_merges
-from fmbseg.miniature.training import run_training
+from studies.miniature.pool import Pool, load_pool
+from studies.miniature.tokenizer import CONTEXT_TOKENS, load_tokenizer, write_merges
+from studies.miniature.training import run_training
 
 BATCH_CROPS = 64
 PATCH_WEIGHT = 0.3

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fmbseg.miniature.pool import load_pool
-from fmbseg.miniature.training import late_cosine, run_training
-from fmbseg.miniature.vision_scores import (
+from fmbseg.miniature.world import SIZE_PX
+from studies.miniature.pool import load_pool
+from studies.miniature.training import late_cosine, run_training
+from studies.miniature.vision_scores import (
     ARCHITECTURE,
     DIM,
     MEAN,
@@ -31,7 +32,6 @@ from fmbseg.miniature.vision_scores import (
     normalised,
     positions,
 )
-from fmbseg.miniature.world import SIZE_PX
 
 DECODER_DIM, DECODER_DEPTH, DECODER_HEADS = 128, 2, 4
 VISIBLE_SHARE, PREDICTED_SHARE = 0.25, 0.25

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from fmbseg.miniature.pool import Pool, load_pool
-from fmbseg.miniature.sam_losses import (
+from fmbseg.miniature.world import Split, generate
+from fmbseg.models.sam_architecture import build_sam_from_config
+from studies.miniature.pool import Pool, load_pool
+from studies.miniature.sam_losses import (
     ImageMasks,
     affinity_loss,
     boxes_around,
@@ -24,10 +26,8 @@ from fmbseg.miniature.sam_losses import (
     mask_loss,
     points_inside,
 )
-from fmbseg.miniature.sam_start import start_weights
-from fmbseg.miniature.training import run_training
-from fmbseg.miniature.world import Split, generate
-from fmbseg.models.sam_architecture import build_sam_from_config
+from studies.miniature.sam_start import start_weights
+from studies.miniature.training import run_training
 
 CONFIG: dict[str, Any] = {
     "image_size": 128,

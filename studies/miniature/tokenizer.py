@@ -13,7 +13,7 @@ from open_clip.tokenizer import SimpleTokenizer, get_pairs
 
 CONTEXT_TOKENS = 24
 _HEADER = "#fmbseg miniature: a subset of the merges of open_clip's bpe_simple_vocab_16e6"
-DATA_FILES = ("words.txt",)
+
 _WORDS = Path(__file__).with_name("words.txt")
 
 

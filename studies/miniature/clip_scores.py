@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from fmbseg.miniature.clip_crops import CROP_PX, any_box, thing_box
-from fmbseg.miniature.tokenizer import load_tokenizer
 from fmbseg.miniature.world import CLASS_NAMES, SEEN_CLASS_NAMES, STUFF, WorldImage, generate
+from studies.miniature.clip_crops import CROP_PX, any_box, thing_box
+from studies.miniature.tokenizer import load_tokenizer
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PROJECTIONS = ("maskclip", "sclip", "naclip")
