@@ -14,7 +14,7 @@ from studies.miniature import train_sam as recipe
 from studies.miniature.sam_losses import affinity_loss, find_masks, mask_loss, points_inside
 from studies.miniature.training import run_training
 
-WEIGHTS = Path(recipe.__file__).parent / "weights" / "sam"
+WEIGHTS = Path(__file__).parents[1] / "fmbseg/miniature/weights/sam"
 
 
 @pytest.fixture(scope="module")

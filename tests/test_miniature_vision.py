@@ -13,7 +13,7 @@ from studies.miniature import train_vision as vision
 from studies.miniature.training import run_training
 from studies.miniature.vision_scores import DIM, MEAN, build_encoder, patch_labels
 
-WEIGHTS = Path(vision.__file__).parent / "weights" / "vision"
+WEIGHTS = Path(__file__).parents[1] / "fmbseg/miniature/weights/vision"
 
 
 @pytest.fixture(scope="module")
