@@ -13,19 +13,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows.parameters import write_params
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
 from fmbseg.fetch import install
 from fmbseg.methods.table import OURS
 from fmbseg.params import load_params
+from fmbseg.params_edit import write_params
+from fmbseg.project_files import PARAMS
 from fmbseg.report.comparison import compare, percent, signed
 from fmbseg.steps import evaluate, figures
 from fmbseg.steps.foundation_models import overrides_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError
 
-CHECKOUT = Path("params.yaml")
 DATA_SETS = (
     "voc21", "voc20", "context59", "coco_things80", "coco_stuff171", "cityscapes19", "ade150",
 )  # fmt: skip
@@ -88,9 +88,9 @@ def prepare(root: Path, profile: str = "paper") -> None:
         print(f"==> {own} rules", flush=True)
         return
     root.mkdir(parents=True, exist_ok=True)
-    data = Path(load_params(CHECKOUT).data.benchmarks)
+    data = Path(load_params(PARAMS).data.benchmarks)
     temporary = root / ".params.yaml.new"
-    shutil.copyfile(CHECKOUT, temporary)
+    shutil.copyfile(PARAMS, temporary)
     write_params(temporary, {
         "data.images": str(data / "coco_stuff164k/images/train2017"),
         "data.classes": str(data / f"{TRAINING}.classes.txt"),

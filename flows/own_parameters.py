@@ -14,8 +14,9 @@ from typing import Any
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
 
-from flows.parameters import Parameters, lay_over, value_at, write_params
+from flows.parameters import Parameters, value_at
 from fmbseg.params import Params, load_params
+from fmbseg.params_edit import lay_over, write_params
 from fmbseg.steps.download import check
 from fmbseg.steps.ready import require_ready
 from fmbseg.steps.workspace import RUN_PARAMS, Workspace

@@ -7,7 +7,6 @@ import signal
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 # A terminal shows bars, a log file lines. Set before tqdm and prefect are loaded.
 if sys.stderr.isatty():
@@ -17,42 +16,23 @@ else:
 
 from flows.api import OwnServer, answering, own_server
 from flows.ending import ending
-from flows.workspaces import Asked, open_workspace
-from fmbseg.errors import MISTAKE, is_for_user, one_line
+from fmbseg.cli import add_run_options
+from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
+from fmbseg.interrupts import GOES_ON, stops_twice
+from fmbseg.steps.choose_workspace import Asked, open_workspace
 from fmbseg.steps.workspace import Workspace
-
-_ON = "nothing finished is lost; the same command goes on"
 
 
 def main() -> int:
     """Parse the command line, prepare the workspace, run the flow, print the figures."""
-    arguments = _parser().parse_args()
-    before = signal.getsignal(signal.SIGINT)
-    _say_what_ctrl_c_does()
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _say_what_ctrl_c_does() -> None:
-    """The first ends the run once its threads have ended their units; the second ends it at once.
-
-    A shell's background jobs ignore Ctrl-C; they go on doing so.
-    """
-
-    def at_once(*_: object) -> None:
-        os._exit(128 + signal.SIGINT)
-
-    def soon(*_: object) -> None:
-        signal.signal(signal.SIGINT, at_once)
-        print(f"\nfmbseg: stopping (Ctrl-C again: at once); {_ON}", file=sys.stderr)
-        raise KeyboardInterrupt
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, soon)
+    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
+    add_run_options(parser)
+    arguments = parser.parse_args()
+    with stops_twice():
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            return STOPPED
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -85,33 +65,13 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"fmbseg: {type(error).__name__}: {error}", file=sys.stderr)
             if type(error).__name__ == "PrefectHTTPStatusError" and server is not None:
                 print(f"fmbseg: the run's own server: {server.trouble()}", file=sys.stderr)
-            print(f"fmbseg: {_ON}", file=sys.stderr)
+            print(f"fmbseg: {GOES_ON}", file=sys.stderr)
             return 1
     workspace = Workspace.open(root)
     print(summary(workspace))
     print(ending(workspace))
     print(f"pipeline: {time.perf_counter() - began:.0f} s    report: {page}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
-    parser.add_argument("--images", type=Path, help="folder of your own images (any depth)")
-    parser.add_argument(
-        "--classes", type=Path, help="text file, one class a line, synonyms after commas"
-    )
-    parser.add_argument(
-        "--labels", type=Path, help="label PNGs with the images' stems, to score (optional)"
-    )
-    parser.add_argument("--ignore-label", type=int, help="number in the labels that means none")
-    parser.add_argument("--profile", help="models.profile of the params.yaml that rules the run")
-    parser.add_argument(
-        "--workspace", type=Path, help="where outputs go; default . or runs/<folder>"
-    )
-    parser.add_argument(
-        "--reset-params", action="store_true", help="begin with the checkout's params.yaml again"
-    )
-    return parser
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The console script `fmbseg`: download, estimate, predict, doctor, miniature."""
+"""The console script `fmbseg`: run, predict, estimate, download, doctor, init, miniature."""
 
 import argparse
 import os
@@ -10,8 +10,6 @@ from pathlib import Path
 from fmbseg.allocator import keep_memory
 from fmbseg.errors import BROKEN_PIPE, MISTAKE, STOPPED, is_for_user, one_line
 from fmbseg.progress import lines_to_stderr
-
-PARAMS = Path("params.yaml")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,21 +52,48 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fmbseg", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fmbseg {version('fmbseg')}")
     commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="all steps, without a server")
+    add_run_options(run)
     _add_download(commands.add_parser("download", help="public data sets and model weights"))
     _add_estimate(commands.add_parser("estimate", help="time, disk and memory of a whole run"))
     _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
 
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
-    doctor.add_argument("--params", type=Path, default=PARAMS)
+    _add_params(doctor)
 
     _add_miniature(commands.add_parser("miniature", help="the shipped small world"))
     return parser
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What `fmbseg run` and `make run` (`python -m flows.run`) take."""
+    parser.add_argument("--images", type=Path, help="folder of your own images (any depth)")
+    parser.add_argument(
+        "--classes", type=Path, help="text file, one class a line, synonyms after commas"
+    )
+    parser.add_argument(
+        "--labels", type=Path, help="label PNGs with the images' stems, to score (optional)"
+    )
+    parser.add_argument("--ignore-label", type=int, help="number in the labels that means none")
+    parser.add_argument("--profile", help="models.profile of the params.yaml that rules the run")
+    parser.add_argument(
+        "--workspace", type=Path, help="where outputs go; default . or runs/<folder>"
+    )
+    parser.add_argument(
+        "--reset-params", action="store_true", help="begin with this folder's params.yaml again"
+    )
+
+
+def _add_params(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--params", type=Path, help="default: params.yaml, or the defaults where there is none"
+    )
+
+
 def _add_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets; see --list")
     parser.add_argument("--root", type=Path, help="default: data.benchmarks of params.yaml")
-    parser.add_argument("--params", type=Path, default=PARAMS)
+    _add_params(parser)
     parser.add_argument("--split", nargs="+", default=["val"], help="default: val")
     parser.add_argument("--list", action="store_true", help="sizes, terms, what is present")
     parser.add_argument(
@@ -85,7 +110,7 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_estimate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--params", type=Path, default=PARAMS)
+    _add_params(parser)
     parser.add_argument(
         "--images", metavar="N|NAME", help="so many images, or a public data set; see download"
     )

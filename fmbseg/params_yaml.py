@@ -20,7 +20,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         ParamsError: no file, no YAML, no sections, or a key that stands twice in its section.
     """
     if not path.is_file():
-        raise ParamsError(f"{path}: no such file; copy params.yaml from the repository")
+        raise ParamsError(f"{path}: no such file; `fmbseg run` and `fmbseg init` write one")
     try:
         tree = yaml.load(path.read_text(), _StrictLoader)
     except _TwiceError as error:

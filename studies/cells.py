@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.parameters import write_params
+from fmbseg.params_edit import write_params
 from fmbseg.progress import progress
 from fmbseg.steps import evaluate, plan
 from fmbseg.steps.workspace import Workspace

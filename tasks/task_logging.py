@@ -30,16 +30,8 @@ def run_unit(unit: Unit, run: Callable[[], bool]) -> None:
         unit: what is made.
         run: makes it; True when there was something to do.
     """
-    workspace = unit.workspace
     with reason_first(), listening(TaskProgress(unit.title)):
         computed = run()
-    said = "up to date by now"
+    run_log().info("%s", unit.words(computed))
     if computed:
-        lines = reversed(workspace.journal.lines())
-        line = next((line for line in lines if line["unit"] == unit.place), {"seconds": 0.0})
-        said = f"{line['seconds']:.0f} s"
-        if unit.of.outcome is not None:
-            said = f"{unit.of.outcome(workspace, unit.name, line)}, {said}"
-    run_log().info("%s: %s", unit.title, said)
-    if computed:
-        say_time_left(str(workspace.root))
+        say_time_left(str(unit.workspace.root))

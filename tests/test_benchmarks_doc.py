@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows import benchmarks
-from flows.parameters import write_params
 from fmbseg import load_params
 from fmbseg.cli import _parser
 from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.params_edit import write_params
 from fmbseg.report.comparison import signed
 from fmbseg.report.quoted import COLUMNS, PAPER
 from fmbseg.steps import evaluate

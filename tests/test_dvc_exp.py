@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from flows.parameters import write_params
 from fmbseg.params import load_params
+from fmbseg.params_edit import write_params
 from tests.conftest import REPOSITORY
 from tests.dvc_checkout import finished
 

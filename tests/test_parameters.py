@@ -6,8 +6,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.parameters import Parameters, write_params
+from flows.parameters import Parameters
 from fmbseg.params import ParamsError, load_params
+from fmbseg.params_edit import write_params
 from tests.conftest import REPOSITORY
 
 

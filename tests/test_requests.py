@@ -14,9 +14,10 @@ from PIL import Image
 from prefect.logging import disable_run_logger
 
 from flows.own_parameters import Began, RequestError, begin, keep, require_own
-from flows.parameters import Parameters, write_params
+from flows.parameters import Parameters
 from flows.watch import watch
 from fmbseg.params import ParamsError, load_params
+from fmbseg.params_edit import write_params
 from fmbseg.steps.download import DataError
 from fmbseg.steps.ready import NotReadyError
 from fmbseg.steps.workspace import Workspace

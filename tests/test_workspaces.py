@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.workspaces import Asked, WorkspaceError, open_workspace
 from fmbseg.params import ParamsError, load_params
 from fmbseg.steps import download
+from fmbseg.steps.choose_workspace import Asked, WorkspaceError, open_workspace
 from fmbseg.steps.download import DataError
 from fmbseg.steps.workspace import Workspace
 from tests.conftest import REPOSITORY
@@ -166,7 +166,7 @@ def test_the_profile_on_the_command_line_is_written_where_it_rules(checkout: Pat
     assert load_params("params.yaml").models.profile == "miniature"
     opened(photos)
     assert load_params("runs/photos/params.yaml").models.profile == "base", "and stays"
-    with pytest.raises(ParamsError, match="the checkout's own"):
+    with pytest.raises(ParamsError, match="the current folder's own"):
         open_workspace(Asked(reset_params=True))
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from fmbseg.commands.params_option import params_option
 from fmbseg.models.status import WeightsStatus, missing_weights, weights_status
 from fmbseg.models.weights import offline_flags
-from fmbseg.params import load_params
+from fmbseg.project_files import PARAMS
 from fmbseg.steps.departures import departures
 
 
@@ -36,7 +37,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     flags = ", ".join(offline_flags())
     words = f"{flags} set: fmbseg download is refused in this shell" if flags else "no flag set"
     print(f"{'offline':<18}{words}")
-    params = load_params(arguments.params)
+    params = params_option(arguments.params).params
     models = params.models
     overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
     print(f"weights of the profile {models.profile!r}, compared with their architectures:")
@@ -46,7 +47,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     loads = all(status.present for status in statuses)
     if not loads:
         print(missing_weights(models.profile, overrides) or "the files named above will not load")
-    print(f"settings of {arguments.params} beside the paper's:")
+    name = arguments.params or PARAMS
+    name = name if name.is_file() else "the defaults (no params.yaml here)"
+    print(f"settings of {name} beside the paper's:")
     for one in departures(params):
         print(f"  {'departs' if one.published else 'not published':<15}{one.words()}")
     return 0 if loads else 1

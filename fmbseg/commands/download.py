@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from fmbseg.commands import UserError
+from fmbseg.commands.params_option import params_option
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.fetch import install
 from fmbseg.fetch.overview import overview
-from fmbseg.params import load_params
 from fmbseg.store import free_bytes, human_bytes
 
 
@@ -46,8 +46,8 @@ def _root(arguments: argparse.Namespace) -> Path:
     given: Path | None = arguments.root
     if given is not None:
         return given
-    params: Path = arguments.params
-    return params.parent / load_params(params).data.benchmarks
+    workspace = params_option(arguments.params)
+    return workspace.root / workspace.params.data.benchmarks
 
 
 def _list(names: list[str], root: Path) -> None:
@@ -74,8 +74,8 @@ def _weights(arguments: argparse.Namespace) -> int:
     from fmbseg.fetch.weights import fetch_weights
 
     profile, overrides = arguments.weights, {}
-    models = load_params(arguments.params).models if arguments.params.is_file() else None
-    if models is not None and models.profile == profile:
+    models = params_option(arguments.params).params.models
+    if models.profile == profile:
         overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
     statuses = fetch_weights(profile, overrides)
     for status in statuses:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fmbseg.commands import UserError
+from fmbseg.commands.params_option import params_option
 from fmbseg.estimate.forecast import forecast
 from fmbseg.estimate.measure import Figures, measure
 from fmbseg.estimate.meter import Meter
@@ -18,8 +19,6 @@ from fmbseg.estimate.sample import DataSet, data_sets_of
 from fmbseg.estimate.table import human_time, lines
 from fmbseg.estimate.to_do import rest_of_run, whole_run
 from fmbseg.models.device import resolve_device
-from fmbseg.params import load_params
-from fmbseg.steps.workspace import Workspace
 
 _BUSY = 0.8
 
@@ -29,7 +28,8 @@ def estimate(arguments: argparse.Namespace) -> int:
     for name in ("workers", "sample", "budget_seconds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: wanted at least 1")
-    params, home = load_params(arguments.params), arguments.params.parent
+    home = params_option(arguments.params)
+    params = home.params
     workers = arguments.workers or params.runner.workers
     device = resolve_device(params.device)
     torch.set_num_threads(params.threads)
@@ -39,9 +39,9 @@ def estimate(arguments: argparse.Namespace) -> int:
     meter = Meter(
         time.process_time if alone else time.perf_counter, waits.get(device.type, lambda: None)
     )
-    root = arguments.root or home / params.data.benchmarks
+    root = arguments.root or home.root / params.data.benchmarks
     train, scored = data_sets_of(params, arguments.images, root)
-    rest = None if arguments.images else rest_of_run(Workspace(home, params))
+    rest = None if arguments.images else rest_of_run(home)
     to_do = rest or whole_run(params, train, scored)
     if not to_do.shards and set(to_do.units) <= {"report"}:
         print(f"{train.title}: all is up to date, nothing is left to compute")

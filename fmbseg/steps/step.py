@@ -104,6 +104,21 @@ class Unit:
         """Make it; True when there was something to do."""
         return self.of.run(self.workspace, self.name, **listeners)
 
+    def words(self, computed: bool) -> str:
+        """What to say of it once it was run: what was computed, and how long that took.
+
+        Args:
+            computed: what `run` returned.
+        """
+        if not computed:
+            return f"{self.title}: up to date by now"
+        lines = reversed(self.workspace.journal.lines())
+        line = next((line for line in lines if line["unit"] == self.place), {"seconds": 0.0})
+        said = f"{line['seconds']:.0f} s"
+        if self.of.outcome is not None:
+            said = f"{self.of.outcome(self.workspace, self.name, line)}, {said}"
+        return f"{self.title}: {said}"
+
     def problem(self) -> str | None:
         """Why it has to be computed; None when it is up to date."""
         return unit_problem(self.folder, self.key())

@@ -1,4 +1,4 @@
-"""Which workspace `make run` works in: whose it is, and which params.yaml rules there."""
+"""Which workspace a run works in: whose it is, and which params.yaml rules there."""
 
 import contextlib
 import hashlib
@@ -9,15 +9,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from flows.parameters import lay_over, write_params
 from fmbseg.params import ParamsError, load_params
+from fmbseg.params_edit import lay_over, write_params
 from fmbseg.params_yaml import read_tree
+from fmbseg.project_files import PARAMS, default_params
 from fmbseg.steps.download import check
 from fmbseg.steps.workspace import Listing, Workspace, folder_name
 from fmbseg.store import StoreError, image_sha, scan_images
 from fmbseg.store.names import printable
 
-CHECKOUT = Path("params.yaml")
 RUNS = Path("runs")
 LOCK = Path(".scratch") / "workspaces.lock"
 """One command at a time chooses a workspace, so that two folders of one name get two."""
@@ -33,7 +33,7 @@ class WorkspaceError(ValueError):
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line of `make run` names.
+    """What the command line of `make run` or `fmbseg run` names.
 
     Attributes:
         images: folder of the user's own images; None for what params.yaml names.
@@ -41,8 +41,8 @@ class Asked:
         labels: folder of label PNGs for them, or None.
         ignore_label: the number that means "no label" in them; None keeps what stands there.
         profile: for `models.profile`; None keeps what stands there.
-        workspace: where outputs go; None for a folder below runs/, or the checkout itself.
-        reset_params: begin again with the checkout's params.yaml.
+        workspace: where outputs go; None for a folder below runs/, or the current folder.
+        reset_params: begin again with the current folder's params.yaml.
     """
 
     images: Path | None = None
@@ -57,6 +57,7 @@ class Asked:
 def open_workspace(asked: Asked, say: Callable[[str], None] = print) -> Path:
     """The workspace of a run, with the command line's values in its params.yaml.
 
+    A workspace without a params.yaml gets the current folder's, or else the installed defaults.
     Everything is checked first; nothing is made or written when something is wrong.
 
     Args:
@@ -76,24 +77,23 @@ def open_workspace(asked: Asked, say: Callable[[str], None] = print) -> Path:
     with FileLock(LOCK) if asked.images else contextlib.nullcontext():
         root = _choose(asked, say)
         own = root / "params.yaml"
-        elsewhere = own.resolve() != CHECKOUT.resolve()
+        elsewhere = own.resolve() != PARAMS.resolve()
         if asked.reset_params and not elsewhere:
-            raise ParamsError(f"--reset-params: {own} is the checkout's own; edit it, or use Git")
+            raise ParamsError(f"--reset-params: {own} is the current folder's own; edit it")
         changes = _changes(asked)
         if asked.reset_params and own.is_file():
             kept = read_tree(own).get("data") or {}
             kept = {f"data.{key}": kept[key] for key in _OF_THE_DATA if key in kept}
             changes = kept | changes
-        fresh = asked.reset_params or (not own.exists() and asked.images is not None)
-        params = load_params(CHECKOUT if fresh else own, changes)
+        fresh = asked.reset_params or not own.exists()
+        params = load_params(default_params() if fresh else own, changes)
         check(Workspace(root, params))
         _write(own, changes, fresh)
-    rules = own if elsewhere else CHECKOUT
-    say(f"==> {rules} rules this run (models.profile: {params.models.profile})")
-    if elsewhere and (found := differences(own)):
+    say(f"==> {own} rules this run (models.profile: {params.models.profile})")
+    if elsewhere and PARAMS.is_file() and (found := differences(own)):
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         say(
-            f"==> the checkout's params.yaml differs and plays no part here: "
+            f"==> params.yaml of this folder differs and plays no part here: "
             f"{'; '.join(found[:_SHOWN])}{more}. Edit {own}, or take all of it over: "
             "RESET_PARAMS=1 (--reset-params)"
         )
@@ -101,9 +101,9 @@ def open_workspace(asked: Asked, say: Callable[[str], None] = print) -> Path:
 
 
 def differences(own: Path) -> list[str]:
-    """Keys in which a workspace's params.yaml differs from the checkout's, `data.*` left out."""
+    """Keys in which a workspace's params.yaml differs from the current folder's, but `data.*`."""
     try:
-        here, there = load_params(own).public(), load_params(CHECKOUT).public()
+        here, there = load_params(own).public(), load_params(PARAMS).public()
     except ParamsError:
         return []
     here, there = _flat(here), _flat(there)
@@ -149,7 +149,7 @@ def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
         write_params(own, changes)
         return
     own.parent.mkdir(parents=True, exist_ok=True)
-    lay_over(CHECKOUT, changes, own)
+    lay_over(default_params(), changes, own)
 
 
 def _choose(asked: Asked, say: Callable[[str], None]) -> Path:
@@ -172,7 +172,8 @@ def _choose(asked: Asked, say: Callable[[str], None]) -> Path:
                 say(f"==> {_belongs(places[0], owners[places[0]])}; {source} gets {place}")
             return place
     raise WorkspaceError(
-        f"{', '.join(map(str, places))} all hold something else; name a new folder: WORKSPACE="
+        f"{', '.join(map(str, places))} all hold something else; name a new folder: "
+        "WORKSPACE= (--workspace)"
     )
 
 
@@ -182,7 +183,7 @@ def _named(place: Path, source: Path, say: Callable[[str], None]) -> Path:
         return place
     raise WorkspaceError(
         f"{_belongs(place, whose)}, not {source}, whose run would delete its masks; leave "
-        "WORKSPACE out, or name another folder"
+        "WORKSPACE (--workspace) out, or name another folder"
     )
 
 
@@ -193,7 +194,8 @@ def _belongs(place: Path, whose: Path | None) -> str:
         return f"{place} belongs to {whose}"
     return (
         f"{place} belongs to {whose}, which is gone (to go on there with its images under a new "
-        f"name, set data.images in {place / 'params.yaml'}, then make run WORKSPACE={place})"
+        f"name, set data.images in {place / 'params.yaml'}, then run with "
+        f"WORKSPACE={place} (--workspace))"
     )
 
 
