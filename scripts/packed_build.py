@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools.command.build_py import build_py
 
 
-class PackedBuild(build_py):
+class PackedBuild(build_py):  # type: ignore[misc]
     """Copies what `fmbseg init` writes into the wheel; an editable install reads the checkout."""
 
     def run(self) -> None:

@@ -47,9 +47,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     loads = all(status.present for status in statuses)
     if not loads:
         print(missing_weights(models.profile, overrides) or "the files named above will not load")
-    name = arguments.params or PARAMS
-    name = name if name.is_file() else "the defaults (no params.yaml here)"
-    print(f"settings of {name} beside the paper's:")
+    file = arguments.params or PARAMS
+    whose = str(file) if file.is_file() else "the defaults (no params.yaml here)"
+    print(f"settings of {whose} beside the paper's:")
     for one in departures(params):
         print(f"  {'departs' if one.published else 'not published':<15}{one.words()}")
     return 0 if loads else 1
