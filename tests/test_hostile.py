@@ -147,15 +147,16 @@ def test_warnings_made_errors_change_nothing(hostile):
 def test_stage_1_of_the_folder_completes_and_sets_exactly_the_bad_aside(hostile, scan, tmp_path):
     from fmbseg.models.build import build_profile_clip, build_profile_sam
     from fmbseg.params import load_params
+    from fmbseg.pseudo.teacher import ClipSamTeacher
 
     clip = build_profile_clip("miniature", {}, projection="naclip", short_side_px="auto")
     sam = build_profile_sam("miniature", {})
     names = world.SEEN_CLASS_NAMES
     options = load_params(REPOSITORY / "params.yaml").pseudo_masks.changed(points_per_side=4)
     compute_shard(
-        scan.names, lambda name: read_image(hostile.root / name), clip, sam,
-        clip.encode_text(names), names, options, tmp_path / "out",
-        tmp_path / "scratch", progress=False,
+        scan.names, lambda name: read_image(hostile.root / name),
+        ClipSamTeacher(clip, sam, clip.encode_text(names), names, options),
+        tmp_path / "out", tmp_path / "scratch", progress=False,
     )  # fmt: skip
     found = read_json(tmp_path / "out/quarantine.json")
     assert {one["image"] for one in found} == set(scan.names) & set(hostile.bad)

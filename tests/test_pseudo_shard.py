@@ -10,9 +10,10 @@ from pycocotools.coco import COCO
 
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.shard import compute_shard
-from fmbseg.pseudo.stage1 import pseudo_masks_of_image
-from fmbseg.store import list_images, read_coco, read_image, read_json
-from fmbseg.types import IGNORE
+from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
+from fmbseg.pseudo.teacher import ClipSamTeacher, Teacher
+from fmbseg.store import encode_rle, list_images, read_coco, read_image, read_json
+from fmbseg.types import IGNORE, PseudoMask, SamMask
 from tests.pseudo_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, painted
 
 TEXTS = ColourClip().encode_text(NAMES)
@@ -38,11 +39,7 @@ def run(images, tmp_path, out="out", sam=None, names=None, options=OPTIONS, **mo
     compute_shard(
         list_images(images) if names is None else names,
         lambda name: read_image(images / name),
-        ColourClip(),
-        sam,
-        TEXTS,
-        NAMES,
-        options,
+        ClipSamTeacher(ColourClip(), sam, TEXTS, NAMES, options),
         tmp_path / out,
         tmp_path / "scratch",
         progress=False,
@@ -201,6 +198,44 @@ def test_a_name_given_twice_is_refused(images, tmp_path):
         run(images, tmp_path, names=["a.png", "a.png"])
 
 
+class ColourTeacher:
+    """Another teacher: the pixels near a class's colour, with neither CLIP nor SAM."""
+
+    class_names, settings = NAMES, "colours"
+
+    def pseudo_masks(self, image, name):
+        masks = []
+        for index, colour in enumerate(COLOURS.values()):
+            inside = np.abs(image.astype(int) - colour).max(axis=2) < 30
+            if inside.any():
+                area = int(inside.sum())
+                mask = SamMask(encode_rle(inside), area, (0.0, 0.0, 1.0, 1.0), 0.9, 1.0, ())
+                masks.append(PseudoMask(name, index, NAMES[index], "1.1", 0.5, mask))
+        present = [mask.class_index for mask in masks]
+        return ImagePseudoMasks(masks, [], present, [0] * len(NAMES))
+
+
+def test_a_shard_asks_whatever_teacher_it_is_given(images, tmp_path):
+    assert isinstance(ColourTeacher(), Teacher)
+    assert isinstance(ClipSamTeacher(ColourClip(), ColourSam(), TEXTS, NAMES, OPTIONS), Teacher)
+    scratch = tmp_path / "scratch"
+    found = [
+        compute_shard(
+            list_images(images), lambda name: read_image(images / name), ColourTeacher(),
+            tmp_path / out, scratch, progress=False,
+        )
+        for out in ("out", "again")
+    ]  # fmt: skip
+    assert found == [{"computed": 3, "reused": 0}, {"computed": 0, "reused": 3}]
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
+    prompted = read_coco(tmp_path / "out/stage11.json").masks
+    assert {mask.image: mask.class_name for mask in prompted if mask.class_index == 0} == {
+        "a.png": "red", "b.png": "red",
+    }  # fmt: skip
+    assert {mask.clip_similarity for mask in prompted} == {0.5}
+    assert read_coco(tmp_path / "out/stage12.json").masks == []
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -216,11 +251,7 @@ def test_the_progress_bar_is_on_standard_error_of_a_terminal(
     compute_shard(
         ["a.png"],
         lambda name: read_image(images / name),
-        ColourClip(),
-        ColourSam(),
-        TEXTS,
-        NAMES,
-        OPTIONS,
+        ClipSamTeacher(ColourClip(), ColourSam(), TEXTS, NAMES, OPTIONS),
         tmp_path / "0007",
         tmp_path / "scratch",
         label="shard 7",

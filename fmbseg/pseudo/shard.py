@@ -1,19 +1,13 @@
 """Stage 1 of a shard of images: resumable image by image, bad images set aside with a reason."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor
-
 from fmbseg.models.images import size_problem
-from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.progress import tracked
-from fmbseg.pseudo.settings import PseudoMasksParams
-from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
+from fmbseg.pseudo.stage1 import ImagePseudoMasks
+from fmbseg.pseudo.teacher import Teacher, array_sha
 from fmbseg.store import (
     StoreError,
     UnreadableImageError,
@@ -31,11 +25,7 @@ from fmbseg.types import Image, PseudoMask, Stage
 def compute_shard(
     names: Sequence[str],
     read: Callable[[str], Image],
-    clip: ClipModel,
-    sam: SamModel,
-    texts: Float[Tensor, "category dim"],
-    class_names: Sequence[str],
-    options: PseudoMasksParams,
+    teacher: Teacher,
     out_folder: Path,
     scratch: Path,
     salvaged: Path | None = None,
@@ -47,8 +37,8 @@ def compute_shard(
     """Compute and write the pseudo masks of some images.
 
     Every finished image is written to `scratch` at once, under a hash of its name, its pixels,
-    the options, the class names, the text features and `key`; what is there already is not
-    computed again. One image's arrays are in memory at a time, besides all run lengths.
+    the class names, the teacher's settings and `key`; what is there already is not computed again.
+    One image's arrays are in memory at a time, besides all run lengths.
 
     Written to `out_folder`, the same bytes for the same images in any order, cut or not:
     `stage11.json` and `stage12.json` (COCO), `presence.json` ({image: {"present": class names,
@@ -58,11 +48,7 @@ def compute_shard(
     Args:
         names: of the images, each once.
         read: gives an image by name, or raises `UnreadableImageError`.
-        clip: knows what.
-        sam: knows where.
-        texts: unit-length text features, one a class.
-        class_names: one a class.
-        options: the section `pseudo_masks` of params.yaml.
+        teacher: answers an image with pseudo masks.
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         salvaged: what `save_records` wrote of other shards with the same models and options.
@@ -78,7 +64,8 @@ def compute_shard(
     """
     if len(set(names)) != len(names):
         raise ValueError("an image name is given twice; wanted each once")
-    settings = sha_of([options.model_dump(), list(class_names), _sha_of_array(texts), key])
+    class_names = teacher.class_names
+    settings = sha_of([teacher.settings, list(class_names), key])
     quarantine: list[dict[str, str]] = []
     records: dict[str, dict[str, Any]] = {}
     computed = 0
@@ -93,14 +80,13 @@ def compute_shard(
         if problem is not None:
             quarantine.append({"image": name, "reason": problem})
             continue
-        pixels = _sha_of_array(image)
+        pixels = array_sha(image)
         path = scratch / f"{sha_of([name, pixels, settings])}.json"
         record = _finished(path)
         if record is None and salvaged is not None:
             record = _finished(salvaged / _salvaged_name(name, pixels))
         if record is None:
-            found = pseudo_masks_of_image(image, name, clip, sam, texts, class_names, options)
-            record = _to_record(found, (height, width), pixels)
+            record = _to_record(teacher.pseudo_masks(image, name), (height, width), pixels)
             write_json(path, record, compact=True, flush=False)  # a damaged one is noticed
             computed += 1
         records[name] = record
@@ -151,12 +137,6 @@ def save_records(shard_folder: Path, salvaged: Path) -> int:
 
 def _salvaged_name(name: str, pixels: str) -> str:
     return f"{sha_of([name, pixels])}.json"
-
-
-def _sha_of_array(values: Tensor | Image) -> str:
-    array = np.ascontiguousarray(values.cpu() if isinstance(values, Tensor) else values)
-    header = f"{array.dtype} {array.shape} ".encode()
-    return hashlib.sha256(header + array.tobytes()).hexdigest()
 
 
 def _finished(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fmbseg.pseudo.shard import compute_shard, save_records
+from fmbseg.pseudo.teacher import ClipSamTeacher, Teacher
 from fmbseg.steps.foundation_models import models_of, models_params
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shard_folder, shards
@@ -52,15 +53,10 @@ def run(workspace: Workspace, shard: str) -> bool:
     salvaged = _records(workspace, settings) / _SALVAGED
 
     def compute(out: Path) -> dict[str, int]:
-        models, vocabulary = models_of(workspace), read_classes(workspace.classes_path())
         return compute_shard(
             shards(workspace)[shard],
             workspace.read_image,
-            models.clip,
-            models.sam,
-            encode(models.clip, vocabulary),
-            vocabulary.names,
-            workspace.params.pseudo_masks,
+            _teacher(workspace),
             out,
             scratch,
             salvaged,
@@ -71,6 +67,14 @@ def run(workspace: Workspace, shard: str) -> bool:
     return run_unit(
         workspace, "pseudo_masks", shard_folder(workspace, shard), shard_key, compute, keep=scratch,
         needs_bytes=_IMAGE_BYTES * len(shards(workspace)[shard]),
+    )  # fmt: skip
+
+
+def _teacher(workspace: Workspace) -> Teacher:
+    models, vocabulary = models_of(workspace), read_classes(workspace.classes_path())
+    return ClipSamTeacher(
+        models.clip, models.sam, encode(models.clip, vocabulary), vocabulary.names,
+        workspace.params.pseudo_masks,
     )  # fmt: skip
 
 
