@@ -13,7 +13,7 @@ from studies.cells import up_to_date
 from tests.conftest import REPOSITORY
 from tests.figures import figures as metric_figures
 from tests.system import set_params
-from tests.test_e2e import readme_figure
+from tests.test_e2e import readme_foundation, readme_rows
 
 
 def scores(miou: float, iou: dict[str, float | None]) -> dict[str, Any]:
@@ -46,13 +46,15 @@ def test_the_readmes_row_is_the_mean_and_half_the_range_of_the_seeds(
         "| `stage1` | miniature | 0.700 | 0.700 (sky) | 0.800 | 0.100 |",
         "| `fmbseg` | miniature | 0.820 ± 0.025 | 0.600 (car) | 0.920 ± 0.025 | 0.100 |",
     ]
-    assert readme_figure("\n".join(lines)) == 0.82
+    assert readme_rows("\n".join(lines)) == {"stage1": (0.7, 0.8), "fmbseg": (0.82, 0.92)}
     alone = figures.markdown_table(workspace).splitlines()[3]
     assert alone == "| `fmbseg` | miniature | 0.800 | 0.400 (car) | 0.900 | 0.100 |"
 
 
-def test_the_readme_states_a_figure_that_the_end_to_end_test_finds():
-    assert 0.7 < readme_figure((REPOSITORY / "README.md").read_text()) < 1
+def test_the_readme_states_the_figures_that_the_end_to_end_test_compares():
+    text = (REPOSITORY / "README.md").read_text()
+    assert 0.7 < readme_rows(text)["fmbseg"][0] < 1
+    assert len(readme_foundation(text)) == 5
 
 
 @pytest.mark.slow
