@@ -6,12 +6,14 @@ import json
 import math
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fmbseg.methods.table import METHODS
 from fmbseg.report.charts import count_chart, iou_chart, line_plot, nice_ticks
 from fmbseg.report.content import (
     GalleryRow,
@@ -123,6 +125,8 @@ def test_the_page_shows_every_method_class_and_figure(tmp_path: Path) -> None:
               "bad.jpg", "truncated file", "Only a demonstration.", "0.746", "0.710", "7.25",
               "a/b.png", "prototype_supcon", "1,234", "1 min 15 s"]  # fmt: skip
     assert [text for text in wanted if text not in html] == []
+    said = [METHODS[result.method].summary for result in FULL.results]
+    assert [text for text in said if text not in unescape(html)] == []
 
 
 def test_the_page_asks_the_network_for_nothing(tmp_path: Path) -> None:

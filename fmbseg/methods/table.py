@@ -105,14 +105,14 @@ def _aligned(parts: Parts, name: str) -> "Segmentation":
 
 METHODS: Mapping[str, Method] = {
     "maskclip": Method(
-        _dense_clip, ("clip",), "CLIP's own patches, the last block's values without attention."
+        _dense_clip, ("clip",), "CLIP's own patches: the last block's values, without attention."
     ),
     "sclip": Method(
-        _dense_clip, ("clip",), "CLIP's own patches, the last block's queries and keys correlated "
-        "with themselves.",
+        _dense_clip, ("clip",), "CLIP's own patches; in the last block each attends to like ones.",
     ),
     "naclip": Method(
-        _dense_clip, ("clip",), "CLIP's own patches, the last block attending to neighbours."
+        _dense_clip, ("clip",),
+        "CLIP's own patches; in the last block each attends to like ones near it.",
     ),
     "clip_diy": Method(
         _clip_diy, ("clip", "sam"),
@@ -120,7 +120,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "stage11": Method(
         _stage1, ("clip", "sam"),
-        "The pseudo masks that CLIP's best points prompt, dense CLIP where there is none.",
+        "SAM's masks at CLIP's best points for each class, dense CLIP where there is none.",
     ),
     "stage12": Method(
         _stage1, ("clip", "sam"),
@@ -130,7 +130,8 @@ METHODS: Mapping[str, Method] = {
         _stage1, ("clip", "sam"), "Both kinds of pseudo masks, dense CLIP where there is none."
     ),
     "stage1_image_labels": Method(
-        _stage1, ("clip", "sam"), "`stage1`, told the classes that an image holds.",
+        _stage1, ("clip", "sam"),
+        "Both kinds of pseudo masks, of the classes that the image is said to hold.",
         needs_image_labels=True,
     ),
     OURS: Method(

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from fmbseg import paper
 from fmbseg.evaluate.metrics import METRICS
+from fmbseg.methods.table import METHODS
 from fmbseg.pictures.colours import palette
 from fmbseg.report import comparison, quoted
 from fmbseg.report.charts import BarChart, count_chart, iou_chart, line_plot
@@ -52,6 +53,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         metrics=METRICS,
         data_sets=_data_sets(content.results),
         methods=list(dict.fromkeys(result.method for result in content.results)),
+        table=METHODS,
         iou_charts=_iou_charts(content.results),
         mask_chart=count_chart(
             "Masks per class",

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 
+from fmbseg.methods.table import METHODS
 from fmbseg.steps import figures
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, sha_of
@@ -85,7 +86,8 @@ def _complete(
     curve = workspace.train / "validation.json"
     runs.log_validation(client, run, read_json(curve) if curve.is_file() else [])
     version = model.log_model(client, workspace, experiment, run)
-    runs.log_figures(client, workspace, run, {"fmbseg": model.model_id(version)})
+    trained = [name for name, method in METHODS.items() if method.trained]
+    runs.log_figures(client, workspace, run, dict.fromkeys(trained, model.model_id(version)))
     runs.log_files(client, workspace, run, keys)
     results = facts.results(workspace)
     for result in results:
