@@ -1,4 +1,4 @@
-"""Every public data set by its name: a family is a file in this folder and an entry here."""
+"""Every public data set by its name. To add one: a file here with `ENTRIES`, and its name below."""
 
 from fmbseg.datasets import ade, cityscapes, coco, context, voc
 from fmbseg.datasets.entry import Entry

@@ -1,4 +1,4 @@
-"""Looking a data set's tree through, so that one error names everything it lacks."""
+"""Checking a data set's folders, so that one error names everything that is missing."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def split_folder(name: str, split: str, splits: Mapping[str, str]) -> str:
 
 
 class Tree:
-    """A data set's folders below the root a user names.
+    """A data set's folders below the root a user names; collects what is missing.
 
     Args:
         name: of the data set.

@@ -1,4 +1,4 @@
-"""Is this the file that was wanted: size, checksum, and what was recorded the first time."""
+"""Checking a fetched file: its size, its checksum, or what was recorded the first time."""
 
 import hashlib
 import os

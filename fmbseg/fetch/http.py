@@ -36,7 +36,7 @@ def fetch(
     timeouts_s: tuple[float, float] = TIMEOUTS_S,
     progress: bool = True,
 ) -> Record:
-    """Have a file in place, and checked.
+    """Download a file, check it and put it in place.
 
     A file that is there already is checked and left alone, without any network. Otherwise it is
     written to `<file>.part` and renamed when it is whole and good, so a cut or killed download
@@ -93,7 +93,7 @@ def _from(
     timeouts_s: tuple[float, float],
     progress: bool,
 ) -> Record:
-    """Fetch from one address, with patience; `AddressError` when it does not give the file."""
+    """Fetch from one address, trying again; `AddressError` when it does not give the file."""
     part = file.with_name(f"{file.name}.part")
     failed, best = 0, _size(part)
     while True:

@@ -1,4 +1,4 @@
-"""`install`: a data set of the catalogue, fetched, unpacked, converted and opened once."""
+"""`install`: fetches, unpacks, converts and opens a public data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The archives of one installation: which, whether they can be had and fit, and one by one."""
+"""Fetching and unpacking the archives of one data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fmbseg.store import ArchiveError, require_space
 
 @dataclass(frozen=True)
 class Job:
-    """Archives into their places; see `install` for what the attributes mean."""
+    """One call of `install`, which says what the attributes mean."""
 
     entry: Entry
     root: Path
@@ -55,7 +55,7 @@ class Job:
             )
 
     def require_room(self, archives: Sequence[Archive]) -> None:
-        """Refuse what cannot fit: all content, and one archive at a time or all of them.
+        """Refuse to begin what will not fit: all content, and the archives kept at once.
 
         Raises:
             DiskFullError: less is free.
@@ -71,7 +71,7 @@ class Job:
         require_space(self.root, most, " and ".join(one.file_name for one in archives))
 
     def put(self, archive: Archive) -> None:
-        """Have one archive's content in place, or that of an alternative.
+        """Fetch and unpack one archive, or an alternative that gives the same data set.
 
         Raises:
             DownloadError: it cannot be had, or is refused.

@@ -51,7 +51,7 @@ class InterruptedTransferError(Exception):
 
 
 class Session(requests.Session):
-    """Few redirects, and none that gives up encryption."""
+    """A session that follows few redirects, and none from https to http."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,12 +80,12 @@ def transfer(
 ) -> None:
     """Write what `part` still lacks, or all of it where the server cannot go on.
 
-    Going on wants a server that says the file is the one begun with (If-Range with its ETag or
-    date), or a published checksum, which finds out in the end.
+    A cut download is resumed only where the server says that the file is still the same (If-Range
+    with its ETag or date), or where a published checksum will show it in the end.
 
     Args:
-        session: carries the connection.
-        url: asked.
+        session: reuses the connection for further attempts.
+        url: address of the file.
         part: the file so far; `<part>.json` beside it says what it is a part of.
         remote: what is known of the file.
         timeouts_s: to connect, and between two pieces of data.
@@ -132,7 +132,7 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Begun:
-    """What a part is a part of, as the response said that brought its first byte."""
+    """Which file a part belongs to, as the response said that brought its first byte."""
 
     offset: int = 0
     total: int | None = None

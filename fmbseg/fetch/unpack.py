@@ -1,4 +1,4 @@
-"""An archive of a data set into its place: beside it first, then moved, then marked as done."""
+"""Unpacking an archive of a data set: beside it, then moved into place, then marked as done."""
 
 import contextlib
 import os

@@ -157,7 +157,7 @@ class _Unpacking:
             self._require_end(bundle)
 
     def _require_end(self, bundle: tarfile.TarFile) -> None:
-        """The library takes a cut archive, or a bad header inside, for its end."""
+        """Refuse a tar that is cut or has a bad header inside: tarfile takes either for its end."""
         stream = bundle.fileobj
         assert stream is not None
         stream.seek(bundle.offset)
@@ -172,7 +172,7 @@ class _Unpacking:
         raise ArchiveError(f"{self.archive}: damaged (too much behind its end); {_AGAIN}")
 
     def admit(self, name: str, size: int) -> str:
-        """Count an entry in.
+        """Check an entry's name and the archive's size so far, and count the entry.
 
         Returns:
             Its name without `.` and doubled slashes; empty for the archive's own top folder.
@@ -204,7 +204,7 @@ class _Unpacking:
             raise FileExistsError(errno.EEXIST, "exists")
 
     def refusal(self, name: str, what: str) -> ArchiveError:
-        """The error of an entry that is not unpacked."""
+        """The error that names an entry which is not unpacked."""
         return ArchiveError(
             f"{self.archive}: entry {printable(name)!r} is refused ({what}); only plain files and "
             "folders are unpacked, so unpack it yourself if you trust it, and give the folder"
@@ -232,7 +232,7 @@ class _Unpacking:
 
 
 class _SmallHeader(tarfile.TarInfo):
-    """A header that asks for gigabytes of names at once is damage, or an attack."""
+    """Refuses headers that ask for gigabytes of names at once: damage, or an attack."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -243,6 +243,6 @@ class _SmallHeader(tarfile.TarInfo):
 
 
 def _content_alone(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """The library's filter for data, and neither rights nor dates."""
+    """The filter "data" of tarfile; rights and dates are not taken over either."""
     plain = tarfile.data_filter(member, folder)
     return plain.replace(mode=None, mtime=None, deep=False)  # type: ignore[arg-type]

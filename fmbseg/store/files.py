@@ -34,9 +34,9 @@ def write_bytes(path: str | Path, data: bytes, *, flush: bool = True) -> None:
     Args:
         path: target; missing parent folders are made.
         data: the content.
-        flush: have it on the disk before it gets its name, so that a cut of power changes nothing
-            of the promise. Costs some milliseconds; False suits a file whose reader notices
-            damage and then makes it again. In a unit's unfinished folder it waits for `run_unit`.
+        flush: force the content onto the disk before the file gets its name, so that this holds
+            after a cut of power too. Costs some milliseconds; False suits a file whose reader
+            notices damage and then makes it again. In a unit's unfinished folder it waits for `run_unit`.
     """
     path = Path(path)
     flush = flush and not any(PARTIAL in name for name in path.parts)
@@ -76,7 +76,7 @@ def write_json(path: str | Path, obj: Any, *, compact: bool = False, flush: bool
 
 
 def json_bytes(obj: Any, *, compact: bool = False) -> bytes:
-    """What `write_json` writes."""
+    """The bytes that `write_json` writes."""
     if compact:
         text = json.dumps(obj, separators=(",", ":"), allow_nan=False)
     else:

@@ -1,4 +1,4 @@
-"""Files onto the disk itself, so that a cut of power leaves them as they are.
+"""Forcing files onto the disk (fsync), so that a cut of power leaves them as they are.
 
 A file that was written and renamed lies in the system's memory for up to half a minute. Without a
 flush the rename can reach the disk before the content does, and what then stands under the name
@@ -16,12 +16,13 @@ _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
 def flush_file(path: str | Path) -> None:
-    """Have a file's content on the disk.
+    """Force a file's content onto the disk.
 
     Raises:
         OSError: the disk could not write it.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    writable = os.name == "nt" and Path(path).is_file()  # Windows flushes no other ones
+    descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -29,7 +30,7 @@ def flush_file(path: str | Path) -> None:
 
 
 def flush_names(folder: str | Path) -> None:
-    """Have on the disk which names a folder holds; nothing where a file system has no such call.
+    """Force onto the disk which names a folder holds, where the file system has such a call.
 
     Raises:
         OSError: the disk could not write it.
@@ -42,7 +43,7 @@ def flush_names(folder: str | Path) -> None:
 
 
 def flush_tree(folder: str | Path, *, contents: bool = True) -> None:
-    """Have a folder on the disk with all that is below it.
+    """Force a folder and everything below it onto the disk.
 
     Args:
         folder: whose files are complete.

@@ -1,4 +1,4 @@
-"""Reading pictures of any kind into RGB; a bad one has a reason, not a trace."""
+"""Reading pictures of any kind into RGB; one that cannot be read raises a short reason."""
 
 import errno
 import hashlib
@@ -34,6 +34,7 @@ _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO (named pipe)", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }  # fmt: skip
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _PILLOWS_WORDS = ("not identified by this driver", "its header is damaged or of an unknown kind")
 _PILLOW = threading.Lock()
 """Held while Pillow's process-wide settings are other than the process has them."""
@@ -91,7 +92,7 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def image_sha(path: str | Path) -> str:
-    """What a listed picture adds to a key: the SHA-256 of its content, hexadecimal.
+    """SHA-256 of a listed picture's content for a unit's key, hexadecimal.
 
     Never raises and never waits, so that a file which vanishes after it was listed is set aside
     when it is read, like any other bad one.
@@ -117,7 +118,7 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     try:
         problem = _problem(Path(path).stat())
         if problem is None:
-            stream = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+            stream = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
             problem = _problem(os.fstat(stream.fileno()))  # it may have been replaced meanwhile
             if problem is None:
                 return stream

@@ -32,7 +32,7 @@ class Journal:
 
     @contextlib.contextmanager
     def entry(self, step: str, unit: str, key: str) -> Iterator[Entry]:
-        """Time the block; a unit that was computed in it gets its line."""
+        """Time the block; append a line about the unit if it was computed."""
         began, entry = time.perf_counter(), Entry()
         yield entry
         if entry.computed:

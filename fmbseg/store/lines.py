@@ -1,4 +1,4 @@
-"""Files of JSON lines that grow: a kill or a cut of power damages lines, never the file."""
+"""Files of JSON lines that grow: a kill or a cut of power damages a line, never the others."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ def append_line(path: str | Path, record: Mapping[str, Any], *, flush: bool = Tr
     Args:
         path: the file; it and its folder are made where they are missing.
         record: JSON values.
-        flush: have it on the disk; see `write_bytes`.
+        flush: force it onto the disk; see `write_bytes`.
     """
     path, text = Path(path), json.dumps(record) + "\n"
     try:

@@ -1,4 +1,4 @@
-"""Full disks: looked at before much is written, and said in words when one fills up anyway."""
+"""Full disks: checked for before much is written, and explained when one fills up anyway."""
 
 import contextlib
 import errno
