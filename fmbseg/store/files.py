@@ -36,7 +36,8 @@ def write_bytes(path: str | Path, data: bytes, *, flush: bool = True) -> None:
         data: the content.
         flush: force the content onto the disk before the file gets its name, so that this holds
             after a cut of power too. Costs some milliseconds; False suits a file whose reader
-            notices damage and then makes it again. In a unit's unfinished folder it waits for `run_unit`.
+            notices damage and then makes it again. In a unit's unfinished folder `run_unit` does
+            it for all files at once.
     """
     path = Path(path)
     flush = flush and not any(PARTIAL in name for name in path.parts)
