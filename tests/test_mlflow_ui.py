@@ -35,7 +35,7 @@ MLFLOW = str(Path(sys.executable).parent / "mlflow")
 
 
 def load_screenshots() -> ModuleType:
-    path = REPOSITORY / "docs" / "make_screenshots.py"
+    path = REPOSITORY / "scripts" / "make_screenshots.py"
     spec = importlib.util.spec_from_file_location("make_screenshots", path)
     assert spec is not None
     assert spec.loader is not None

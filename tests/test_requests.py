@@ -217,7 +217,7 @@ def test_a_run_that_fails_or_is_stopped_leaves_params_yaml_as_it_was(
         seen.append((root, Workspace.open(began.place).params.train.epochs))
         raise trouble
 
-    monkeypatch.setattr(pipeline, "_stages", stages)
+    monkeypatch.setattr(pipeline, "_run_stages", stages)
     before = params.read_bytes()
     with disable_run_logger(), pytest.raises(trouble):
         pipeline.fmbseg.fn(".", Parameters(epochs=7, keep=kept))
