@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from filelock import FileLock, Timeout
+from fmbseg.store.locks import FileLock, Timeout
 
 OFFLINE = "FMBSEG_OFFLINE"
 """Environment variable; set to 1, true, yes or on, it forbids every fetch."""

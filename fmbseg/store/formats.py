@@ -75,13 +75,7 @@ _JPEG_END, _JPEG_SCAN, _JPEG_BARE = b"\xd9", b"\xda", b"\x01\xd8"
 
 
 def require_picture(head: bytes) -> str:
-    """Tell a picture's format by its first bytes; its name plays no part.
-
-    Args:
-        head: the first `HEAD_BYTES` of the file, or all of it.
-
-    Returns:
-        PNG, JPEG, BMP, TIFF or WebP.
+    """Tell a picture's format (PNG, JPEG, BMP, TIFF or WebP) by its first `HEAD_BYTES`.
 
     Raises:
         UnreadableImageError: another format, or no picture at all.
@@ -107,9 +101,6 @@ def open_picture(kind: str, content: bytes, max_pixels: int) -> ImageFile:
         kind: what `require_picture` said.
         content: the whole file.
         max_pixels: more than this many pixels, also of one TIFF tile, are refused.
-
-    Returns:
-        The picture, its size known.
 
     Raises:
         UnreadableImageError: too large, or made to keep the decoder busy.

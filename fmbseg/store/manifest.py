@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from fmbseg.store.files import (
     MANIFEST,
     PARTIAL,
@@ -31,6 +29,7 @@ from fmbseg.store.files import (
     write_json,
 )
 from fmbseg.store.flush import flush_file, flush_names, flush_tree
+from fmbseg.store.locks import FileLock
 
 _FORMAT = 1
 _PARTS = ("inputs", "params", "code", "packages")
