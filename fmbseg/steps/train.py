@@ -16,7 +16,7 @@ from fmbseg.steps.foundation_models import models_of, models_params
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.step import Step
-from fmbseg.steps.training_set import Features, label_maps
+from fmbseg.steps.training_set import MASKS_FROM, Features, label_maps, masks_file
 from fmbseg.steps.truth import truth_inputs
 from fmbseg.steps.validation import validation_of
 from fmbseg.steps.workspace import Workspace
@@ -61,7 +61,7 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     bad = {entry["image"] for entry in quarantined(workspace)}
     images = workspace.listing().images
     inputs = {name: sha for name, sha in images.items() if name not in bad}
-    inputs["kept"] = file_sha(workspace.subsample / "kept.json")
+    inputs["kept"] = file_sha(masks_file(workspace))
     inputs["classes"] = file_sha(workspace.classes_path())
     if workspace.params.train.labels == "truth":
         inputs |= truth_inputs(workspace)
@@ -184,7 +184,7 @@ def _outcome(workspace: Workspace, unit: str, line: Mapping[str, Any]) -> str:
 
 STEP = Step(
     name="train",
-    reads=("download", "pseudo_masks", "subsample"),
+    reads=("download", "pseudo_masks", MASKS_FROM),
     writes="models/train",
     key=key,
     run=run,

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
 from fmbseg.types import PseudoMask
+
+MASKS_FROM = "subsample"
+"""Name of the step whose masks are trained on."""
 
 
 class NothingToTrainOnError(ValueError):
@@ -42,6 +46,11 @@ class LabelMaps:
         return self.map_of(index)
 
 
+def masks_file(workspace: Workspace) -> Path:
+    """The COCO file of the masks that are trained on."""
+    return workspace.root / "data" / MASKS_FROM / "kept.json"
+
+
 def label_maps(workspace: Workspace) -> LabelMaps:
     """The kept pseudo masks; the images' own labels where `train.labels` is `truth`.
 
@@ -55,7 +64,7 @@ def label_maps(workspace: Workspace) -> LabelMaps:
 
 def _kept(workspace: Workspace) -> LabelMaps:
     """The kept pseudo masks."""
-    kept = read_coco(workspace.subsample / "kept.json")
+    kept = read_coco(masks_file(workspace))
     by_image: dict[str, list[PseudoMask]] = {}
     for mask in kept.masks:
         by_image.setdefault(mask.image, []).append(mask)
