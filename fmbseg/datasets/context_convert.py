@@ -2,8 +2,9 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,8 @@ def convert_merged_json(merged: str | Path, voc2010: str | Path) -> Converted:
         stem = Path(image["file_name"]).stem
         if image["phase"] in lists:
             lists[image["phase"]].append(stem)
-            jobs.append((stem, _drawing(image, annotations.get(identity, []))))
-    written, kept, problems = _write_labels(jobs, Path(voc2010))
-    _refuse(problems, len(jobs))
-    return _finish(Path(voc2010), lists, written, kept)
+            jobs.append((stem, partial(_draw, image, annotations.get(identity, []))))
+    return _convert(Path(voc2010), lists, jobs)
 
 
 def convert_mats(mats: str | Path, voc2010: str | Path) -> Converted:
@@ -128,10 +127,8 @@ def convert_mats(mats: str | Path, voc2010: str | Path) -> Converted:
     wanted = [stem for split in SPLITS for stem in lists[split]]
     if not wanted:
         raise DatasetError(f"{mats}: found no <id>.mat of an image in VOC 2010's lists")
-    jobs = [(stem, _reading(annotated[stem])) for stem in wanted]
-    written, kept, problems = _write_labels(jobs, folder)
-    _refuse(problems, len(jobs))
-    return _finish(folder, lists, written, kept, unannotated)
+    jobs = [(stem, partial(_read, annotated[stem])) for stem in wanted]
+    return _convert(folder, lists, jobs, unannotated)
 
 
 def _of_merged_json(
@@ -157,35 +154,30 @@ def _of_merged_json(
     return images, annotations
 
 
-def _drawing(image: dict[str, Any], annotations: list[tuple[int, Any]]) -> Callable[[], _Labels]:
-    def draw() -> _Labels:
-        height, width = image["height"], image["width"]
-        labels = np.zeros((height, width), np.uint8)
-        for label, outline in annotations:
-            if isinstance(outline["counts"], list):
-                outline = pycocotools.mask.frPyObjects(outline, height, width)
-            labels[pycocotools.mask.decode(outline) > 0] = label
-        return labels
-
-    return draw
+def _draw(image: dict[str, Any], annotations: list[tuple[int, Any]]) -> _Labels:
+    height, width = image["height"], image["width"]
+    labels = np.zeros((height, width), np.uint8)
+    for label, outline in annotations:
+        if isinstance(outline["counts"], list):
+            outline = pycocotools.mask.frPyObjects(outline, height, width)
+        labels[pycocotools.mask.decode(outline) > 0] = label
+    return labels
 
 
-def _reading(mat: Path) -> Callable[[], _Labels]:
-    def read() -> _Labels:
-        numbers = np.asarray(scipy.io.loadmat(mat, variable_names=["LabelMap"])["LabelMap"])
-        if numbers.ndim != 2 or numbers.min() < 0 or numbers.max() >= _IDS_IN_MAT:
-            raise ValueError(f"LabelMap {numbers.shape} holds {numbers.min()} to {numbers.max()}")
-        table = np.zeros(_IDS_IN_MAT, np.uint8)
-        table[list(_LABEL_OF_ID)] = list(_LABEL_OF_ID.values())
-        return np.asarray(table[numbers])
-
-    return read
+def _read(mat: Path) -> _Labels:
+    numbers = np.asarray(scipy.io.loadmat(mat, variable_names=["LabelMap"])["LabelMap"])
+    if numbers.ndim != 2 or numbers.min() < 0 or numbers.max() >= _IDS_IN_MAT:
+        raise ValueError(f"LabelMap {numbers.shape} holds {numbers.min()} to {numbers.max()}")
+    table = np.zeros(_IDS_IN_MAT, np.uint8)
+    table[list(_LABEL_OF_ID)] = list(_LABEL_OF_ID.values())
+    return np.asarray(table[numbers])
 
 
-def _write_labels(
-    jobs: Iterable[tuple[str, Callable[[], _Labels]]], voc2010: Path
-) -> tuple[int, int, list[str]]:
-    """Write what is not there yet; also how many were there, and what could not be made."""
+def _convert(
+    voc2010: Path, lists: dict[str, list[str]], jobs: Sequence[tuple[str, Callable[[], _Labels]]],
+    unannotated: int = 0,
+) -> Converted:  # fmt: skip
+    """Write the label files that are not there yet; the lists last, once all could be made."""
     folder = voc2010 / "SegmentationClassContext"
     written = kept = 0
     problems: list[str] = []
@@ -205,7 +197,16 @@ def _write_labels(
         written += 1
     if folder.is_dir():
         flush_tree(folder)  # before the lists, which say that the conversion is done
-    return written, kept, problems
+    if problems:
+        raise DatasetError(
+            f"{len(problems)} of {len(jobs)} annotations cannot be read (first: {problems[0]}); "
+            "fetch the archive again, then convert again: what is done is kept"
+        )
+    for split, stems in lists.items():
+        file = voc2010 / "ImageSets" / "SegmentationContext" / f"{split}.txt"
+        write_bytes(file, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
+    counts = {split: len(stems) for split, stems in lists.items()}
+    return Converted(written, kept, counts, unannotated)
 
 
 def _is_whole_png(path: Path) -> bool:
@@ -214,21 +215,3 @@ def _is_whole_png(path: Path) -> bool:
     with path.open("rb") as stream:
         stream.seek(-len(_PNG_END), io.SEEK_END)
         return stream.read() == _PNG_END
-
-
-def _refuse(problems: list[str], total: int) -> None:
-    if problems:
-        raise DatasetError(
-            f"{len(problems)} of {total} annotations cannot be read (first: {problems[0]}); "
-            "fetch the archive again, then convert again: what is done is kept"
-        )
-
-
-def _finish(
-    voc2010: Path, lists: dict[str, list[str]], written: int, kept: int, unannotated: int = 0
-) -> Converted:
-    for split, stems in lists.items():
-        file = voc2010 / "ImageSets" / "SegmentationContext" / f"{split}.txt"
-        write_bytes(file, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
-    counts = {split: len(stems) for split, stems in lists.items()}
-    return Converted(written, kept, counts, unannotated)

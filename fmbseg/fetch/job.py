@@ -10,7 +10,7 @@ from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.fetch.checksums import check, record_path, set_aside
 from fmbseg.fetch.http import fetch
 from fmbseg.fetch.remote import DownloadError, Remote
-from fmbseg.fetch.unpack import archives_folder, is_staged, is_unpacked, unpack
+from fmbseg.fetch.unpack import archives_folder, fetched_bytes, is_staged, is_unpacked, unpack
 from fmbseg.store import ArchiveError, require_space
 
 
@@ -65,7 +65,7 @@ class Job:
             if is_unpacked(archive, self.root) or is_staged(archive, self.root):
                 continue
             size = archive.about_bytes or 0
-            fetched = size if self._own(archive) else self._fetched_bytes(archive)
+            fetched = size if self._own(archive) else fetched_bytes(archive, self.root)
             most = max(most, used + 2 * size - fetched)
             used += size * (2 if self.keep_archives and not self._own(archive) else 1)
         require_space(self.root, most, " and ".join(one.file_name for one in archives))
@@ -126,11 +126,6 @@ class Job:
             or is_staged(archive, self.root)
             or (archives_folder(self.root) / archive.file_name).is_file()
         )
-
-    def _fetched_bytes(self, archive: Archive) -> int:
-        file = archives_folder(self.root) / archive.file_name
-        parts = [file, file.with_name(f"{file.name}.part")]
-        return sum(part.stat().st_size for part in parts if part.is_file())
 
     def _check_own(self, archive: Archive, own: Path, file: Path) -> None:
         try:

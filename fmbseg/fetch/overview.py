@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fmbseg.datasets.entry import Entry
 from fmbseg.fetch.install import opened
-from fmbseg.fetch.unpack import archives_folder, is_unpacked
+from fmbseg.fetch.unpack import fetched_bytes, is_unpacked
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,8 @@ def overview(entry: Entry, root: str | Path) -> list[SplitOverview]:
         images = None if isinstance(here, str) else here[split]
         left = 0
         for archive in archives if images is None else ():
-            file = archives_folder(root) / archive.file_name
-            parts = [file, file.with_name(f"{file.name}.part")]
-            have = sum(part.stat().st_size for part in parts if part.is_file())
             if not is_unpacked(archive, root):
-                left += max(0, (archive.about_bytes or 0) - have)
+                left += max(0, (archive.about_bytes or 0) - fetched_bytes(archive, root))
         found.append(
             SplitOverview(
                 split, published, images, entry.disk_bytes([split]) // 2, left,

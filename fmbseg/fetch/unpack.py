@@ -32,6 +32,13 @@ def archives_folder(root: Path) -> Path:
     return root / ".archives"
 
 
+def fetched_bytes(archive: Archive, root: Path) -> int:
+    """Size of what is fetched of an archive, whole or in part."""
+    file = archives_folder(root) / archive.file_name
+    parts = [file, file.with_name(f"{file.name}.part")]
+    return sum(part.stat().st_size for part in parts if part.is_file())
+
+
 def is_unpacked(archive: Archive, root: Path) -> bool:
     """Whether an archive was unpacked to its end, and what it brought is still there."""
     try:
