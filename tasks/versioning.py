@@ -18,7 +18,7 @@ from fmbseg.steps import drops, plan
 from fmbseg.steps.workspace import Workspace, params_file
 from fmbseg.store import file_sha, write_bytes
 from tasks import workspace_dvc
-from tasks.versioning_params import mend_lock, own_params_recorded
+from tasks.versioning_params import own_params_recorded, restore_dvc_lock
 
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _BAD_LOCK = ("dvc.lock' is invalid", "dvc.lock' validation failed")
@@ -81,7 +81,7 @@ def version(root: str, params_sha: str) -> str:
         workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
         if not Path(workspace.params.data.drops).is_absolute():
             workspace.drops.mkdir(parents=True, exist_ok=True)
-        with _turn(workspace.root), _lock_kept_on_error(workspace.root / "dvc.lock"):
+        with _commit_lock(workspace.root), _lock_kept_on_error(workspace.root / "dvc.lock"):
             with own_params_recorded(workspace.root, params):
                 committed = _commit(workspace.root)
             if committed:
@@ -108,10 +108,10 @@ def _refuse_outdated(workspace: Workspace, params: Path, params_sha: str) -> Non
 
 
 @contextmanager
-def _turn(repository: Path) -> Iterator[None]:
+def _commit_lock(repository: Path) -> Iterator[None]:
     """One run commits at a time; a second one waits for the first."""
     with FileLock(repository / ".dvc" / "tmp" / "fmbseg.lock"):
-        mend_lock(repository)
+        restore_dvc_lock(repository)
         yield
 
 
@@ -132,8 +132,8 @@ def _lock_kept_on_error(path: Path) -> Iterator[None]:
 def _commit(repository: Path) -> bool:
     """`dvc commit`; False where there is no Git.
 
-    What a killed command left half-written is begun anew: all of dvc.lock follows from the
-    outputs, and a list of claims that DVC cannot read holds none that anybody could obey.
+    A lock file that a killed command left half-written is deleted and written anew: all of
+    dvc.lock follows from the outputs, and DVC obeys no claim of a list that it cannot read.
     """
     done = _dvc_commit(repository)
     for words, left in ((_BAD_CLAIMS, ".dvc/tmp/rwlock"), (_BAD_LOCK, "dvc.lock")):

@@ -1,4 +1,4 @@
-"""What dvc.lock says of a run whose parameters were its own: those, not what params.yaml holds.
+"""dvc.lock of a run with parameters of its own: it records those, not what params.yaml holds.
 
 `dvc commit` records the values that stand in params.yaml. Outputs that were made with others would
 pass for up to date then, so the run's own values take their place: `dvc status` shows that
@@ -25,7 +25,7 @@ _BEFORE = Path(".dvc") / "tmp" / "fmbseg.dvc.lock"
 def own_params_recorded(repository: Path, params: Path) -> Iterator[None]:
     """Let the block write dvc.lock, then put the run's own parameters into it.
 
-    Killed in between, the next run puts dvc.lock back (`mend_lock`).
+    Killed in between, the next run puts dvc.lock back (`restore_dvc_lock`).
 
     Args:
         repository: the workspace.
@@ -42,7 +42,7 @@ def own_params_recorded(repository: Path, params: Path) -> Iterator[None]:
     before.unlink()
 
 
-def mend_lock(repository: Path) -> None:
+def restore_dvc_lock(repository: Path) -> None:
     """Put dvc.lock back where a run was killed before its parameters stood in it."""
     before = repository / _BEFORE
     if not before.is_file():

@@ -18,28 +18,28 @@ from ruamel.yaml import YAML
 from fmbseg.store import write_bytes
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
-_MADE = "# Made by `make run` from the checkout's dvc.yaml, and kept up to date (docs/dvc.md).\n"
+_HEADER = "# Made by `make run` from the checkout's dvc.yaml, and kept up to date (docs/dvc.md).\n"
 _FILES = {
     ".gitignore": "/data/\n/models/\n/reports/\n/.scratch/\n/dvc_plots/\n/mlflow.db\n"
     "/mlartifacts/\n",
     ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-    ".dvc/config": f"{_MADE}[core]\n    analytics = false\n    check_update = false\n",
+    ".dvc/config": f"{_HEADER}[core]\n    analytics = false\n    check_update = false\n",
 }
 _COPIED = (".dvcignore", ".dvc/plots/shares.json")
-_WHO = ("-c", "user.name=FMbSeg", "-c", "user.email=fmbseg@localhost", "-c", "commit.gpgsign=false")
+_GIT = ("-c", "user.name=FMbSeg", "-c", "user.email=fmbseg@localhost", "-c", "commit.gpgsign=false")
 
 
 def prepare(root: Path) -> str | None:
     """Give a workspace the files and the repository that DVC wants, where it has none.
 
-    A dvc.yaml or .dvc/ that somebody made is left alone, and so is a Git repository around the
+    A dvc.yaml or .dvc/ that the user made is left alone, and so is a Git repository around the
     workspace that does not ignore it. A call that was killed is completed by the next.
 
     Returns:
-        Why there will be no DVC, in words; None where there is one, of whatever origin.
+        Why the workspace cannot have DVC; None where it has, whoever set it up.
     """
     mine, pipeline = root / "dvc.yaml", _CHECKOUT / "dvc.yaml"
-    if mine.is_file() and not mine.read_text(errors="replace").startswith(_MADE):
+    if mine.is_file() and not mine.read_text(errors="replace").startswith(_HEADER):
         return None
     if not mine.is_file() and (root / ".dvc").is_dir() and not _begun(root):
         return "its .dvc/ has no dvc.yaml"
@@ -52,19 +52,19 @@ def prepare(root: Path) -> str | None:
     for name in _COPIED:
         if (_CHECKOUT / name).is_file():
             _write(root / name, (_CHECKOUT / name).read_text())
-    _write(mine, _MADE + _pipeline(pipeline, root))
+    _write(mine, _HEADER + _pipeline(pipeline, root))
     if _git(root, "rev-parse", "--verify", "HEAD").returncode != 0:
         tracked = [name for name in (*_FILES, *_COPIED, "dvc.yaml", "params.yaml")
                    if (root / name).is_file()]  # fmt: skip
         _git(root, "add", "--force", "--", *tracked)
-        _git(root, *_WHO, "commit", "--quiet", "--no-verify", "--message=The workspace")
+        _git(root, *_GIT, "commit", "--quiet", "--no-verify", "--message=The workspace")
     return None
 
 
 def _begun(root: Path) -> bool:
     """Whether the .dvc/ there is what a killed call leaves."""
     config = root / ".dvc" / "config"
-    return not config.is_file() or config.read_text(errors="replace").startswith(_MADE)
+    return not config.is_file() or config.read_text(errors="replace").startswith(_HEADER)
 
 
 def _repository(root: Path) -> str | None:
@@ -86,21 +86,21 @@ def _pipeline(pipeline: Path, root: Path) -> str:
     yaml = YAML()
     yaml.width = 4096
     tree: dict[str, Any] = yaml.load(pipeline)
-    there, here = _way(root, _CHECKOUT), _way(_CHECKOUT, root)
+    there, here = _relative(root, _CHECKOUT), _relative(_CHECKOUT, root)
     for name, stage in tree["stages"].items():
         workspace = here if name == "track" else f"--workspace {here}"
         stage["cmd"] = f"cd {there} && {stage['cmd']} {workspace}"
         for place, dep in enumerate(stage["deps"]):
             if dep == "fmbseg":
-                stage["deps"][place] = f"{_way(root, _CHECKOUT, quote=False)}/{dep}"
+                stage["deps"][place] = f"{_relative(root, _CHECKOUT, quote=False)}/{dep}"
     text = io.StringIO()
     yaml.dump(tree, text)
     _, _, body = text.getvalue().partition("stages:")
     return f"stages:{body}"
 
 
-def _way(start: Path, end: Path, *, quote: bool = True) -> str:
-    """From one folder to another, relative where a workspace lies in the checkout."""
+def _relative(start: Path, end: Path, *, quote: bool = True) -> str:
+    """The path from one folder to another, relative where a workspace lies in the checkout."""
     below = (start if start != _CHECKOUT else end).resolve().is_relative_to(_CHECKOUT)
     way = os.path.relpath(end.resolve(), start.resolve()) if below else str(end.resolve())
     way = way.replace("${", "\\${")  # DVC's own words for a parameter

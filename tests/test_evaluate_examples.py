@@ -12,7 +12,7 @@ from PIL import Image
 
 from fmbseg.datasets import DatasetError
 from fmbseg.evaluate.confusions import NO_ANSWER, Confusion, most_confused
-from fmbseg.evaluate.examples import MAX_SIDE_PX, Answered, Extremes
+from fmbseg.evaluate.examples import MAX_SIDE_PX, Extremes, ScoredImage
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.pictures.colours import palette
 from fmbseg.steps import evaluate, evaluation_sets
@@ -25,9 +25,9 @@ from fmbseg.vocabulary import Vocabulary
 from tests.conftest import REPOSITORY
 
 
-def answered(name: str) -> Answered:
+def answered(name: str) -> ScoredImage:
     dot = np.zeros((1, 1), np.uint8)
-    return Answered(name, np.zeros((1, 1, 3), np.uint8), dot, dot)
+    return ScoredImage(name, np.zeros((1, 1, 3), np.uint8), dot, dot)
 
 
 def names_of(extremes: Extremes) -> dict[str, list[str]]:
@@ -63,11 +63,11 @@ def test_a_large_image_is_kept_small_with_labels_that_occur_in_it():
     labels[:, 9:] = 7
     labels[500:] = IGNORE
     image = np.full((*labels.shape, 3), 80, np.uint8)
-    small = Answered.reduced("x", image, labels, labels)
+    small = ScoredImage.reduced("x", image, labels, labels)
     assert small.image.shape == (250, MAX_SIDE_PX, 3)
     assert small.predicted.shape == small.truth.shape == (250, MAX_SIDE_PX)
     assert set(np.unique(small.predicted)) == {0, 7, IGNORE}
-    as_it_is = Answered.reduced("x", image[:9, :11], labels[:9, :11], labels[:9, :11])
+    as_it_is = ScoredImage.reduced("x", image[:9, :11], labels[:9, :11], labels[:9, :11])
     assert as_it_is.image.shape == (9, 11, 3)
     assert (as_it_is.truth == labels[:9, :11]).all()
 

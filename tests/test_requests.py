@@ -21,7 +21,7 @@ from fmbseg.params_edit import write_params
 from fmbseg.steps.download import DataError
 from fmbseg.steps.ready import NotReadyError
 from fmbseg.steps.workspace import Workspace
-from tasks.versioning_params import mend_lock, own_params_recorded
+from tasks.versioning_params import own_params_recorded, restore_dvc_lock
 from tests.conftest import REPOSITORY
 
 
@@ -157,13 +157,13 @@ def test_a_kill_before_the_own_parameters_stand_in_dvc_lock_is_mended(params: Pa
     before = (root / "dvc.lock").read_bytes()
     with pytest.raises(KeyboardInterrupt):
         killed()
-    mend_lock(Path())
+    restore_dvc_lock(Path())
     assert (root / "dvc.lock").read_bytes() == before
-    mend_lock(Path())
+    restore_dvc_lock(Path())
     (root / "dvc.lock").unlink()
     with pytest.raises(KeyboardInterrupt):
         killed()
-    mend_lock(Path())
+    restore_dvc_lock(Path())
     assert not (root / "dvc.lock").exists()
 
 

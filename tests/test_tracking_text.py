@@ -7,7 +7,7 @@ import pytest
 from mlflow.utils.validation import _validate_metric_name
 
 from fmbseg.store.names import markdown_text
-from tasks.tracking.facts import metric_names, shown
+from tasks.tracking.facts import metric_names, one_line
 
 HOSTILE = (
     "<script>alert(1)</script>", "a|b", "`rm`", "**bold**", "[x](javascript:y)", "line\nbreak",
@@ -44,6 +44,6 @@ def test_plain_names_stay_as_they_are_in_markdown():
 
 
 def test_a_value_for_mlflow_is_one_line_of_a_bounded_length():
-    assert shown("a\nb\u202ec", 100) == "a\\nb\\u202ec"
-    assert len(shown("x" * 9000, 5000)) == 5000
-    assert shown("\udcff", 10) == "\\xff"
+    assert one_line("a\nb\u202ec", 100) == "a\\nb\\u202ec"
+    assert len(one_line("x" * 9000, 5000)) == 5000
+    assert one_line("\udcff", 10) == "\\xff"

@@ -18,7 +18,7 @@ MAX_SIDE_PX = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class ScoredImage:
     """An image that was scored, no larger than MAX_SIDE_PX.
 
     Attributes:

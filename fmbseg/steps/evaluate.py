@@ -18,7 +18,7 @@ from fmbseg.steps import evaluation_sets, foundation
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.foundation_models import clip_of, models_of, models_params
 from fmbseg.steps.running import run_unit
-from fmbseg.steps.scoring import IMAGE_SCORES, Asked, score
+from fmbseg.steps.scoring import IMAGE_SCORES, Evaluation, score
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_json
@@ -125,9 +125,9 @@ def run(workspace: Workspace, unit: str) -> bool:
             protocol(workspace, data_set), build(workspace, method), data_set.classes,
             data_set.background_index,
         )  # fmt: skip
-        asked = Asked(prepared, data_set, workspace.params.evaluate.examples, seed)
+        evaluation = Evaluation(prepared, data_set, workspace.params.evaluate.examples, seed)
         title = f"evaluate: {method} on {data_set.name} {data_set.split}"
-        return score(asked, out, scratch, title)
+        return score(evaluation, out, scratch, title)
 
     return run_unit(workspace, "evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fmbseg.datasets import DatasetError
 from fmbseg.datasets.base import Sample
-from fmbseg.evaluate.examples import Answered, Extremes
+from fmbseg.evaluate.examples import Extremes, ScoredImage
 from fmbseg.evaluate.metrics import METRICS, Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.models.images import size_problem
@@ -31,7 +31,7 @@ the images with the worst and the best mIoU `{"side", "rank", "file", "classes"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class Evaluation:
     """A method on a data set.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
     examples: int
     seed: int
 
-    def answer(self, sample: Sample) -> tuple[Answered, Tally, float]:
+    def answer(self, sample: Sample) -> tuple[ScoredImage, Tally, float]:
         """Ask for one image: what it shows, its counts, and the seconds that the method took."""
         assert sample.target is not None
         present = classes_in(sample.target) if self.method.needs_image_labels else None
@@ -55,9 +55,9 @@ class Asked:
         seconds = time.perf_counter() - began
         truth = self.method.truth(sample.target)
         counted = Tally.of_image(labels, truth, self.classes)
-        return Answered.reduced(sample.name, sample.image, labels, truth), counted, seconds
+        return ScoredImage.reduced(sample.name, sample.image, labels, truth), counted, seconds
 
-    def answer_again(self, index: int) -> Answered:
+    def answer_again(self, index: int) -> ScoredImage:
         """Predict an image again whose picture is wanted, after an interrupted evaluation."""
         return self.answer(self.data_set.samples[index])[0]
 
@@ -67,14 +67,14 @@ class Asked:
         return len(self.data_set.classes)
 
 
-def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
+def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[str, int]:
     """Write `metrics.json`, `confusion.json`, `quarantine.json`, image scores and examples.
 
     Each finished image is noted in `scratch` at once. A cut evaluation goes on after the last of
     them and writes the same bytes, but for `seconds_per_image`, the mean of the measured times.
 
     Args:
-        asked: what to score.
+        evaluation: what to score.
         out: for the files.
         scratch: for finished images; outlives a killed run, belongs to one content key.
         title: of the progress bar.
@@ -85,19 +85,19 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     Raises:
         DatasetError: no pixel is labelled.
     """
-    data_set = asked.data_set
+    data_set = evaluation.data_set
     finished = ImageRecords(scratch, data_set.samples.names)
     reused, computed, seconds = len(finished), 0, 0.0
     tally, scores = Tally(), list[dict[str, Any]]()
-    extremes: Extremes[Callable[[], Answered]] = Extremes(asked.examples)
+    extremes: Extremes[Callable[[], ScoredImage]] = Extremes(evaluation.examples)
     bad: list[dict[str, str]] = []
     for index, record in finished.each(title):
-        picture = partial(asked.answer_again, index)
+        picture = partial(evaluation.answer_again, index)
         if record is None:
             sample = _usable(data_set, index, bad)
             if sample is None:
                 continue
-            answered, counts, took = asked.answer(sample)
+            answered, counts, took = evaluation.answer(sample)
             picture = partial(_same, answered)
             record = finished.add(index, {"cells": _cells(counts), "seconds": took})
             computed += 1
@@ -110,17 +110,17 @@ def score(asked: Asked, out: Path, scratch: Path, title: str) -> dict[str, int]:
     if not scores or not tally.confusion().matrix.any():
         raise DatasetError(
             f"{data_set.name} {data_set.split}: found no labelled pixel in {len(scores)} scored "
-            f"images ({len(bad)} could not be used); wanted labels of its {asked.classes} "
+            f"images ({len(bad)} could not be used); wanted labels of its {evaluation.classes} "
             "classes, see data.labels and data.ignore_label"
         )
-    metrics = asked.method.metrics(
-        tally, data_set=data_set.name, split=data_set.split, seed=asked.seed,
+    metrics = evaluation.method.metrics(
+        tally, data_set=data_set.name, split=data_set.split, seed=evaluation.seed,
         images=len(scores), seconds_per_image=seconds / max(len(scores), 1),
     )  # fmt: skip
     write_json(out / "metrics.json", metrics)
     write_json(out / "confusion.json", tally.confusion().matrix.tolist())
     write_json(out / "quarantine.json", bad)
-    examples = _save_examples(out, extremes, palette(asked.classes))
+    examples = _save_examples(out, extremes, palette(evaluation.classes))
     scores = [one | {"example": examples.get(one["image"])} for one in scores]
     write_json(out / IMAGE_SCORES, scores, compact=True)
     return {"computed": computed, "reused": reused}
@@ -141,7 +141,7 @@ def _usable(data_set: EvaluationSet, index: int, bad: list[dict[str, str]]) -> S
     return sample
 
 
-def _same(answered: Answered) -> Answered:
+def _same(answered: ScoredImage) -> ScoredImage:
     return answered
 
 
@@ -169,7 +169,7 @@ def _image_score(name: str, counted: Tally) -> dict[str, Any]:
 
 
 def _save_examples(
-    out: Path, extremes: Extremes[Callable[[], Answered]], colours: Palette
+    out: Path, extremes: Extremes[Callable[[], ScoredImage]], colours: Palette
 ) -> dict[str, dict[str, Any]]:
     """Write image, prediction and truth side by side, both maps in the palette's own colours.
 

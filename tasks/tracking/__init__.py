@@ -1,7 +1,7 @@
 """Tracking of runs: the task `track` at the end of a run, the log of a training while it runs.
 
 All of it reads the steps' files, so a run holds the same whether steps ran, were cached, or were
-made by DVC. What a run holds (`facts`, `figures`, `changes`) and when a model is promoted
+made by DVC. What a run holds (`facts`, `run_figures`, `changes`) and when a model is promoted
 (`promotion`) know no tracker. The tracker is `mlflow_client`, the only package that imports mlflow.
 """
 

@@ -124,7 +124,7 @@ def outside_experiment(path: Path) -> Path:
 
 def flat_params(workspace: Workspace) -> dict[str, str]:
     """Dotted key to value, fit to be shown."""
-    return {key: shown(value, 6000) for key, value in flatten(workspace.params.public()).items()}
+    return {key: one_line(value, 6000) for key, value in flatten(workspace.params.public()).items()}
 
 
 def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
@@ -180,7 +180,7 @@ def metric_names(names: Iterable[str]) -> dict[str, str]:
     return {name: found[name] for name in wanted}
 
 
-def shown(value: object, longest: int) -> str:
+def one_line(value: object, longest: int) -> str:
     """A value on one line, without characters that break or turn a line, cut to a length."""
     return printable(str(value))[:longest]
 

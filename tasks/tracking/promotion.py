@@ -62,8 +62,8 @@ class Decision:
     open_to_people: bool = False
 
 
-def registered_model(workspace: Workspace, images_of: Callable[[str], str | None]) -> str:
-    """The name of params.yaml; with `auto` it is `fmbseg-<name of the folder of images>`.
+def model_name(workspace: Workspace, images_of: Callable[[str], str | None]) -> str:
+    """The registered model's name: that of params.yaml; with `auto`, `fmbseg-<folder of images>`.
 
     A name that another folder of images took first is followed by a hash of this one's path.
 

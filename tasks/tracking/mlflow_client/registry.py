@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 def registered_model(client: RetryingClient, workspace: Workspace) -> str:
     """The name of the workspace's registered model, whether or not it is there yet."""
-    return promotion.registered_model(workspace, lambda name: _images_of(client, name))
+    return promotion.model_name(workspace, lambda name: _images_of(client, name))
 
 
 def register(client: RetryingClient, workspace: Workspace) -> str:

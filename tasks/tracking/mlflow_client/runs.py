@@ -15,8 +15,8 @@ from fmbseg.params import redact
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
-from tasks.tracking import figures
-from tasks.tracking.facts import Result, fingerprint, flat_params, shown
+from tasks.tracking import run_figures
+from tasks.tracking.facts import Result, fingerprint, flat_params, one_line
 from tasks.tracking.mlflow_client.store import RetryingClient
 
 NOTE = "mlflow.note.content"
@@ -73,7 +73,7 @@ def log_facts(
     known = client.get_run(run).data.params
     new = [Param(key, value) for key, value in params.items() if key not in known]
     marks = [
-        RunTag(key, value[:5000] if key == NOTE else shown(value, 5000))
+        RunTag(key, value[:5000] if key == NOTE else one_line(value, 5000))
         for key, value in tags.items()
     ]
     for start in range(0, max(len(new), len(marks)), _FACTS_AT_ONCE):
@@ -140,7 +140,7 @@ def log_figures(
         model_ids: method to the logged model that its figures belong to, where there is one.
     """
     known, now = client.get_run(run).data.metrics, _now()
-    groups = {"": figures.of_run(workspace), **figures.of_results(workspace)}
+    groups = {"": run_figures.of_run(workspace), **run_figures.of_results(workspace)}
     metrics = [
         Metric(name, value, now, 0, model_id=model_ids.get(method))
         for method, group in groups.items()
@@ -152,7 +152,7 @@ def log_figures(
 
 def log_files(client: RetryingClient, workspace: Workspace, run: str, keys: dict[str, str]) -> None:
     """Log the run's tables, lists and the report."""
-    _log_tables(client, run, figures.tables_of_run(workspace))
+    _log_tables(client, run, run_figures.tables_of_run(workspace))
     client.log_dict(run, {"quarantined": quarantined(workspace)}, "quarantine.json")
     client.log_dict(run, keys, "units.json")
     client.log_artifact(run, str(workspace.report / "index.html"), "report")
@@ -175,7 +175,7 @@ def log_method(client: RetryingClient, experiment: str, parent: str, result: Res
     run = client.create_run(experiment, tags=tags).info.run_id
     named = ("method", "data_set", "split", "protocol_hash", "seed")
     log_facts(client, run, {}, {name: str(found[name]) for name in named})
-    values, now = figures.of_result(result).items(), _now()
+    values, now = run_figures.of_result(result).items(), _now()
     log_metrics(client, run, [Metric(name, value, now, 0) for name, value in values])
     client.log_dict(run, found["protocol"], "protocol.json")
     rows = [{"class": name, "iou": value} for name, value in found["iou"].items()]
@@ -203,7 +203,7 @@ def _log_confusion(client: RetryingClient, run: str, result: Result) -> None:
         client.log_artifact(run, str(picture))
 
 
-def _log_tables(client: RetryingClient, run: str, tables: dict[str, figures.Table]) -> None:
+def _log_tables(client: RetryingClient, run: str, tables: dict[str, run_figures.Table]) -> None:
     """Log tables that MLflow shows as such; unlike its own `log_table` this never appends."""
     for name, rows in tables.items():
         columns = list(rows[0])
@@ -214,7 +214,7 @@ def _log_tables(client: RetryingClient, run: str, tables: dict[str, figures.Tabl
 
 
 def _location(workspace: Workspace) -> str:
-    return shown(workspace.root.resolve().as_posix(), 5000)
+    return one_line(workspace.root.resolve().as_posix(), 5000)
 
 
 def _now() -> int:
