@@ -204,4 +204,4 @@ TREES: dict[str, Callable[[Path], Raw]] = {
     "coco_things80": coco_stuff164k, "cityscapes19": cityscapes, "cityscapes30": cityscapes,
     "ade150": ade,
 }  # fmt: skip
-"""Writes a small tree for every public data set; all of them are held to the same tests."""
+"""Writes a small tree of every public data set; the list of train holds the first image alone."""

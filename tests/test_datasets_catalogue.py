@@ -13,7 +13,7 @@ def test_every_column_of_the_paper_has_a_data_set():
     assert {entry.column for entry in CATALOGUE.values()} - {None} == COLUMNS
     for name, entry in CATALOGUE.items():
         assert entry.name == name
-        assert entry.class_count == int(re.search(r"\d+$", name).group())
+        assert len(entry.classes.names) == int(re.search(r"\d+$", name).group())
         assert entry.title
         assert entry.licence
         assert entry.home.startswith("http")

@@ -26,13 +26,13 @@ def test_every_class_is_reached_and_nothing_else(name: str, tmp_path: Path):
     assert isinstance(data, Dataset)
     assert data.names == tuple(written)
     assert len(data) == trees.IMAGES
-    assert len(data.class_names) == CATALOGUE[name].class_count
+    assert len(data.class_names) == len(CATALOGUE[name].classes.names)
     for index, (image, raw) in enumerate(written.items()):
         sample = data[index]
         assert sample.name == image
         assert sample.image.shape == (*raw.shape, 3)
         assert sample.target.dtype == np.uint8
-        assert set(np.unique(sample.target)) - {IGNORE} == set(range(CATALOGUE[name].class_count))
+        assert set(np.unique(sample.target)) - {IGNORE} == set(range(len(data.class_names)))
     assert data[-1].name == data.names[-1]
     with pytest.raises(IndexError):
         data[trees.IMAGES]

@@ -81,11 +81,6 @@ class Entry:
     notes: tuple[str, ...] = ()
     convert: Callable[[Path], object] | None = None
 
-    @property
-    def class_count(self) -> int:
-        """Number of classes, the background among them where it is one."""
-        return len(self.classes.names)
-
     def needed(self, splits: Iterable[str], *, with_labels: bool = True) -> tuple[Archive, ...]:
         """The archives that these splits need, alternatives left out."""
         wanted = set(splits)

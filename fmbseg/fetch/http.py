@@ -15,6 +15,7 @@ from fmbseg.fetch.transfer import (
     transfer,
 )
 from fmbseg.store import human_bytes
+from fmbseg.store.flush import flush_file
 
 TIMEOUTS_S = (15.0, 60.0)
 """To connect, and between two pieces of data."""
@@ -115,8 +116,7 @@ def _from(
         forget(part)
         reason = str(error).removeprefix(f"{file.name}: ")
         raise AddressError(f"gave another file: {reason} (kept as {bad.name})") from None
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
+    flush_file(part)
     os.replace(part, file)
     forget(part)
     return record
