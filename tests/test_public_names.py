@@ -18,6 +18,7 @@ import pytest
         "fmbseg.models.build.build_clip",
         "fmbseg.models.build.build_sam",
         "fmbseg.models.build.build_vision",
+        "fmbseg.pseudo.automatic.AutomaticOptions",
         "fmbseg.pseudo.automatic.automatic_masks",
         "fmbseg.datasets.load",
         "fmbseg.miniature.world.generate",
