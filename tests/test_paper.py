@@ -1,6 +1,7 @@
 """The profile `paper` against what the paper publishes, and the list of departures."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_auto_is_resolved_for_every_key_of_the_table_and_an_explicit_value_wins(
         found = load_params(FILE, {"models.profile": profile, dotted: other})
         assert getattr(getattr(found, section), key) == other
     assert yaml.safe_load(FILE.read_text())[section][key] == "auto", "the profile decides"
+
+
+@pytest.mark.parametrize("dotted", sorted(paper.AUTO))
+def test_the_help_text_of_a_key_says_what_auto_stands_for(dotted: str) -> None:
+    section, key = dotted.split(".")
+    fields = Params.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    text = " ".join(fields[key].description.split())
+    published, ours = (f"{v:g}" if isinstance(v, float) else paper.shown(v)
+                       for v in paper.AUTO[dotted])  # fmt: skip
+    said = rf"auto: {published} with the profile paper(, as published)?, else {ours}\b"
+    assert re.search(said, text), text
 
 
 def test_auto_is_no_value_where_no_profile_decides() -> None:

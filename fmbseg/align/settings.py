@@ -32,7 +32,7 @@ class TrainParams(Section):
     """of SGD, on matrices alone"""
     max_grad_norm: Annotated[float, Field(gt=0.0)] | None
     """a step's gradient, over all weights, is shortened to this length; null: never; auto: null
-    with the profile paper, else 1.0"""
+    with the profile paper, else 1"""
     warm_up_fraction: Annotated[float, Field(ge=0.0, lt=1.0)]
     """the rate rises to its peak over this fraction of the steps; auto: 0 with the profile paper,
     else 0.02"""
