@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from fmbseg.allocator import give_back
 from fmbseg.estimate.memory import peak_bytes, reset_peak
 
@@ -118,7 +116,8 @@ class Meter:
             answer, seconds, more_bytes = self._seen[key]
             cost.seconds += seconds
             self._peak_bytes = max(self._peak_bytes, self._rest_bytes + more_bytes)
-            return torch.full((units, *sizes[0]), -1.0) if kind == ENLARGED else answer
+            empty = kind == ENLARGED
+            return inputs[-1].new_full((units, *sizes[0]), -1.0) if empty else answer
         self._note_peak()
         began = self.now()
         answer = function(*inputs)
