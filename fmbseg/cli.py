@@ -112,8 +112,11 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 def _add_estimate(parser: argparse.ArgumentParser) -> None:
     _add_params(parser)
     parser.add_argument(
-        "--images", metavar="N|NAME", help="so many images, or a public data set; see download"
-    )
+        "--images", metavar="N|NAME|FOLDER",
+        help="so many images, a public data set (see download), or a folder, with --classes",
+    )  # fmt: skip
+    parser.add_argument("--classes", type=Path, help="text file, one class a line")
+    parser.add_argument("--profile", choices=("miniature", "base", "paper"))
     parser.add_argument("--workers", type=int, help="default: runner.workers")
     parser.add_argument("--sample", type=int, default=4, help="images to measure at most")
     parser.add_argument("--budget-seconds", type=float, default=120.0, help="for measuring, about")

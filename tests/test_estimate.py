@@ -165,6 +165,8 @@ def test_the_table_has_a_line_a_step_and_one_for_its_basis():
     [
         (["--images", "voc99"], "--images: found 'voc99'; wanted one of voc21"),
         (["--images", "0"], "wanted at least 1"),
+        (["--images", str(REPOSITORY)], "wanted --classes FILE"),
+        (["--classes", "classes.txt"], "wanted --images FOLDER"),
         (["--sample", "0"], "--sample: wanted at least 1"),
         (["--workers", "0"], "--workers: wanted at least 1"),
         (["--params", "nothing.yaml"], "no such file"),
@@ -220,6 +222,20 @@ def test_the_command_says_what_was_measured_and_scales_it_to_as_many_images_as_a
     assert "pseudo_masks: 2 of 118,287 images measured whole" in out
     assert "stage1-miniature: 2 of 6 images measured whole" in out
     assert "random" not in out
+
+
+@pytest.mark.weights
+def test_a_folder_of_images_and_a_class_list_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    _, (home,) = data_sets_of(params_with(), None, tmp_path)
+    home.write(3, tmp_path / "photos")
+    arguments = ["--images", str(tmp_path / "photos/images"), "--sample", "1"]
+    arguments += ["--classes", str(tmp_path / "photos/classes.txt"), "--profile", "miniature"]
+    assert main(["estimate", "--params", str(REPOSITORY / "params.yaml"), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"images of {tmp_path}/photos/images: 3 images, 14 classes" in out
+    assert "no labels, so nothing to score" in out
 
 
 @pytest.mark.weights

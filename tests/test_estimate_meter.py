@@ -106,6 +106,8 @@ def test_class_names_are_no_part_of_an_images_time_and_of_a_long_list_some_are_r
         ]  # fmt: skip
     assert (cost.seconds, cost.texts_s) == (0.5, 2 * 5 * 64)
     assert model.clock.time == 0.5 + 4 + 2 * 2 * 64
+    model.read(["a"])
+    assert cost.seconds == 0.5, "what is read between two measurements belongs to neither"
 
 
 def test_work_that_is_only_counted_takes_the_memory_that_it_took_when_it_was_done(

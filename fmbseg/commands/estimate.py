@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ from fmbseg.estimate.sample import DataSet, data_sets_of
 from fmbseg.estimate.table import human_time, lines
 from fmbseg.estimate.to_do import rest_of_run, whole_run
 from fmbseg.models.device import resolve_device
+from fmbseg.params import Params
+from fmbseg.section import Section
 
 _BUSY = 0.8
 
@@ -29,7 +32,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: wanted at least 1")
     home = params_option(arguments.params)
-    params = home.params
+    params, images = _asked_for(home.params, arguments)
     workers = arguments.workers or params.runner.workers
     device = resolve_device(params.device)
     torch.set_num_threads(params.threads)
@@ -40,8 +43,8 @@ def estimate(arguments: argparse.Namespace) -> int:
         time.process_time if alone else time.perf_counter, waits.get(device.type, lambda: None)
     )
     root = arguments.root or home.root / params.data.benchmarks
-    train, scored = data_sets_of(params, arguments.images, root)
-    rest = None if arguments.images else rest_of_run(home)
+    train, scored = data_sets_of(params, images, root)
+    rest = None if arguments.images else rest_of_run(replace(home, params=params))
     to_do = rest or whole_run(params, train, scored)
     if not to_do.shards and set(to_do.units) <= {"report"}:
         print(f"{train.title}: all is up to date, nothing is left to compute")
@@ -63,6 +66,23 @@ def estimate(arguments: argparse.Namespace) -> int:
     rows = forecast(params, train, scored, figures, to_do, workers)
     print("", *lines(rows, workers), sep="\n")
     return 0
+
+
+def _asked_for(params: Params, arguments: argparse.Namespace) -> tuple[Params, str | None]:
+    """The parameters with the folder and profile asked for, and --images where it is no folder."""
+    changes: dict[str, Section] = {}
+    images: str | None = arguments.images
+    if images is not None and Path(images).is_dir():
+        if arguments.classes is None:
+            raise UserError("--images names a folder; wanted --classes FILE with its class names")
+        classes = str(arguments.classes)
+        changes["data"] = params.data.changed(images=images, classes=classes, labels=None)
+        images = None
+    elif arguments.classes is not None:
+        raise UserError("--classes: wanted --images FOLDER beside it")
+    if arguments.profile is not None:
+        changes["models"] = params.models.changed(profile=arguments.profile)
+    return params.model_copy(update=changes), images
 
 
 def _notes(

@@ -122,11 +122,11 @@ def _sample(
     """A workspace of some images of a data set."""
     p, root = workspace.params, workspace.root / name
     data_set.write(most, root)
-    data = p.data.model_copy(update={
-        "images": str(root / "images"), "labels": str(root / "labels"), "ignore_label": IGNORE,
-        "classes": str(root / "classes.txt"), "shard_images": most, "drops": "drops",
-    })  # fmt: skip
-    scoring = p.evaluate.model_copy(update={"data_sets": ("home",), "examples": 0})
+    data = p.data.changed(
+        images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
+        classes=str(root / "classes.txt"), shard_images=most, drops="drops",
+    )  # fmt: skip
+    scoring = p.evaluate.changed(data_sets=("home",), examples=0)
     found = replace(
         workspace, root=root, params=p.model_copy(update={"data": data, "evaluate": scoring})
     )

@@ -95,6 +95,7 @@ class Meter:
         cost.units += units
         self._note_peak()
         cost.more_bytes = max(cost.more_bytes, self._peak_bytes - self._rest_bytes)
+        self._cost = Cost()
 
     def wrap(self, model: object, kinds: Mapping[str, str]) -> None:
         """Let a model's methods (name to kind of call) be measured and counted."""
