@@ -16,7 +16,7 @@ OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .s
   .prefect-results mlflow.db mlartifacts
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke server serve test check hooks docs e2e table ablations benchmarks bench-orchestration mlflow clean clean-all lock readme
+.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench-orchestration mlflow clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -44,7 +44,7 @@ smoke: $(READY)  ## the whole pipeline on a quarter of the miniature's images, f
 	@$(BIN)/python -m flows.run --workspace runs/smoke
 
 server: $(READY)  ## Prefect's server and pages at http://127.0.0.1:4200
-	@$(BIN)/prefect server start
+	@$(BIN)/python -m prefect server start
 
 serve: $(READY)  ## run on request and watch data/drops, with a server up: prefect deployment run fmbseg/full --watch
 	@$(BIN)/python -m flows.serve
@@ -57,6 +57,9 @@ check: $(READY)  ## style, types, imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+wheel-check: $(READY)  ## the package as others have it: build the wheel, install it elsewhere, use it
+	@$(BIN)/python -m scripts.check_wheel
 
 hooks: $(READY)  ## have `git commit` run style, types and imports on what it holds (pre-commit)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet pre-commit -c requirements.lock
@@ -89,7 +92,7 @@ bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle 
 	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))
 
 mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 readme: $(READY)  ## train two more seeds on the last run's masks, write its figures into README.md
 	@$(BIN)/python -m scripts.update_readme

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -120,10 +120,10 @@ def _close_orphans() -> None:
 
 def _version() -> str:
     """The git commit, or the package's version where there is none."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or package_version("fmbseg")
+    command, commit = ["git", "rev-parse", "--short=12", "HEAD"], ""
+    with suppress(FileNotFoundError):  # no git
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return commit or package_version("fmbseg")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
     _add_params(doctor)
 
+    init = commands.add_parser("init", help="a project of your own: flows, tasks, DVC stages")
+    init.add_argument("folder", type=Path)
     _add_miniature(commands.add_parser("miniature", help="the shipped small world"))
     return parser
 

@@ -20,7 +20,7 @@ class PackedBuild(build_py):  # type: ignore[misc]
 
     def get_source_files(self) -> list[str]:
         """What a source distribution needs for this."""
-        return [*super().get_source_files(), *_packed(), __file__]
+        return [*super().get_source_files(), *_packed(), "scripts/packed_build.py"]
 
 
 def _packed() -> list[str]:

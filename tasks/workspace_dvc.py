@@ -91,7 +91,7 @@ def _pipeline(pipeline: Path, root: Path) -> str:
         workspace = here if name == "track" else f"--workspace {here}"
         stage["cmd"] = f"cd {there} && {stage['cmd']} {workspace}"
         for place, dep in enumerate(stage["deps"]):
-            if dep == "fmbseg":
+            if dep in ("fmbseg", "requirements.txt"):  # the library, or its version
                 stage["deps"][place] = f"{_relative(root, _CHECKOUT, quote=False)}/{dep}"
     text = io.StringIO()
     yaml.dump(tree, text)
