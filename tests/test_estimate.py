@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from fmbseg.estimate.to_do import ToDo, whole_run
 from fmbseg.params import Params, load_params
 from fmbseg.steps.plan import units_of
 from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_coco
 from fmbseg.vocabulary import Vocabulary
 
 REPOSITORY = Path(__file__).parents[1]
@@ -259,6 +261,20 @@ def test_a_finished_run_has_nothing_left_and_a_lost_shard_takes_what_the_journal
     assert "1 of 1 shards as long as earlier ones took" in out
     assert next(x for x in out.splitlines() if x.startswith("pseudo_masks")).split()[1] == "83"
     assert "maskclip-miniature" not in out, "no evaluation before the training needs new masks"
+
+
+@pytest.mark.weights
+def test_masks_in_memory_take_about_what_is_said_of_their_files(small_run: Path):
+    folder = sorted((small_run / "data/pseudo_masks").iterdir())[0]
+    files = [folder / "stage11.json", folder / "stage12.json"]
+    read_coco(files[0])  # what is set up once is no part of it
+    tracemalloc.start()
+    kept = [read_coco(file) for file in files]
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert sum(len(one.masks) for one in kept) > 20
+    written = sum(path.stat().st_size for path in folder.iterdir())
+    assert OBJECT_BYTES / 2 < size / written < OBJECT_BYTES * 1.25
 
 
 @pytest.mark.weights

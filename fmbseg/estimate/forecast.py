@@ -15,8 +15,8 @@ from fmbseg.store import human_bytes
 
 FLOW_BYTES = 2e8
 """What the flow's own libraries add to the process that computes (Prefect, MLflow), about."""
-OBJECT_BYTES = 4.0
-"""Memory of masks as objects, for each byte of their files, about."""
+OBJECT_BYTES = 2.0
+"""Memory of masks as objects, for each byte of their files, at most; large masks take half."""
 _DONE, _JOURNAL = "computed already", "as long as earlier ones took, by the journal of this folder"
 
 
