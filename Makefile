@@ -97,8 +97,8 @@ mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 readme: $(READY)  ## train two more seeds on the last run's masks, write its figures into README.md
 	@$(BIN)/python -m scripts.update_readme
 
-lock: $(READY)  ## write requirements.lock anew
-	@$(BIN)/python -m scripts.make_lock
+lock: $(READY)  ## write requirements.lock; versions stay unless UPGRADE=1
+	@$(BIN)/python -m scripts.make_lock $(if $(UPGRADE),--upgrade)
 
 clean:  ## remove the miniature's outputs; keeps runs/, mlflow.db, environment, data/drops
 	rm -rf data/download data/pseudo_masks data/subsample models reports .scratch .prefect-results

@@ -19,10 +19,13 @@ HEAD = """\
 
 
 def main() -> None:
-    """Compile, filter, write."""
+    """Compile, filter, write; versions stay as they are unless `--upgrade` is given."""
+    lock = Path("requirements.lock")
     with tempfile.TemporaryDirectory() as folder:
         caps, out = Path(folder) / "caps.txt", Path(folder) / "lock.txt"
         caps.write_text("\n".join(CAPS) + "\n")
+        if "--upgrade" not in sys.argv[1:]:
+            out.write_text(lock.read_text())
         command = [
             sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal",
             "--python-version", "3.11", "--extra", "pipeline", "--extra", "dask",
@@ -32,7 +35,7 @@ def main() -> None:
         ]  # fmt: skip
         subprocess.run(command, check=True)
         lines = [line for line in out.read_text().splitlines() if not LEFT_OUT.match(line)]
-    Path("requirements.lock").write_text(HEAD + "\n".join(lines) + "\n")
+    lock.write_text(HEAD + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
