@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.report.content import MaskCount
+from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.steps import figures
-from fmbseg.steps.figures import NeverFound
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, write_json

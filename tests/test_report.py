@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.methods.table import METHODS
 from fmbseg.report.charts import count_chart, iou_chart, line_plot, nice_ticks
 from fmbseg.report.content import (
     GalleryRow,
     HistoryPoint,
-    MaskCount,
     MethodResult,
-    NeverFound,
     PresenceScore,
     Quarantined,
     ReportContent,

@@ -10,13 +10,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from fmbseg.evaluate.confusions import Confusion
+from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.pictures.drawing import save_png
 from fmbseg.report.content import (
     Example,
     FileLink,
-    MaskCount,
     MethodResult,
-    NeverFound,
     Quarantined,
     ReportContent,
     TrackingHint,

@@ -10,7 +10,6 @@ from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
 from fmbseg.pictures.colours import Palette
-from fmbseg.pictures.colours import palette as palette
 from fmbseg.pictures.layers import (
     HATCH_RGB,
     check_same_size,

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from fmbseg.evaluate.confusions import Confusion
-from fmbseg.evaluate.counts import MaskCount as MaskCount
-from fmbseg.evaluate.counts import NeverFound as NeverFound
+from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.evaluate.examples import Side
 from fmbseg.paper import Departure
 from fmbseg.types import Image, PseudoMask

@@ -10,9 +10,9 @@ import numpy as np
 
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.evaluate.confusions import most_confused
+from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.evaluate.metrics import METRICS
-from fmbseg.report.content import Example, MaskCount, MethodResult
-from fmbseg.report.content import NeverFound as NeverFound
+from fmbseg.report.content import Example, MethodResult
 from fmbseg.steps import evaluate
 from fmbseg.steps.shards import quarantined, shard_folder, shards
 from fmbseg.steps.workspace import Workspace
