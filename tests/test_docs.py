@@ -1,12 +1,18 @@
 """What the documents name exists: links, files, Makefile targets, pages of the site."""
 
 import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from fmbseg.methods.table import METHODS
+from fmbseg.steps.plan import PLAN
 from tests.conftest import REPOSITORY
+from tests.method_fakes import NAMES, ColourClip, image
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
          *sorted((REPOSITORY / "docs").glob("*.md"))]  # fmt: skip
@@ -64,3 +70,37 @@ def test_ci_calls_targets_of_the_makefile() -> None:
     assert script
     assert script | {"e2e"} == called
     assert called <= TARGETS
+
+
+def test_the_tables_of_the_guide_for_contributors_stand_where_it_says() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"^\| an? .*\| `(\w+)` in \[(\S+)\]", text, re.MULTILINE)
+    assert len(named) == 6
+    for name, file in named:
+        assert re.search(rf"^(def )?{name}\b", (REPOSITORY / file).read_text(), re.MULTILINE), name
+
+
+def test_the_new_files_of_the_guide_for_contributors_run() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"^    ```python\n(.*?)^    ```$", text, re.MULTILINE | re.DOTALL)
+    made: dict[str, Any] = {}
+    for block in blocks:
+        exec(textwrap.dedent(block), made)
+    truth = np.zeros((8, 9), np.int64)
+    truth[:, 5:] = 1
+    counts = made["boundary_counts"](truth, truth, 3)
+    assert counts.tolist() == [[16, 16, 0], [16, 16, 0]], "two columns on each side, no third class"
+    assert made["boundary_iou"](counts) == 1
+    method = made["WholeImageSegmentation"](ColourClip(), "whole_image")
+    assert len(np.unique(method.segment(image(), NAMES).labels)) == 1
+
+
+def test_the_page_of_the_method_lists_every_method() -> None:
+    text = (REPOSITORY / "docs/how-it-works.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text.split("## Methods")[1], re.MULTILINE)
+    assert dict(rows[: len(METHODS)]) == {name: one.summary for name, one in METHODS.items()}
+
+
+def test_the_page_of_the_method_lists_every_step() -> None:
+    text = (REPOSITORY / "docs/how-it-works.md").read_text().split("## From the method")[1]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [step.name for step in PLAN]
