@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from fmbseg.models.clip_config import Tokenizer
 from fmbseg.models.clip_projection import crop_starts_px
-from fmbseg.models.clip_towers import tower_of
+from fmbseg.models.clip_towers import Tower
 from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
@@ -35,8 +35,8 @@ class OpenClipDense:
     def __init__(
         self,
         model: open_clip.CLIP,
+        tower: Tower,
         tokenizer: Tokenizer,
-        projection: str,
         device: torch.device,
         *,
         template: str = TEMPLATE,
@@ -44,22 +44,18 @@ class OpenClipDense:
         stride_fraction: float = 0.5,
         batch_crops: int = 32,
     ) -> None:
-        """Freeze the model and move it to the device.
+        """Take a frozen model that is on the device, and its image tower.
 
         Raises:
-            ValueError: the image tower gives no patch features with this projection, or an option
-                is out of its range.
+            ValueError: an option is out of its range.
         """
         _require_templates([template])
         if not 0 < stride_fraction <= 1:
             raise ValueError(f"stride_fraction: found {stride_fraction}, wanted above 0, up to 1")
         if batch_crops < 1:
             raise ValueError(f"batch_crops: found {batch_crops}, wanted at least 1")
-        self.model = model.to(device).eval().requires_grad_(False)
-        self.device = device
-        self._tower = tower_of(self.model.visual, projection)
-        self.dim, self.crop_hw = self._tower.dim, self._tower.crop_hw
-        self.patch_hw = self._tower.patch_hw
+        self.model, self.device, self._tower = model, device, tower
+        self.dim, self.crop_hw, self.patch_hw = tower.dim, tower.crop_hw, tower.patch_hw
         self._tokenizer, self._template = tokenizer, template
         auto_px = round(AUTO_SHORT_SIDE_CROPS * min(self.crop_hw))
         self._short_side_px = auto_px if short_side_px == "auto" else short_side_px

@@ -20,6 +20,7 @@ from fmbseg.models.clip_config import (
     read_clip_config,
     require_known_towers,
 )
+from fmbseg.models.clip_towers import tower_of
 from fmbseg.models.clip_weights import clip_config_of, clip_folder, clip_source
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import ShortSide
@@ -68,11 +69,11 @@ def build_clip(
     """
     target = resolve_device(device)
     tag = None if pretrained is None else str(pretrained)
-    model = clip_model(name, tag, quick_gelu, cache_dir)
+    model = clip_model(name, tag, quick_gelu, cache_dir).to(target).eval().requires_grad_(False)
     return OpenClipDense(
         model,
+        tower_of(model.visual, projection),
         build_clip_tokenizer(name, clip_folder(name, cache_dir), cache_dir),
-        projection,
         target,
         template=template,
         short_side_px=short_side_px,
