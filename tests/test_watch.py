@@ -1,7 +1,5 @@
 import os
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,11 +44,46 @@ class Full:
         self.client.set_flow_run_state(run.id, state, force=True)
 
 
+class Clock:
+    """Stands in for the module `time`: its time passes only while somebody sleeps.
+
+    Attributes:
+        now: seconds since 1970.
+        meanwhile: called in every sleep.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+    def changed(self, path: Path, ago: float) -> None:
+        """Have the file's last change lie that many seconds back."""
+        os.utime(path, (self.now - ago,) * 2)
+
+
+SETTLE_SECONDS = 4
+
+
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace that is looked at without patience."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for user in (module, drops):
+        monkeypatch.setattr(user, "time", made)
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace whose drops settle by the clock of the test."""
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["drops"] |= {"settle_seconds": 0.1, "max_attempts": 2}
+    params["drops"] |= {"settle_seconds": SETTLE_SECONDS, "max_attempts": 2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -65,14 +98,22 @@ def full(prefect_server: None) -> Iterator[Full]:
         yield made
 
 
-def arrive(root: Path, *names: str, seed: int = 3) -> None:
-    """Drop pictures, and let them settle."""
-    drop(root, *names, seed=seed)
-    time.sleep(0.12)
+@pytest.fixture
+def arrive(root: Path, clock: Clock) -> Callable[..., None]:
+    """Drops pictures, and lets them settle."""
+
+    def arrive(*names: str, seed: int = 3) -> None:
+        drop(root, *names, seed=seed)
+        for name in names:
+            clock.changed(root / "data" / "drops" / name, SETTLE_SECONDS + 1)
+
+    return arrive
 
 
-def test_new_images_ask_for_one_run_and_no_second_while_it_is_under_way(root: Path, full: Full):
-    arrive(root, "a.png", "b.png")
+def test_new_images_ask_for_one_run_and_no_second_while_it_is_under_way(
+    root: Path, full: Full, arrive: Callable[..., None]
+):
+    arrive("a.png", "b.png")
     assert watch(".").startswith("asked for ")
     (run,) = full.runs()
     assert run.parameters["root"] == "."
@@ -90,9 +131,9 @@ def test_new_images_ask_for_one_run_and_no_second_while_it_is_under_way(root: Pa
 
 
 def test_when_nothing_changed_a_look_reads_no_file_and_asks_no_server(
-    root: Path, full: Full, monkeypatch: pytest.MonkeyPatch
+    root: Path, full: Full, arrive: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
-    arrive(root, "a.png")
+    arrive("a.png")
     finish(root)
     watch(".")
 
@@ -105,23 +146,23 @@ def test_when_nothing_changed_a_look_reads_no_file_and_asks_no_server(
 
 
 def test_failed_runs_on_the_same_images_end_at_the_limit_and_other_images_start_anew(
-    root: Path, full: Full
+    root: Path, full: Full, arrive: Callable[..., None]
 ):
-    arrive(root, "a.png")
+    arrive("a.png")
     for attempt in (1, 2):
         assert watch(".").startswith("asked for ")
         assert len(full.runs()) == attempt
         full.set(full.runs()[-1], Failed(message="no room"))
     assert watch(".") == "gave up on these images"
     assert len(full.runs()) == 2
-    arrive(root, "b.png", seed=7)
+    arrive("b.png", seed=7)
     assert watch(".").startswith("asked for ")
 
 
 def test_runs_that_were_cancelled_or_whose_machine_went_down_are_not_held_against_the_images(
-    root: Path, full: Full
+    root: Path, full: Full, arrive: Callable[..., None]
 ):
-    arrive(root, "a.png")
+    arrive("a.png")
     for state in (Cancelled(), Crashed(message=f"{ORPHANED}."), Cancelled(), Completed()):
         assert watch(".").startswith("asked for ")
         full.set(full.runs()[-1], state)
@@ -134,30 +175,34 @@ def test_runs_that_were_cancelled_or_whose_machine_went_down_are_not_held_agains
 
 
 def test_a_run_that_is_planned_for_a_later_day_does_not_hold_new_images_back(
-    root: Path, full: Full
+    root: Path, full: Full, arrive: Callable[..., None]
 ):
     later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=2))
     full.client.create_flow_run_from_deployment(full.id, state=later)
-    arrive(root, "a.png")
+    arrive("a.png")
     assert watch(".").startswith("asked for ")
 
 
 def test_two_watchers_that_see_the_same_at_once_ask_for_the_same_run(
-    root: Path, full: Full, monkeypatch: pytest.MonkeyPatch
+    root: Path, full: Full, arrive: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
-    arrive(root, "a.png")
+    arrive("a.png")
     monkeypatch.setattr(module, "_runs", lambda *_, **__: [])
     assert watch(".") == watch(".")
     assert len(full.runs()) == 1
 
 
 def test_bad_files_alone_start_no_run_and_are_reported_once(
-    root: Path, full: Full, caplog: pytest.LogCaptureFixture
+    root: Path,
+    full: Full,
+    arrive: Callable[..., None],
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
 ):
-    arrive(root, "a.png")
+    arrive("a.png")
     finish(root)
     (root / "data" / "drops" / "cut.png").write_bytes(b"\x89PNG")
-    time.sleep(0.12)
+    clock.changed(root / "data" / "drops" / "cut.png", SETTLE_SECONDS + 1)
     said = []
     for _ in range(2):
         caplog.clear()
@@ -177,42 +222,34 @@ def test_bad_files_alone_start_no_run_and_are_reported_once(
     assert read_json(root / "reports" / "drops-quarantine.json") == []
 
 
-def set_settle_seconds(root: Path, seconds: float) -> None:
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["drops"]["settle_seconds"] = seconds
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-def test_what_grows_or_changed_just_now_is_left_to_a_later_look(root: Path, full: Full):
-    set_settle_seconds(root, 4)
+def test_what_grows_or_changed_just_now_is_left_to_a_later_look(
+    root: Path, full: Full, clock: Clock
+):
     drop(root, "a.png")
     path = root / "data" / "drops" / "a.png"
     whole = path.read_bytes()
     path.write_bytes(whole[:200])
-    assert watch(".") == "still being copied", "it changed less than four seconds ago"
-    os.utime(path, (1, 1))
-    copying = threading.Event()
+    clock.changed(path, SETTLE_SECONDS - 1)
+    assert watch(".") == "still being copied"
+    clock.changed(path, SETTLE_SECONDS + 1)
 
     def copy_on() -> None:
-        with path.open("ab") as file:
-            while not copying.wait(0.2):
-                file.write(whole[200:201])
-                file.flush()
-                os.utime(path, (1, 1))  # as `cp -p` leaves it: the size alone tells
+        before = path.stat()
+        path.write_bytes(whole[: before.st_size + 1])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp -p`: size alone tells
 
-    thread = threading.Thread(target=copy_on)
-    thread.start()
+    clock.meanwhile = copy_on
     assert watch(".") == "still being copied"
-    copying.set()
-    thread.join()
+    clock.meanwhile = lambda: None
     path.write_bytes(whole)
-    os.utime(path, (1, 1))
-    set_settle_seconds(root, 0.1)
+    clock.changed(path, SETTLE_SECONDS + 1)
     assert watch(".").startswith("asked for ")
 
 
-def test_without_the_deployment_the_watch_says_how_to_start_it(root: Path, full: Full):
-    arrive(root, "a.png")
+def test_without_the_deployment_the_watch_says_how_to_start_it(
+    root: Path, full: Full, arrive: Callable[..., None]
+):
+    arrive("a.png")
     full.client.delete_deployment(full.id)
     with pytest.raises(NoDeploymentError, match="make serve"):
         watch(".")
