@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -36,16 +37,12 @@ class MeasuredWorkspace(Workspace):
     meter: Meter
     _built: dict[Any, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def random(self) -> tuple[str, ...]:
         """Roles of the models whose weights are not here: same architecture, random weights."""
         section = self.params.models
-
-        def missing() -> tuple[str, ...]:
-            status = weights_status(section.profile, overrides_of(section))
-            return tuple(one.model for one in status if not one.present)
-
-        return self._once("random", missing)
+        status = weights_status(section.profile, overrides_of(section))
+        return tuple(one.model for one in status if not one.present)
 
     def models(self) -> FoundationModels:
         """The three foundation models.
