@@ -32,3 +32,12 @@ def test_a_public_name_is_where_the_design_puts_it(dotted: str):
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, fmbseg; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_of_automatic_masks_are_given_by_name_or_by_place():
+    from fmbseg.pseudo.automatic import AutomaticOptions
+
+    names = list(AutomaticOptions.model_fields)
+    values = [16, 0.8, 0.9, 1.0, 0.7, 0.001, 0.95]
+    placed = AutomaticOptions(*values, batch_points=32)
+    assert placed == AutomaticOptions(**dict(zip(names, values, strict=True)))

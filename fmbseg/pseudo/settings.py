@@ -1,6 +1,6 @@
 """How pseudo masks are made and chosen: the sections `pseudo_masks` and `subsample`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,16 @@ class AutomaticOptions(Section):
     """of the image; a smaller automatic mask goes"""
     max_area_fraction: Fraction
     """of the image; a larger automatic mask goes"""
+
+    def __init__(self, *values: Any, batch_points: int = 64, **named: Any) -> None:
+        """Values by name, or by place in the order above.
+
+        Args:
+            values: of the fields, in order.
+            batch_points: of no effect; accepted for one more version.
+            named: values by field.
+        """
+        super().__init__(**dict(zip(AutomaticOptions.model_fields, values, strict=False)), **named)
 
 
 class PseudoMasksParams(AutomaticOptions):
