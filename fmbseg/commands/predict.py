@@ -40,8 +40,8 @@ def predict(arguments: argparse.Namespace) -> int:
     images = named_outputs(arguments.images, out)
     if not (arguments.model / "alignment.safetensors").is_file():
         raise UserError(
-            f"no trained model in {arguments.model}; `make run` trains one, or name its folder "
-            "with --model"
+            f"no trained model in {arguments.model}; `fmbseg run` (or `make run`) trains one, or "
+            "name its folder with --model"
         )
     from fmbseg.segmenter import Segmenter  # takes seconds; mistakes above are told at once
 

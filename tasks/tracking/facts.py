@@ -5,6 +5,7 @@ import subprocess
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
     lock = workspace.root / "dvc.lock"
     commit = _git("rev-parse", "HEAD") or "none"
     edited = len(_git("status", "--porcelain", "-uno").splitlines())
-    packages = {name: v for step in PLAN for name, v in code_of(step.name).packages.items()}
+    packages = {"fmbseg": version("fmbseg")}
+    packages |= {name: v for step in PLAN for name, v in code_of(step.name).packages.items()}
     listing = read_json(workspace.download / "listing.json")
     return {
         "code": f"{commit[:7]}{f' and {edited} changed files' if edited else ''}",
