@@ -59,6 +59,10 @@ class _StrictLoader(yaml.SafeLoader):
         return found
 
 
+_RENAMED = {"evaluate.column_images": "evaluate.view_images"}
+"""Keys of former versions to what they are called now."""
+
+
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """One line on what is wrong: an unknown key goes first, with the known one next to it.
 
@@ -99,6 +103,8 @@ def _said(error: ErrorDetails) -> str:
 
 def _nearest(dotted: str, model: type[BaseModel]) -> str | None:
     """The known key that an unknown one may stand for: one spelt alike, or of another section."""
+    if dotted in _RENAMED:
+        return _RENAMED[dotted]
     known = keys_of(model)
     *section, name = dotted.split(".")
     beside = [key for key in known if key.split(".")[:-1] == section]
