@@ -28,7 +28,10 @@ def test_the_shipped_file_holds_every_key_and_is_frozen():
     [
         ({"train.epoch": 3}, "train.epoch: unknown key; did you mean train.epochs?"),
         ({"trian.epochs": 3}, "trian: unknown key; did you mean train?"),
-        ({"evaluate.column_images": 3}, "column_images: unknown key; did you mean evaluate.view_"),
+        (
+            {"evaluate.column_images": 3},
+            "evaluate.column_images: unknown key; did you mean evaluate.view_images?",
+        ),
         ({"epochs": 3}, "epochs: unknown key; did you mean train.epochs?"),
         ({"zorb": 3}, "zorb: unknown key"),
         ({"train.epochs": 0}, "train.epochs: found 0; input should be greater"),
