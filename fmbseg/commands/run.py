@@ -46,8 +46,9 @@ def _make(unit: Unit) -> bool:
     if computed:
         tqdm.write(unit.words(computed))
         with contextlib.suppress(StoreError, OSError):  # an estimate is no part of the work
-            if left := time_left(unit.workspace).words():
-                tqdm.write(left)
+            left = time_left(unit.workspace)
+            if left.seconds:
+                tqdm.write(left.words())
     return computed
 
 
