@@ -15,12 +15,15 @@ os.environ["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 import yaml
 
+from tests import shape_checks
 from tests.once import made_once
 
+shape_checks.install()
 REPOSITORY = Path(__file__).parents[1]
 torch.set_num_threads(1)
 # A shell's background jobs ignore Ctrl-C, and so would all processes that tests start.
@@ -50,6 +53,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 3 if item.path not in slow else 2 if item.path.name in _SHARE_A_CHECKOUT else 1
 
     items.sort(key=place)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Calls of the library whose arguments nobody checks, as users' calls are."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

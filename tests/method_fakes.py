@@ -78,6 +78,8 @@ class ColourVision:
 class ColourSam:
     """The mask of a point: the pixels of its colour; blue has no mask that is any good."""
 
+    grid_side = 8
+
     def embed(self, image: Image) -> SamEmbedding:
         features = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
         return SamEmbedding(image.shape[:2], features)

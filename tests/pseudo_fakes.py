@@ -65,6 +65,8 @@ class ColourClip:
 class ColourSam:
     """A mask is every pixel whose colour is near the mean colour at the prompts; half size."""
 
+    grid_side = 8
+
     def __init__(self, fail_after: int | None = None) -> None:
         self.embeds = 0
         self.upscaled = 0

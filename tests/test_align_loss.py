@@ -206,6 +206,7 @@ def test_every_loss_is_zero_and_differentiable_without_labels(name: str) -> None
     ("labels", "temperature", "says"),
     [([0, 1], 0.1, "one per patch"), ([0, 1, 3], 0.1, "0 to 2"), ([0, 1, 2], 0.0, "temperature")],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(labels: list[int], temperature: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         prototype_supcon_loss(unit(3, 4, 0), torch.tensor(labels), unit(3, 4, 1), temperature)

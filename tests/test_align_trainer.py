@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -404,7 +405,7 @@ def test_texts_are_not_trained(tmp_path: Path) -> None:
 
 def test_a_batch_holds_every_labelled_patch_once() -> None:
     features, labels, _ = world()
-    groups = cut_batch(features.__getitem__, labels, [0, 1, 3, 4], None, None)  # type: ignore[arg-type]
+    groups = cut_batch(features.__getitem__, labels, [0, 1, 3, 4], None, np.random.default_rng(0))
     assert [len(group.features) for group in groups] == [3, 1]  # 3 x 4 and 4 x 3 share a stack
     found = torch.cat([g.features.gather(1, g.wanted[..., None].expand(-1, -1, 12))[g.valid]
                        for g in groups])  # fmt: skip

@@ -82,7 +82,7 @@ def test_confused_pairs_are_those_of_a_double_loop_by_share_then_pixels():
         if i != j and matrix[i, j]:
             share = matrix[i, j] / matrix[i].sum()
             answer = names[j] if j < 5 else NO_ANSWER
-            pairs.append(Confusion(names[i], answer, share, matrix[i, j]))
+            pairs.append(Confusion(names[i], answer, share, int(matrix[i, j])))
     pairs.sort(key=lambda pair: (-pair.share, -pair.pixels))
     found = most_confused(matrix, names, 7)
     assert [(p.share, p.pixels) for p in found] == [(p.share, p.pixels) for p in pairs[:7]]

@@ -113,6 +113,7 @@ def test_stage1_without_masks_falls_back_to_dense_clip_among_present_classes() -
     assert np.array_equal(labels[:20], expected[:20])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_stage1_refuses_an_unknown_stage() -> None:
     with pytest.raises(ValueError, match="stages"):
         Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS, ("1.3",))  # type: ignore[arg-type]
@@ -180,6 +181,7 @@ def test_segmenter_loads_a_folder_and_predicts_from_arrays_pictures_and_files(
     assert segmenter.predict(image(), NAMES).similarities is None
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_segmenter_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run the train step"):
         Segmenter.load(tmp_path, "cpu")

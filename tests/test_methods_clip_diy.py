@@ -36,7 +36,7 @@ class WholeClip(ColourClip):
         return DenseClip(torch.zeros(1, 1, 3), normalize(mean, dim=0)[None])
 
 
-class AbsentSam:
+class AbsentSam(ColourSam):
     """No one may ask it."""
 
     def embed(self, image):

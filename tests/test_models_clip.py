@@ -238,6 +238,7 @@ def test_a_wrong_option_is_refused(folder, options, message):
     "image",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((2, 200, 3), np.uint8)],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_rgb_image_is_refused(folder, image):
     with pytest.raises(ValueError, match="image:"):
         small(folder).encode_dense(image)

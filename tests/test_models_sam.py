@@ -109,12 +109,14 @@ def test_the_model_is_frozen_and_unchanged_by_use(folder):
 
 
 @pytest.mark.parametrize("shape", [(5, 2), (0, 5, 2), (2, 5, 3)])
+@pytest.mark.usefixtures("unchecked")
 def test_points_of_another_shape_are_refused(folder, shape):
     sam = build_sam(f"local-dir:{folder}")
     with pytest.raises(ValueError, match="points_xy_px"):
         sam.predict_points(sam.embed(random_image(20, 30)), np.zeros(shape))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_image_that_is_not_rgb_bytes_is_refused(folder):
     with pytest.raises(ValueError, match="image:"):
         build_sam(f"local-dir:{folder}").embed(random_image(20, 30).astype(np.float32) / 255)

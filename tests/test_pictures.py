@@ -129,6 +129,7 @@ def test_what_is_drawn_over_a_picture_has_the_palette_s_colours_and_nothing_betw
         assert 0.5 < (~changed[_eroded(inside, 6)]).mean() < 0.95, "the picture shows between"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="label map is 3x4 px, its image 4x3"):
         overlay(np.zeros((4, 3, 3), np.uint8), LABELS, COLOURS)

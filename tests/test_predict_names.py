@@ -142,6 +142,7 @@ def test_groups_of_names_give_what_all_at_once_give() -> None:
     assert np.array_equal(alone.labels, label_pixels(grid[:6], (11, 9), names).labels)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_asked_is_refused_with_words(segmenter: Segmenter, tmp_path: Path) -> None:
     with pytest.raises(VocabularyError, match="classes and background together: 'Red' is given"):
         segmenter.predict(image(), ["red"], background=["Red"])

@@ -171,6 +171,7 @@ def test_tcls_constant_is_a_cosine_of_about_a_fifth() -> None:
         {"mode": "threshold", "threshold": 0.1, "score": "best"},
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_a_background_that_does_not_go_together_is_refused(wrong) -> None:
     with pytest.raises(ValueError, match="background: found"):
         Background(**wrong)

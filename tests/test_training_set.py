@@ -13,6 +13,7 @@ from torch import Tensor
 from fmbseg.steps.training_set import Features, LabelMaps
 from fmbseg.types import IGNORE
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # an image is a number here
 IMAGES = 200
 BYTES = 2 * 2 * 4 * 4  # of one image's features
 

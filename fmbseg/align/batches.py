@@ -30,7 +30,7 @@ class Group:
     labels: Int64[Tensor, " valid"]
 
 
-def labelled_images(labels: Sequence[Int64[Tensor, "rows cols"]]) -> list[int]:
+def labelled_images(labels: Sequence[Int64[Tensor, "_rows _cols"]]) -> list[int]:
     """Indices of the images with at least one labelled patch.
 
     Raises:
@@ -46,7 +46,7 @@ def labelled_images(labels: Sequence[Int64[Tensor, "rows cols"]]) -> list[int]:
 
 def cut_batch(
     features: Features,
-    labels: Sequence[Int64[Tensor, "rows cols"]],
+    labels: Sequence[Int64[Tensor, "_rows _cols"]],
     images: Sequence[int] | np.ndarray,
     patches_per_image: int | None,
     rng: np.random.Generator,

@@ -57,7 +57,7 @@ class TrainingHistory:
 
 def train_alignment(
     features: Callable[[int], Float[Tensor, "rows cols dim"]] | Sequence[Tensor],
-    labels: Sequence[Int64[Tensor, "rows cols"]],
+    labels: Sequence[Int64[Tensor, "_rows _cols"]],
     texts: Float[Tensor, "category text_dim"],
     settings: TrainParams,
     folder: Path,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +15,7 @@ from fmbseg.datasets.tree import Tree
 from fmbseg.store import MAX_PIXELS, read_image
 
 
+@runtime_checkable
 class Targets(Protocol):
     """Gives the class index per pixel of an image by the image's name."""
 

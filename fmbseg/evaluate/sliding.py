@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image as PilImage
 from torch import Tensor
 
@@ -62,7 +62,9 @@ def sliding_window(
     return total / counts
 
 
-def resize_short_side(image: Image, px: int, longest_px: int | None = None) -> Image:
+def resize_short_side(
+    image: Image, px: int, longest_px: int | None = None
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
     """Scale the image, aspect kept, so that its shorter side has `px` pixels (bilinear).
 
     Args:

@@ -21,6 +21,7 @@ class Prompts:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Segmentation(Protocol):
     """A method: an image and any list of class names in, one class per pixel out."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from fmbseg.methods.segmentation import Prompts
 from fmbseg.vocabulary import Vocabulary, encode
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """The part of `ClipModel` that reads class names."""
 

@@ -34,7 +34,7 @@ class OpenClipDense:
 
     def __init__(
         self,
-        model: open_clip.CLIP,
+        model: open_clip.CLIP | open_clip.CustomTextCLIP,
         tower: Tower,
         tokenizer: Tokenizer,
         device: torch.device,

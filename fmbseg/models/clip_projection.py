@@ -10,7 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import (
+    CustomResidualAttentionBlock,
+    ResidualAttentionBlock,
+    VisionTransformer,
+)
 from torch import Tensor
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
@@ -81,7 +85,7 @@ PROJECTIONS: dict[str, Projection] = {
 class LastBlock:
     """Runs an open_clip residual attention block in parts, for the class token and for patches."""
 
-    def __init__(self, block: ResidualAttentionBlock) -> None:
+    def __init__(self, block: ResidualAttentionBlock | CustomResidualAttentionBlock) -> None:
         self.block = block
         self.attention = block.attn
         if getattr(self.attention, "logit_scale", None) is not None:

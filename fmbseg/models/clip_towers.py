@@ -8,7 +8,7 @@ Where it has a class token, which gathers in the last block, `maskclip` sends ea
 through that block's attention too; `plain` takes the block's own patches.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from fmbseg.models.clip_projection import PROJECTIONS, project_tokens
 _BY_TIMM = ("plain", "maskclip")
 
 
+@runtime_checkable
 class Tower(Protocol):
     """An image tower as `OpenClipDense` asks it.
 

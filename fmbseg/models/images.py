@@ -78,7 +78,7 @@ def normalised_pixels(
     interpolation: str,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-) -> Float[Tensor, "3 height width"]:
+) -> Float[Tensor, "3 new_height new_width"]:
     """Resize as the upstream transforms do (PIL, antialiased), scale to 0–1, normalise.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
@@ -89,7 +89,7 @@ def legend(
 
 def with_legend(
     picture: Image, class_names: Sequence[str], palette: Palette, present: Iterable[int]
-) -> Image:
+) -> UInt8[np.ndarray, "taller wider 3"]:
     """Put the legend below a picture; a narrow picture is centred on the 320 px that text needs."""
     height, width, _ = picture.shape
     sheet_width = max(width, 320)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image as PilImage
 
 from fmbseg.pictures.colours import Palette
@@ -196,7 +197,7 @@ def _reduced_hw(picture: Image, side_px: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _shrunk(picture: Image, side_px: int) -> Image:
+def _shrunk(picture: Image, side_px: int) -> UInt8[np.ndarray, "less_height less_width 3"]:
     height, width = _reduced_hw(picture, side_px)
     reduced = PilImage.fromarray(np.ascontiguousarray(picture))
     return np.asarray(reduced.resize((width, height), PilImage.Resampling.BOX))

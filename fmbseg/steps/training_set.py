@@ -128,7 +128,7 @@ class Features:
                 self._budget_bytes -= size
         return features
 
-    def patch_labels(self, maps: LabelMaps) -> list[Int64[Tensor, "rows cols"]]:
+    def patch_labels(self, maps: LabelMaps) -> list[Int64[Tensor, "_rows _cols"]]:
         """Every image's patch labels on its features' grid, which follows from its size."""
 
         def labelled(index: int) -> Tensor:
@@ -138,7 +138,7 @@ class Features:
 
         return self._over_threads("train: patch labels", labelled)
 
-    def prepare(self, labels: Sequence[Int64[Tensor, "rows cols"]]) -> None:
+    def prepare(self, labels: Sequence[Int64[Tensor, "_rows _cols"]]) -> None:
         """Compute the features of all labelled images over threads, if all fit into memory.
 
         If not, none is computed before it is asked for: most would not be kept. No value depends

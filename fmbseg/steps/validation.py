@@ -29,7 +29,7 @@ from fmbseg.vocabulary import read_classes
 _log = logging.getLogger(__name__)
 _LOOKED_AT = 5
 """At most so many times the wanted number of images are looked at for labels."""
-Encoded = tuple[Float[Tensor, "rows cols dim"], UInt8[np.ndarray, "height width"]]
+Encoded = tuple[Float[Tensor, "_rows _cols vision_dim"], UInt8[np.ndarray, "_height _width"]]
 
 
 def validation_of(

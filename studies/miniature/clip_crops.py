@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
 from fmbseg.miniature.things import PALETTE
 from fmbseg.miniature.world import CLASS_NAMES, SIZE_PX, STUFF
@@ -93,7 +93,7 @@ def any_box(rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def thing_box(
-    instances: UInt8[np.ndarray, "height width"], rng: np.random.Generator
+    instances: Integer[np.ndarray, "height width"], rng: np.random.Generator
 ) -> tuple[int, int, int]:
     """A square about one of the image's things, 0.75 to 1.8 times as long as the thing."""
     present = np.unique(instances)
