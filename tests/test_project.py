@@ -173,9 +173,17 @@ def test_without_a_params_file_commands_take_the_defaults(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_library_imports_what_its_installation_without_extras_brings():
+@pytest.mark.parametrize(
+    ("folders", "extras"), [(("fmbseg",), ()), (("flows", "tasks"), ("pipeline",))]
+)
+def test_code_imports_what_its_installation_brings(
+    folders: tuple[str, ...], extras: tuple[str, ...]
+):
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
-        to_do = list(tomllib.load(file)["project"]["dependencies"])
+        project = tomllib.load(file)["project"]
+    to_do = list(project["dependencies"])
+    for extra in extras:
+        to_do += project["optional-dependencies"][extra]
     brought = set[str]()
     while to_do:
         name = re.split(r"[^\w.-]", to_do.pop(), maxsplit=1)[0]
@@ -185,11 +193,12 @@ def test_the_library_imports_what_its_installation_without_extras_brings():
                 needed = importlib.metadata.requires(name) or []
                 to_do += [one for one in needed if "extra ==" not in one]
     home = importlib.metadata.packages_distributions()
-    for path in sorted((REPOSITORY / "fmbseg").rglob("*.py")):
-        for name in imported(path) - set(sys.stdlib_module_names) - {"fmbseg"}:
-            if name != "transformers":  # an extra; where it is not there, one line says so
-                packages = {normal(one) for one in home.get(name, ())}
-                assert packages & brought, f"{path}: {name} comes from {packages or 'no package'}"
+    known = {*sys.stdlib_module_names, "fmbseg", *folders}
+    known |= {"transformers", "prefect_dask"}  # extras of their own; one line says what is missing
+    for path in sorted(path for one in folders for path in (REPOSITORY / one).rglob("*.py")):
+        for name in imported(path) - known:
+            packages = {normal(one) for one in home.get(name, ())}
+            assert packages & brought, f"{path}: {name} comes from {packages or 'no package'}"
 
 
 def imported(path: Path) -> set[str]:

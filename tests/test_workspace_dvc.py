@@ -79,6 +79,15 @@ def test_a_workspace_gets_the_same_stages_with_commands_in_the_checkout(checkout
     assert git(checkout, "status", "--porcelain", "runs") == "", "the checkout ignores all of it"
 
 
+def test_in_a_project_the_stages_depend_on_the_version_of_the_library(checkout: Path):
+    stages = (checkout / "dvc.yaml").read_text().replace("- fmbseg\n", "- requirements.txt\n")
+    (checkout / "dvc.yaml").write_text(stages)
+    root = workspace_in(checkout / "runs" / "photos")
+    assert workspace_dvc.prepare(root) is None
+    for name in STEPS:
+        assert "../../requirements.txt" in pipeline(root)["stages"][name]["deps"]
+
+
 def test_a_call_that_was_killed_is_completed_and_a_changed_pipeline_follows(checkout: Path):
     root = workspace_in(checkout / "runs" / "a")
     workspace_dvc.prepare(root)
