@@ -25,6 +25,8 @@ MAX_TIMES = 5
 MASK_COLUMNS = {"stage_11": "masks of stage 1.1", "stage_12": "masks of stage 1.2",
                 "kept": "masks kept for training"}  # fmt: skip
 MAP_COLUMNS = {"prediction": "prediction", "truth": "truth"}
+_OfAnySize = UInt8[np.ndarray, "_ _ 3"]
+"""An RGB picture among others of other sizes."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,9 @@ def _opened(example: Example) -> tuple[Image, Image, Image]:
 
 
 def _within(
-    group: Sequence[tuple[Example, tuple[Image, Image, Image]]], side_px: int, share: int
+    group: Sequence[tuple[Example, tuple[_OfAnySize, _OfAnySize, _OfAnySize]]],
+    side_px: int,
+    share: int,
 ) -> Pictured:
     kept: Pictured = []
     total = 0
