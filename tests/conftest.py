@@ -20,8 +20,8 @@ import pytest
 import torch
 import yaml
 
-from tests import shape_checks
-from tests.once import made_once
+from tests.support import shape_checks
+from tests.support.shared_folder import shared_folder
 
 shape_checks.install()
 REPOSITORY = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for step in STEPS:
             run_step(Workspace.open(root), step)
 
-    return made_once(tmp_path_factory, "small_run", make)
+    return shared_folder(tmp_path_factory, "small_run", make)
 
 
 @pytest.fixture(scope="session")

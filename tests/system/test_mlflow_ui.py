@@ -1,0 +1,179 @@
+"""MLflow as its users meet it: in a browser, over the network, behind a model server."""
+
+import base64
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from fmbseg.segmenter import Segmenter
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import file_sha, read_json
+from tasks.steps import TASKS
+from tasks.tracking import fetch_champion, track
+from tests.conftest import REPOSITORY, SMALL
+from tests.unit.steps.test_steps import run_all
+from tests.unit.tasks.test_tracking import set_params
+
+pytestmark = [pytest.mark.e2e, pytest.mark.weights]
+MLFLOW = str(Path(sys.executable).parent / "mlflow")
+
+
+def load_screenshots() -> ModuleType:
+    path = REPOSITORY / "scripts" / "make_screenshots.py"
+    spec = importlib.util.spec_from_file_location("make_screenshots", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+screenshots = load_screenshots()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run, tracked in a database of its own."""
+    root = tmp_path_factory.mktemp("finished")
+    shutil.copyfile(REPOSITORY / "params.yaml", root / "params.yaml")
+    tracking = {"uri": f"sqlite:///{root}/mlflow.db"}
+    run_all(set_params(root, **{**SMALL, "tracking": tracking}))
+    track.fn(str(root))
+    return root
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
+    """`mlflow <arguments>` on a free port of loopback; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [MLFLOW, *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=(folder / "server.log").open("w"), stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 240
+        while not screenshots.answers(f"{address}/health"):
+            assert server.poll() is None, (folder / "server.log").read_text()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        yield address
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+@pytest.mark.skipif(screenshots.find_browser() is None, reason="no Chromium or Chrome on the PATH")
+def test_the_pages_of_mlflow_show_the_run_and_its_miou(finished: Path, tmp_path: Path):
+    uri = Workspace.open(finished).params.tracking.uri
+    client = MlflowClient(tracking_uri=uri)
+    run_id = track.fn(str(finished))
+    run = client.get_run(run_id)
+    browser = screenshots.find_browser()
+    with screenshots.mlflow_ui(uri) as address:
+        charts = screenshots.experiment_url(address, "fmbseg")
+        shown = screenshots.browse(browser, charts, "--dump-dom", (1700, 1000), 90_000)
+        assert run.info.run_name in shown
+        assert "miou.fmbseg.miniature" in shown
+        page = f"{address}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+        shown = screenshots.browse(browser, page, "--dump-dom", (1700, 3000), 90_000)
+        assert run.info.run_name in shown
+        assert "miou.fmbseg.miniature" in shown
+        assert f"{run.data.metrics['miou.stage1.miniature']:.3f}"[:5] in shown
+        assert "stage1 on miniature" in shown, "the nested runs"
+        report = f"{page}/artifacts/report/index.html"
+        shown = screenshots.browse(browser, report, "--dump-dom", (1700, 1000), 90_000)
+        assert "mlflow-html-iframe" in shown, "the address that Prefect links"
+        raw = f"{address}/get-artifact?path=report/index.html&run_uuid={run_id}"
+        with urllib.request.urlopen(raw, timeout=60) as answer:
+            assert answer.read() == (finished / "reports/report/index.html").read_bytes()
+        screenshots.take_mlflow(browser, charts, tmp_path / "mlflow.png")
+    with Image.open(tmp_path / "mlflow.png") as picture:
+        assert picture.width > 1200
+        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 200, "not blank"
+
+
+def test_a_tracking_server_holds_the_same_as_a_database(finished: Path, tmp_path: Path):
+    root, home = tmp_path / "workspace", tmp_path / "server"
+    home.mkdir()
+    shutil.copytree(finished, root, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    server = (
+        "server", "--workers", "1", "--backend-store-uri", f"sqlite:///{home}/server.db",
+        "--artifacts-destination", str(home / "kept"),
+    )  # fmt: skip
+    with serving(home, *server, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        workspace = set_params(root, tracking={"uri": address}, train={"init_from": "champion"})
+        assert fetch_champion(str(root)) is None, "there is none yet"
+        set_params(root, train={"init_from": None})
+        (workspace.train / "alignment.safetensors").unlink()
+        TASKS["train"].fn(str(root), "")
+        client = MlflowClient(tracking_uri=address)
+        experiment = client.get_experiment_by_name("fmbseg").experiment_id
+        (running,) = client.search_runs([experiment])
+        assert running.info.status == "RUNNING"
+        run_id = track.fn(str(root))
+        assert run_id == running.info.run_id
+        assert track.fn(str(root)) == run_id
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["champion"] == "moved"
+        steps = [metric.step for metric in client.get_metric_history(run_id, "loss")]
+        history = read_json(workspace.train / "history.json")
+        assert steps == [point["step"] for point in history]
+        page = Path(client.download_artifacts(run_id, "report/index.html", str(tmp_path)))
+        assert page.read_bytes() == (workspace.report / "index.html").read_bytes()
+        set_params(root, train={"init_from": "champion"})
+        fetched = fetch_champion(str(root))
+    assert fetched is not None
+    trained = workspace.train / "alignment.safetensors"
+    assert file_sha(Path(fetched) / "alignment.safetensors") == file_sha(trained)
+    assert any((home / "kept").rglob("alignment.safetensors"))
+    assert not (root / "mlartifacts").exists()
+
+
+@pytest.mark.timeout(900)
+def test_the_served_champion_answers_a_json_request(finished: Path, tmp_path: Path):
+    workspace = Workspace.open(finished)
+    image = next(iter((workspace.download / "test" / "images").iterdir()))
+    encoded = base64.b64encode(image.read_bytes()).decode()
+    asked = {
+        "dataframe_split": {"columns": ["image"], "data": [[encoded]]},
+        "params": {"classes": ["grass", "cat", "sky"]},
+    }
+    model = ("models", "serve", "-m", "models:/fmbseg-miniature@champion", "--env-manager", "local")
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "fmbseg").symlink_to(REPOSITORY / "fmbseg")
+    environment = {
+        "MLFLOW_TRACKING_URI": workspace.params.tracking.uri, "PYTHONPATH": str(installed)
+    }  # fmt: skip
+    with serving(tmp_path, *model, **environment) as address:
+        request = urllib.request.Request(
+            f"{address}/invocations", json.dumps(asked).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            found = json.load(answer)["predictions"]
+    segmenter = Segmenter.load(workspace.train, device="cpu")
+    expected = segmenter.predict(image, ["grass", "cat", "sky"]).labels
+    assert found == [expected.tolist()]

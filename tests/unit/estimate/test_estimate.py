@@ -1,0 +1,376 @@
+"""`fmbseg estimate`: how near it comes, what it counts and what it says about that."""
+
+import json
+import math
+import shutil
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fmbseg.cli import main
+from fmbseg.datasets.miniature import MiniatureDataset
+from fmbseg.estimate.forecast import FLOW_BYTES, OBJECT_BYTES, Row, forecast
+from fmbseg.estimate.measure import Figures, measure
+from fmbseg.estimate.meter import Cost, Meter
+from fmbseg.estimate.models import MeasuredWorkspace
+from fmbseg.estimate.sample import DataSet, data_sets_of
+from fmbseg.estimate.table import human_time, lines
+from fmbseg.estimate.to_do import ToDo, whole_run
+from fmbseg.params import Params, load_params
+from fmbseg.steps.plan import units_of
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_coco
+from fmbseg.vocabulary import Vocabulary
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def a_set(images: int, disk_bytes: int = 0, *, absent: bool = False, **archives: int) -> DataSet:
+    samples, drawn_hw = MiniatureDataset("test", count=1), (3, 4) if absent else None
+    classes = Vocabulary(("x",))
+    return DataSet("voc20", "t", samples, classes, images, disk_bytes, archives, drawn_hw)
+
+
+def cost(seconds: float, more_bytes: int = 0, *, texts_s: float = 7.0, units: int = 2) -> Cost:
+    return Cost(units, seconds * units, texts_s, more_bytes)
+
+
+FIGURES = Figures(
+    costs={
+        "pseudo_masks": cost(3.0, 4000), "subsample": cost(0.5), "features": cost(2.0, 2000),
+        "step": cost(10.0, 1000, units=3), "validation": cost(0.5),
+        "foundation-voc20": cost(1.0, 2000), "stage1-voc20": cost(4.0, 5000),
+        "fmbseg-voc20": cost(1.0, 1500),
+    },
+    sizes={"masks": 11.0, "kept": 4.0, "features": 100.0, "labels": 8.0, "model": 500.0},
+    base_bytes=1000, models_s=6.0,
+)  # fmt: skip
+
+
+def table(params: Params, train: DataSet, *scored: DataSet, to_do: ToDo | None = None,
+          workers: int = 2) -> dict[str, Row]:  # fmt: skip
+    left = to_do or whole_run(params, train, scored)
+    rows = forecast(params, train, scored, FIGURES, left, workers)
+    return {row.step.strip(): row for row in rows}
+
+
+def params_with(**values: object) -> Params:
+    changes = {"evaluate.methods": ["stage1"], "train.validation_images": 0, **values}
+    return load_params(REPOSITORY / "params.yaml", changes)
+
+
+def test_the_steps_are_scaled_as_the_pipeline_runs_them():
+    params = params_with(**{
+        "data.shard_images": 4, "train.epochs": 6, "train.batch_images": 4,
+        "train.feature_cache_gb": 350 / 1e9,
+    })  # fmt: skip
+    by = table(params, a_set(10, 1234, a=100, b=50), a_set(5, absent=True, b=50, c=7))
+    assert by["download"].seconds is None
+    assert by["download"].disk_bytes == 1234 + 157, "an archive of both is fetched once"
+    assert "57 B to fetch" in by["download"].basis
+    stage1 = by["pseudo_masks"]
+    assert stage1.seconds == 6 + 3 * 7 + 10 * 3, "the models once, the class names once a shard"
+    assert stage1.many_s == 6 + (7 + 4 * 3) + (7 + 2 * 3), "shards of 4, 4 and 2, two workers"
+    assert stage1.disk_bytes == 110
+    assert by["subsample"].seconds == 5
+    assert by["subsample"].memory_bytes == 1000 + FLOW_BYTES + OBJECT_BYTES * 110
+    # 3 of 10 features fit the cache: those once, the other 7 in all 6 epochs, one at a time.
+    train = by["train"]
+    assert train.seconds == train.many_s == 7 + (3 + 6 * 7) * 2 + 6 * 3 * 10
+    assert "45 encodings" in train.basis
+    assert "18 steps" in train.basis
+    times = {"foundation-voc20": 5 + 7, "stage1-voc20": 20 + 7}
+    assert {unit: by[unit].seconds for unit in times} == times
+    assert by["evaluate"].seconds == sum(times.values())
+    assert by["evaluate"].many_s == 0, "all of them end before the training does"
+    whole = by["all"]
+    assert whole.seconds == 57 + 5 + train.seconds + sum(times.values())
+    assert whole.disk_bytes == 1234 + 157 + 110 + 40 + 500
+
+
+def test_the_memory_is_that_of_all_that_runs_in_one_process_at_a_time():
+    by = {
+        kind: table(
+            params_with(**{"runner.kind": kind, "evaluate.methods": ["stage1", "fmbseg"]}),
+            a_set(5), a_set(5),
+        )
+        for kind in ("threads", "dask")
+    }  # fmt: skip
+    idle = 1000 + FLOW_BYTES
+    # One shard; beside it first `foundation`, then the evaluation of stage 1.
+    assert by["threads"]["pseudo_masks"].memory_bytes == idle + 4000 + 5000
+    assert by["dask"]["pseudo_masks"].memory_bytes == idle + 4000
+    alone = 2 * 2000 + 5 * 100 + 5 * (OBJECT_BYTES * 4 + 8)
+    assert by["dask"]["train"].memory_bytes == idle + alone, "two encodings at once, all kept"
+    assert by["threads"]["train"].memory_bytes == idle + alone + 5000, "stage1 is still scored"
+    assert by["threads"]["all"].memory_bytes == idle + alone + 5000
+
+
+def test_the_training_is_validated_where_there_are_labels():
+    params = params_with(**{
+        "train.epochs": 12, "train.batch_images": 5, "train.validation_images": 4,
+    })  # fmt: skip
+    without, three, four = (
+        table(params, a_set(10), *scored)["train"].seconds or 0.0
+        for scored in ((), (a_set(3),), (a_set(9),))
+    )
+    assert three == without + 3 * (2 + 8 * 0.5), "24 steps, at every third of them"
+    assert four == without + 4 * (2 + 8 * 0.5), "not more than asked for"
+
+
+def test_what_is_computed_does_not_count_and_the_journal_goes_before_what_is_measured():
+    left = ToDo([(4, None), (2, 99.0)], {"train": 50.0, "foundation-voc20": None})
+    by = table(params_with(), a_set(10), a_set(5), to_do=left, workers=1)
+    assert by["pseudo_masks"].seconds == 6 + (7 + 4 * 3) + 99
+    assert "4 of 10 images computed already" in by["pseudo_masks"].basis
+    assert "1 of 2 shards as long as earlier ones took" in by["pseudo_masks"].basis
+    assert by["pseudo_masks"].disk_bytes == 6 * 11
+    assert (by["subsample"].seconds, by["subsample"].basis) == (0, "computed already")
+    assert by["train"].seconds == 50
+    assert "stage1-voc20" not in by
+    assert by["all"].seconds == by["pseudo_masks"].seconds + 50 + 12
+
+
+def test_without_labels_nothing_is_scored():
+    by = table(params_with(), a_set(10))
+    assert by["evaluate"].seconds == 0
+    assert "no labels" in by["evaluate"].basis
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "-"), (0.04, "0.0 s"), (9.96, "10.0 s"), (35, "35 s"), (119, "119 s"),
+     (150, "2.5 min"), (600, "10 min"), (7200, "2.0 h"), (36 * 3600, "36.0 h"),
+     (10 * 86400, "10.0 days"), (200 * 86400, "200 days"), (800 * 86400, "2.2 years")],
+)  # fmt: skip
+def test_durations_are_written_as_people_say_them(seconds: float | None, words: str):
+    assert human_time(seconds) == words
+
+
+def test_the_table_has_a_line_a_step_and_one_for_its_basis():
+    rows = [Row("train", 60.0, 60.0, 5e6, 2e9, "why"), Row("  part", 5.0, None, 0, 0, "how")]
+    found = lines(rows, 8)
+    assert found[0].split() == ["step", "1", "worker", "8", "workers", "disk", "memory"]
+    assert found[1].split() == ["train", "60", "s", "60", "s", "5.0", "MB", "2.0", "GB"]
+    assert found[2].split() == ["part", "5.0", "s", "-", "-", "-"]
+    assert len({len(line) for line in found[:3]}) == 1
+    assert found[-2:] == ["train: why", "part: how"]
+    assert lines(rows, 1)[1].split() == ["train", "60", "s", "5.0", "MB", "2.0", "GB"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--images", "voc99"], "--images: found 'voc99'; wanted one of voc21"),
+        (["--images", "0"], "wanted at least 1"),
+        (["--images", str(REPOSITORY)], "wanted --classes FILE"),
+        (["--classes", "classes.txt"], "wanted --images FOLDER"),
+        (["--sample", "0"], "--sample: wanted at least 1"),
+        (["--workers", "0"], "--workers: wanted at least 1"),
+        (["--params", "nothing.yaml"], "no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["estimate", "--params", str(REPOSITORY / "params.yaml"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.weights
+def test_a_stop_while_it_measures_is_one_line_and_leaves_no_file(
+    small_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def stop(*inputs: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    (small_workspace / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(small_workspace / "temporary"))
+    monkeypatch.setattr("fmbseg.steps.pseudo_masks.compute_shard", stop)
+    assert main(["estimate", "--params", str(small_workspace / "params.yaml")]) == 130
+    assert "stopped" in capsys.readouterr().err
+    assert not list((small_workspace / "temporary").iterdir())
+    assert [path.name for path in small_workspace.glob("data*")] == []
+
+
+@pytest.mark.weights
+def test_the_command_says_what_was_measured_and_scales_it_to_as_many_images_as_asked_for(
+    small_workspace: Path, capsys: pytest.CaptureFixture[str]
+):
+    params = str(small_workspace / "params.yaml")
+    assert main(["estimate", "--params", params, "--images", "118287", "--sample", "2",
+                 "--workers", "3", "--budget-seconds", "60"]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "118,287 images, 14 classes" in out
+    assert "all figures of the table are extrapolated" in out
+    assert "3 workers" in out
+    steps = (
+        "download",
+        "pseudo_masks",
+        "subsample",
+        "train",
+        "evaluate",
+        "stage1-miniature",
+        "all",
+    )
+    for step in steps:
+        assert any(line.split()[:1] == [step] for line in out.splitlines())
+    assert "pseudo_masks: 2 of 118,287 images measured whole" in out
+    assert "stage1-miniature: 2 of 6 images measured whole" in out
+    assert "random" not in out
+
+
+@pytest.mark.weights
+def test_a_folder_of_images_and_a_class_list_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    _, (home,) = data_sets_of(params_with(), None, tmp_path)
+    home.write(3, tmp_path / "photos")
+    arguments = ["--images", str(tmp_path / "photos/images"), "--sample", "1"]
+    arguments += ["--classes", str(tmp_path / "photos/classes.txt"), "--profile", "miniature"]
+    assert main(["estimate", "--params", str(REPOSITORY / "params.yaml"), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"images of {tmp_path}/photos/images: 3 images, 14 classes" in out
+    assert "no labels, so nothing to score" in out
+
+
+@pytest.mark.weights
+def test_a_finished_run_has_nothing_left_and_a_lost_shard_takes_what_the_journal_says(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = tmp_path / "ws"
+    shutil.copytree(small_run, root)
+    journal = root / ".scratch" / "journal.jsonl"
+    found = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in found:
+        line["seconds"] = 1000.0 * line.get("computed", 0)
+    journal.write_text("".join(json.dumps(line) + "\n" for line in found))
+    arguments = ["estimate", "--params", str(root / "params.yaml"), "--sample", "1"]
+    assert main(arguments) == 0
+    assert "all is up to date" in capsys.readouterr().out
+    shutil.rmtree(sorted((root / "data/pseudo_masks").iterdir())[0])
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "pseudo_masks: 7 of 12 images computed already" in out
+    assert "1 of 1 shards as long as earlier ones took" in out
+    assert next(x for x in out.splitlines() if x.startswith("pseudo_masks")).split()[1] == "83"
+    assert "maskclip-miniature" not in out, "no evaluation before the training needs new masks"
+
+
+@pytest.mark.weights
+def test_masks_in_memory_take_about_what_is_said_of_their_files(small_run: Path):
+    folder = sorted((small_run / "data/pseudo_masks").iterdir())[0]
+    files = [folder / "stage11.json", folder / "stage12.json"]
+    read_coco(files[0])  # what is set up once is no part of it
+    tracemalloc.start()
+    kept = [read_coco(file) for file in files]
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert sum(len(one.masks) for one in kept) > 20
+    written = sum(path.stat().st_size for path in folder.iterdir())
+    assert OBJECT_BYTES / 2 < size / written < OBJECT_BYTES * 1.25
+
+
+@pytest.mark.weights
+def test_the_forecast_is_within_a_factor_of_what_the_run_takes(
+    small_workspace: Path, tmp_path: Path
+):
+    workspace = Workspace.open(small_workspace)
+    seconds: dict[str, float] = {}
+    for step in ("download", "pseudo_masks", "subsample", "train", "evaluate"):
+        for unit in units_of(workspace, step):
+            if unit.name.partition("-")[0] in ("foundation", "maskclip"):
+                continue
+            began = time.process_time()
+            unit.run()
+            name = unit.name if step == "evaluate" else step
+            seconds[name] = seconds.get(name, 0.0) + time.process_time() - began
+    params = workspace.params
+    train, scored = data_sets_of(params, None, small_workspace)
+    meter = Meter(time.process_time)
+    measured = MeasuredWorkspace(tmp_path / "sample", params, torch.device("cpu"), meter)
+    figures = measure(measured, train, scored, 4, 60.0)
+    rows = forecast(params, train, scored, figures, whole_run(params, train, scored), 1)
+    found = {row.step.strip(): row.seconds or 0.0 for row in rows}
+    for step in ("pseudo_masks", "stage1-miniature", "fmbseg-miniature"):
+        assert 0.5 < found[step] / seconds[step] < 2, (step, found[step], seconds[step])
+
+
+@pytest.mark.weights
+def test_missing_weights_are_said_and_random_ones_are_timed(
+    small_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    from fmbseg.models.sam_architecture import build_sam_from_config
+    from fmbseg.models.weights import MINIATURE_FOLDER
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    config = json.loads((MINIATURE_FOLDER / "sam/sam_config.json").read_text())
+    registry = {"vit_b": lambda: build_sam_from_config(config)}
+    monkeypatch.setattr("fmbseg.models.sam.sam_model_registry", registry)
+    file = small_workspace / "params.yaml"
+    tree = yaml.safe_load(file.read_text())
+    tree["models"] |= {"sam": {"name": "vit_b"}, "vision": {"name": "vit_tiny_patch16_224"}}
+    tree["pseudo_masks"]["points_per_side"] = 16
+    file.write_text(yaml.safe_dump(tree))
+    assert main(["estimate", "--params", str(file), "--images", "voc20", "--sample", "2",
+                 "--budget-seconds", "1", "--root", str(tmp_path)]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "weights of sam, vision are not here: random ones" in out
+    assert "drawn pictures of 500 x 375 px stand for it" in out
+    assert "half of SAM's masks pass" in out
+    assert "measured in part" in out
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1500)
+def test_the_papers_plan_says_what_was_measured_and_what_extrapolated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The real architectures, ViT-H and two ViT-L, with random weights on one processor."""
+    for name in ("HF_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    tree["models"]["profile"] = "paper"
+    tree["device"] = "cpu"
+    tree["evaluate"] |= {"methods": ["fmbseg"], "data_sets": ["voc20"], "protocol": "tcl"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["estimate", "--params", str(tmp_path / "params.yaml"), "--sample", "1",
+                 "--images", "coco_stuff171", "--budget-seconds", "60"]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "118,287 images, 171 classes" in out
+    assert "profile paper on cpu" in out
+    for words in ("all figures of the table are extrapolated", "measured in part",
+                  "weights of clip, sam, vision are not here: random ones"):  # fmt: skip
+        assert f"! {words}" in out
+    found = {line.split()[0]: line for line in reversed(out.splitlines()) if line}
+    assert {"pseudo_masks", "subsample", "train", "evaluate", "all"} <= found.keys()
+    assert "years" in found["pseudo_masks"]
+    assert "pseudo_masks: 1 of 118,287 images measured in part (" in out
+
+
+def test_the_budget_decides_how_many_images_are_measured_after_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    clock, asked = [0.0], list[int]()
+
+    def ten_seconds(*inputs: object) -> Figures:
+        asked.append(int(inputs[3]))  # type: ignore[call-overload]
+        clock[0] += 10.0 * asked[-1]
+        return FIGURES
+
+    monkeypatch.setattr("fmbseg.estimate.measure._measure", ten_seconds)
+    monkeypatch.setattr(MeasuredWorkspace, "models", lambda self: None)
+    for budget, wanted in ((5.0, [1]), (25.0, [1]), (35.0, [1, 2]), (math.inf, [1, 4])):
+        asked.clear()
+        meter = Meter(lambda: clock[0])
+        workspace = MeasuredWorkspace(tmp_path, params_with(), torch.device("cpu"), meter)
+        measure(workspace, a_set(9), (), 4, min(budget, 1e9))
+        assert asked == wanted

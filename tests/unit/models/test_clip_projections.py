@@ -1,0 +1,79 @@
+import dataclasses
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from fmbseg.models.clip_projection import (
+    PROJECTIONS,
+    LastBlock,
+    gaussian_window,
+    plain_attention,
+    project_tokens,
+)
+from tests.support.small_clip import (
+    random_image,
+    slow_patches,
+    small,
+    upstream_tokens,
+    write_small_clip,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_small_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.mark.parametrize("name", ["maskclip", "sclip", "naclip"])
+def test_each_projection_equals_its_formula_written_out(folder, name):
+    model = small(folder).model
+    pixels = torch.randn(1, 3, 32, 32)
+    _, patches = project_tokens(model.visual, pixels, PROJECTIONS[name])
+    torch.testing.assert_close(patches, slow_patches(model, pixels, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(PROJECTIONS))
+def test_with_its_change_switched_off_each_projection_gives_the_models_own_patch_tokens(
+    folder, name
+):
+    model = small(folder).model
+    pixels = torch.randn(2, 3, 32, 32)
+    switched_off = dataclasses.replace(
+        PROJECTIONS[name], attend=plain_attention, residual=True, mlp=True
+    )
+    cls, patches = project_tokens(model.visual, pixels, switched_off)
+    pooled, tokens = upstream_tokens(model, pixels)
+    torch.testing.assert_close(cls, pooled, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(patches, tokens, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["maskclip", "sclip", "naclip"])
+def test_every_projection_changes_the_patches_and_leaves_the_class_token(folder, name):
+    image = random_image(32, 32)
+    plain = small(folder, projection="plain").encode_dense(image)
+    changed = small(folder, projection=name).encode_dense(image)
+    torch.testing.assert_close(changed.cls, plain.cls)
+    assert (changed.patches - plain.patches).abs().max() > 1e-3
+
+
+def test_custom_blocks_run_in_parts_equal_the_block():
+    torch.manual_seed(0)
+    block = open_clip.transformer.CustomResidualAttentionBlock(
+        16, 2, ls_init_value=0.3, qk_norm=True, scale_heads=True, scale_attn_inner=True,
+        scale_attn=True, scale_fc=True,
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 7, 16)
+    parts = LastBlock(block)
+    with torch.no_grad():
+        ours = parts.finish(plain_attention(*parts.queries_keys_values(x), (2, 3)), x[:, 1:])
+        torch.testing.assert_close(ours, block(x)[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_gaussian_window_is_one_at_the_patch_and_falls_with_distance_in_both_directions():
+    window = gaussian_window((3, 4), 2.0)
+    for a in range(12):
+        for b in range(12):
+            squared = (a // 4 - b // 4) ** 2 + (a % 4 - b % 4) ** 2
+            assert window[a, b].item() == pytest.approx(np.exp(-squared / 8))

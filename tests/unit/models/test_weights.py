@@ -1,0 +1,321 @@
+"""Files in the official formats: found, told apart, refused in one line, hashed into keys."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from fmbseg.cli import main
+from fmbseg.fetch.weights import fetch_weights
+from fmbseg.models import fingerprints
+from fmbseg.models.build import (
+    MissingWeightsError,
+    ModelError,
+    build_clip,
+    build_profile_sam,
+    build_vision,
+    missing_weights,
+    resolve_profile,
+    weights_fingerprint,
+    weights_status,
+)
+from fmbseg.models.clip_weights import HUB_FILES, clip_config_of
+from fmbseg.params import load_params
+from fmbseg.steps.foundation_models import models_params, overrides_of
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import write_json
+from tests.support.official_weights import (
+    CLIP,
+    REPO,
+    Gelu,
+    save_clip,
+    save_sam,
+    save_torchscript,
+    save_vision,
+    small_architectures,
+    small_clip_state,
+)
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    small_architectures(monkeypatch, tmp_path)
+    monkeypatch.setattr("socket.socket.connect", forbidden)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def forbidden(*args, **kwargs):
+    raise AssertionError("the network was tried")
+
+
+@pytest.fixture
+def weights(home, monkeypatch):
+    """All three models of a profile of small architectures, each where its package looks."""
+    clip, sam, (vision, encoder) = save_clip(home), save_sam(home, monkeypatch), save_vision(home)
+    overrides = {"clip": {"name": CLIP}, "sam": {"name": "vit_b"}, "vision": {"name": vision}}
+    return overrides, {"clip": clip, "sam": sam, "vision": encoder}
+
+
+def doctor_lines(overrides, capsys):
+    tree = yaml.safe_load(PARAMS.read_text())
+    tree["models"] |= {"profile": "base", **overrides}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    code = main(["doctor"])
+    out = capsys.readouterr().out.split("weights of the profile")[1]
+    return code, out.split("\nsettings of")[0].splitlines()
+
+
+def test_present_means_that_it_will_load(weights, capsys):
+    overrides, _ = weights
+    code, lines = doctor_lines(overrides, capsys)
+    assert code == 0
+    assert [line.split()[-1] for line in lines[1::2]] == ["present"] * 3
+    assert missing_weights("base", overrides) is None
+    build_clip(CLIP, "openai")
+    build_profile_sam("base", overrides)
+    build_vision(overrides["vision"]["name"])
+
+
+@pytest.mark.parametrize("model", ["clip", "sam", "vision"])
+@pytest.mark.parametrize("wrong", ["cut", "web page", "another", "other bytes", "empty"])
+def test_a_wrong_file_is_one_line_and_not_present(model, wrong, weights, capsys):
+    overrides, files = weights
+    path = files[model]
+    whole = path.read_bytes()
+    if wrong == "another":
+        save_file({"some.weight": torch.zeros(3)}, path.resolve())
+    else:
+        changed = whole[:-1] + bytes([whole[-1] ^ 1])
+        content = {
+            "cut": whole[: len(whole) // 2], "web page": b"<!DOCTYPE html><p>404 Not Found</p>",
+            "other bytes": changed, "empty": b"",
+        }[wrong]  # fmt: skip
+        path.resolve().write_bytes(content)
+    code, lines = doctor_lines(overrides, capsys)
+    assert code == 1
+    row = next(index for index, line in enumerate(lines) if line.split()[0] == model)
+    assert lines[row].endswith("WRONG")
+    assert path.name in lines[row + 1]
+    assert "fmbseg download --weights base" in lines[row + 1]
+    words = {"cut": "cut short|web|fit", "web page": "web page", "another": "do not fit",
+             "other bytes": "published|cut short", "empty": "0 bytes"}  # fmt: skip
+    assert re.search(words[wrong], lines[row + 1])
+    if wrong != "other bytes":
+        said = missing_weights("base", overrides)
+        assert said is not None
+        assert path.name in said
+
+
+def test_doctor_names_every_place_it_looked_at_and_the_other_official_files(home, capsys):
+    code, lines = doctor_lines({}, capsys)
+    text = "\n".join(lines)
+    assert code == 1
+    for path in (
+        home / "hub/models--timm--vit_base_patch16_clip_224.openai/snapshots/*" / HUB_FILES[0],
+        home / ".cache/clip/ViT-B-16.pt",
+        home / "torch/hub/checkpoints/sam_vit_b_01ec64.pth",
+        home / "torch/hub/checkpoints/dinov2_vitb14_pretrain.pth",
+        home / "hub/models--timm--vit_base_patch14_dinov2.lvd142m/snapshots/*/model.safetensors",
+    ):  # fmt: skip
+        assert f"looked for {path}" in text
+    assert text.endswith("(fmbseg doctor shows where each belongs)")
+    assert "fmbseg download --weights base" in lines[-1]
+
+
+def test_openais_own_file_and_metas_serve_where_the_hubs_are_not_here(home):
+    path = home / ".cache/clip/Small-Test.pt"
+    path.parent.mkdir(parents=True)
+    state = small_clip_state()
+    save_torchscript(path, state)
+    found = build_clip(CLIP, "openai").model.state_dict()
+    assert all(torch.equal(found[key], state[key].half().float()) for key in state)
+    import timm
+
+    name = "test_vit.r160_in1k"
+    meta = {key: value for key, value in timm.create_model(name).state_dict().items()
+            if not key.startswith("head.")}  # fmt: skip
+    torch.save(meta | {"mask_token": torch.zeros(1, 64)}, home / "dinov2_pretrain.pth")
+    encoder = build_vision(name, str(home / "dinov2_pretrain.pth"))
+    assert torch.equal(encoder.model.state_dict()["cls_token"], meta["cls_token"])
+
+
+def test_missing_weights_have_one_answer_whatever_flags_are_set(home, monkeypatch):
+    for flag in (None, "HF_HUB_OFFLINE", "FMBSEG_OFFLINE"):
+        if flag:
+            monkeypatch.setenv(flag, "1")
+        with pytest.raises(MissingWeightsError) as caught:
+            build_profile_sam("base", {})
+        assert "fmbseg download --weights base" in str(caught.value)
+        assert "fmbseg download --weights base" in str(missing_weights("base", {}))
+        assert "OFFLINE" not in f"{caught.value} {missing_weights('base', {})}"
+
+
+def test_download_says_which_flag_of_the_shell_forbids_it(home, monkeypatch, capsys):
+    save_sam(home, monkeypatch)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["download", "--weights", "base", "--params", str(PARAMS)]) == 2
+    error = capsys.readouterr().err
+    assert "HF_HUB_OFFLINE is set in this shell; unset it" in error
+    assert error.count("\n") == 1
+
+
+def test_weights_alone_override_a_profile(home):
+    save_torchscript(home / "mine.pt", small_clip_state())
+    text = PARAMS.read_text().replace("profile: miniature", "profile: base")
+    Path("params.yaml").write_text(re.sub(r"  clip: .*", "  clip: {pretrained: mine.pt}", text))
+    section = load_params("params.yaml").models
+    found = resolve_profile(section.profile, overrides_of(section)).clip
+    assert (found.name, found.pretrained) == ("ViT-B-16-quickgelu", "mine.pt")
+    assert clip_config_of(found.name, found.pretrained)[0]["quick_gelu"] is True
+
+
+def test_every_example_beside_a_model_in_params_yaml_resolves(home):
+    section = PARAMS.read_text().split("\nmodels:")[1].split("\n\n")[0]
+    Path("weights").mkdir()
+    save_file({"x": torch.zeros(1)}, "weights/ViT-B-16.pt")
+    save_file({"x": torch.zeros(1)}, "weights/clip.safetensors")
+    seen = 0
+    for model, comment in re.findall(r"^  (clip|sam|vision): +# (.*)$", section, re.M):
+        for example in re.findall(r"\{.*?\}", comment):
+            keys = yaml.safe_load(example)
+            for profile in ["base"] + ["miniature"] * ("name" in keys):
+                spec = getattr(resolve_profile(profile, {model: keys}), model)
+                if model == "clip":
+                    clip_config_of(spec.name, spec.pretrained, spec.quick_gelu)
+            seen += 1
+    assert seen >= 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"clip": {"pretrained": "openai"}}, "miniature brings its own weights"),
+        ({"sam": {"checkpoint": "sam_vit_b_01ec64.pth"}}, "miniature brings its own weights"),
+    ],
+)
+def test_weights_for_a_model_that_brings_its_own_are_refused(overrides, words):
+    with pytest.raises(ModelError, match=words):
+        resolve_profile("miniature", overrides)
+
+
+def test_a_converted_clip_file_of_unknown_origin_needs_a_word_on_quickgelu(home):
+    save_file(small_clip_state(), "converted.safetensors")
+    torch.save(small_clip_state(), "converted.pt")
+    for file in ("converted.safetensors", "converted.pt"):
+        with pytest.raises(ModelError, match=r"set models\.clip\.quick_gelu") as caught:
+            build_clip(CLIP, file)
+        assert len(str(caught.value).splitlines()) == 1
+        with_it, without = (build_clip(CLIP, file, quick_gelu=one) for one in (True, False))
+        assert not torch.allclose(with_it.encode_text(["cat"]), without.encode_text(["cat"]))
+    assert resolve_profile("base", {"clip": {"name": "ViT-L-14-quickgelu"}}).clip.quick_gelu is True
+
+
+def test_a_clip_file_tells_its_activation_where_its_origin_is_known(home):
+    state, sizes = small_clip_state(), ("input_resolution", "context_length", "vocab_size")
+    torch.save(state | {name: torch.tensor(1) for name in sizes}, "saved_again.pt")
+    torch.save(state, "ViT-L-14.pt")
+    torch.save(state, "vit_b_16-laion400m_e32-55e67d44.pt")
+    save_torchscript("archive.pt", state)
+    save_torchscript("gelu.pt", state, Gelu)
+    trained_with = {
+        "saved_again.pt": True, "ViT-L-14.pt": True, "archive.pt": True, "gelu.pt": False,
+        "vit_b_16-laion400m_e32-55e67d44.pt": False,
+    }  # fmt: skip
+    for file, quick in trained_with.items():
+        right, wrong = ("ViT-B-16-quickgelu", "ViT-B-16")[:: 1 if quick else -1]
+        assert bool(clip_config_of(right, file)[0].get("quick_gelu")) is quick
+        with pytest.raises(ModelError, match=f"QuickGELU mismatch.*use name {right}$"):
+            clip_config_of(wrong, file)
+
+
+def test_other_bytes_in_a_published_place_change_the_fingerprint(weights):
+    overrides, files = weights
+    first = weights_fingerprint("base", overrides)
+    assert all("sha256:" in value for value in first.values())
+    for model, path in files.items():
+        before = weights_fingerprint("base", overrides)
+        real = path.resolve()
+        real.write_bytes(real.read_bytes() + b"\0")
+        after = weights_fingerprint("base", overrides)
+        assert [role for role in before if before[role] != after[role]] == [model]
+
+
+def test_the_name_stands_in_for_weights_that_are_not_here_and_no_run_fetches_them(home):
+    named = weights_fingerprint("base", {})
+    assert named == {
+        "clip": "ViT-B-16-quickgelu openai", "sam": "vit_b sam_vit_b_01ec64.pth",
+        "vision": "vit_base_patch14_dinov2.lvd142m",
+    }  # fmt: skip
+    with pytest.raises(MissingWeightsError):
+        build_profile_sam("base", {})
+    assert weights_fingerprint("base", {}) == named
+
+
+def test_outputs_stay_valid_where_their_weights_are_not_here(small_workspace, home):
+    text = yaml.safe_load((small_workspace / "params.yaml").read_text())
+    text["models"]["profile"] = "base"
+    (small_workspace / "params.yaml").write_text(yaml.safe_dump(text))
+    workspace = Workspace.open(small_workspace)
+    sam = "vit_b sha256:" + "a" * 64
+    parts = {"params": {"weights": {"clip": "another sha256:b", "sam": sam}}}
+    write_json(workspace.pseudo_masks / "00000" / "manifest.json", {"parts": parts})
+    assert models_params(workspace, "clip", "sam")["weights"] == {
+        "clip": "ViT-B-16-quickgelu openai", "sam": sam,
+    }  # fmt: skip
+
+
+def test_download_replaces_a_published_file_of_other_bytes(weights, monkeypatch):
+    overrides, files = weights
+    whole = files["clip"].read_bytes()
+    files["clip"].resolve().write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    asked = []
+
+    def serve(repo, name, cache_dir=None):
+        assert not files["clip"].exists(), "the hub's client would take what lies there"
+        asked.append((repo, name))
+        files["clip"].write_bytes(whole)
+        return str(files["clip"])
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", serve)
+    files["sam"].rename("sam.pth")
+    overrides = overrides | {"sam": {"name": "vit_b", "checkpoint": "sam.pth"}}
+    assert [one.present for one in fetch_weights("base", overrides, progress=False)] == [True] * 3
+    assert asked == [(REPO, HUB_FILES[0])]
+
+
+def test_a_large_file_is_hashed_once_a_state_and_over_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 4)
+    read: list[Path] = []
+    hash_of = fingerprints._hash
+    monkeypatch.setattr(fingerprints, "_hash", lambda p, k: read.append(p) or hash_of(p, k))
+    file = tmp_path / "large.pth"
+    file.write_bytes(b"12345")
+    first = fingerprints.content_sha256(file)
+    assert fingerprints.content_sha256(file) == first
+    fingerprints._digest.cache_clear()  # as in another process
+    assert fingerprints.content_sha256(file) == first
+    assert len(read) == 1
+    status = file.stat()
+    file.write_bytes(b"54321")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert fingerprints.content_sha256(file) != first, "same size and date, other bytes"
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        kept.write_text("[]")
+    fingerprints._digest.cache_clear()
+    assert fingerprints.content_sha256(file) != first, "a damaged cache costs time alone"
+
+
+def test_status_knows_a_file_of_another_name_by_its_path(weights):
+    overrides, files = weights
+    rows = {row.model: row for row in weights_status("base", overrides, checksums=True)}
+    assert {role: row.where for role, row in rows.items()} == {
+        role: str(path) for role, path in files.items()
+    }
