@@ -14,21 +14,18 @@ Three declarations stand in a module beside the code that they are about:
 - `if TYPE_CHECKING:` as usual: imports below it are for annotations.
 """
 
-import ast
 import functools
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution, requires, version
 from pathlib import Path
-from typing import Any
 
+from fmbseg.steps.syntax import parsed, save
 from fmbseg.store.files import file_sha
 
 PACKAGE = "fmbseg"
 LIBRARY = Path(__file__).parents[1]
-DATA_FILES_NAME, DECIDES_NAME = "DATA_FILES", "DECIDES_OUTPUTS"
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ def code_of(step: str, library: Path = LIBRARY) -> StepCode:
     """
     reader = _Reader(library)
     reader.follow(f"{PACKAGE}.steps.{step}")
+    save()
     known = _distributions()
     return StepCode(
         dict(sorted(reader.hashes.items())),
@@ -78,23 +76,24 @@ class _Reader:
         if module in self._seen:
             return
         self._seen.add(module)
-        parsed = _parse(self._file(module))
-        if not parsed.decides:
+        path = self._file(module)
+        found = parsed(path)
+        if not found.decides:
             return
-        self.hashes[self._name(parsed.path)] = parsed.sha
-        for path in parsed.data_files:
-            self.hashes[self._name(path)] = file_sha(path)
-        for found in parsed.imports:
-            self._follow_import(found)
+        self.hashes[self._name(path)] = found.sha
+        for file in _data_files(path, found.data_files):
+            self.hashes[self._name(file)] = file_sha(file)
+        for name, part in found.imports:
+            self._follow_import(name or "", part)
 
-    def _follow_import(self, found: "_Import") -> None:
-        root = found.module.partition(".")[0]
+    def _follow_import(self, module: str, name: str | None) -> None:
+        root = module.partition(".")[0]
         if root != PACKAGE:
             self.imported.add(root)
-        elif found.name is None:
-            self.follow(found.module)
+        elif name is None:
+            self.follow(module)
         else:
-            self._follow_name(found.module, found.name)
+            self._follow_name(module, name)
 
     def _follow_name(self, module: str, name: str) -> None:
         """Take what `from module import name` brings: a module, or the file that defines the name.
@@ -110,11 +109,11 @@ class _Reader:
         if inside.with_suffix(".py").is_file() or (inside / "__init__.py").is_file():
             self.follow(f"{module}.{name}")
             return
-        home = _parse(path).handed_on.get(name)
-        if home is None:
+        home, part = parsed(path).handed_on.get(name, (None, None))
+        if home is None or not home.startswith(PACKAGE):
             self.follow(module)
         else:
-            self._follow_name(home.module, home.name or name)
+            self._follow_name(home, part or name)
 
     def _file(self, module: str) -> Path:
         inside = self._library.joinpath(*module.split(".")[1:])
@@ -125,97 +124,17 @@ class _Reader:
         return path.relative_to(self._library).as_posix()
 
 
-@dataclass(frozen=True)
-class _Import:
-    """`import module`, or `from module import name`."""
+def _data_files(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    """The files that a module declares to open.
 
-    module: str
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    """One file: its hash, what it imports, and what it declares."""
-
-    path: Path
-    sha: str
-    imports: tuple[_Import, ...]
-    handed_on: dict[str, _Import]
-    data_files: tuple[Path, ...]
-    decides: bool
-
-
-@functools.cache
-def _parse(path: Path) -> _Parsed:
-    tree = ast.parse(path.read_bytes(), str(path))
-    declared = dict(_constants(tree))
-    imports = tuple(_imports(tree))
-    top = [found for node in tree.body for found in _imports_of(node)]
-    patterns: Sequence[str] = declared.get(DATA_FILES_NAME, ())
-    data = [one for pattern in patterns for one in sorted(path.parent.glob(pattern))]
-    missing = [pattern for pattern in patterns if not any(path.parent.glob(pattern))]
-    if missing:
-        raise FileNotFoundError(f"{path}: {DATA_FILES_NAME} names {missing[0]}, found no such file")
-    return _Parsed(
-        path,
-        _sha(tree),
-        imports,
-        {alias: found for alias, found in top if found.module.startswith(PACKAGE)},
-        tuple(one for one in data if one.is_file()),
-        declared.get(DECIDES_NAME, True) is not False,
-    )
-
-
-def _imports(tree: ast.AST) -> Iterator[_Import]:
-    """All imports of a file, those inside functions too, but not those for annotations alone."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and _is_type_checking(node.test):
-            continue
-        yield from (found for _, found in _imports_of(node))
-        yield from _imports(node)
-
-
-def _imports_of(node: ast.AST) -> Iterator[tuple[str, _Import]]:
-    """Name in the file, and what it stands for, of one import statement."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            yield alias.asname or alias.name, _Import(alias.name)
-    elif isinstance(node, ast.ImportFrom):
-        if node.level:
-            raise ValueError(f"line {node.lineno}: found a relative import; wanted a full name")
-        for alias in node.names:
-            yield alias.asname or alias.name, _Import(node.module or "", alias.name)
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
-
-
-def _constants(tree: ast.Module) -> Iterator[tuple[str, Any]]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name in (DATA_FILES_NAME, DECIDES_NAME):
-                yield name, ast.literal_eval(node.value)
-
-
-def _sha(tree: ast.Module) -> str:
-    """Hash of a syntax tree without docstrings, comments and layout."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [one for one in node.body if not _is_text(one)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_text(node: ast.stmt) -> bool:
-    """Whether a statement is a string and nothing else: a docstring, or one below a constant."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    Raises:
+        FileNotFoundError: a pattern fits none.
+    """
+    for pattern in patterns:
+        files = [file for file in sorted(path.parent.glob(pattern)) if file.is_file()]
+        if not files:
+            raise FileNotFoundError(f"{path}: DATA_FILES names {pattern}, found no such file")
+        yield from files
 
 
 @functools.cache
