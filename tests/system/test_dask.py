@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 from prefect import flow, get_client
 
-from fmbseg.steps.plan import Stages, run_step
+from fmbseg.steps.plan import run_step, units_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.journal import Journal
 from tests.conftest import REPOSITORY, SMALL
@@ -58,8 +57,9 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
     @flow
     def stage_1(root: str) -> list[int]:
         with mapper(mapped.params.runner) as each:
-            stages = Stages(lambda: Workspace.open(root), partial(start, each, root), each.wait)
-            stages.run_through("pseudo_masks")
+            for step in ("download", "pseudo_masks"):
+                units = units_of(Workspace.open(root), step)
+                each.wait([start(each, root, unit) for unit in units])
         return sorted({line["pid"] for line in mapped.journal.lines()})
 
     pids = stage_1(str(mapped.root))
