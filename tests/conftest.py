@@ -14,6 +14,7 @@ os.environ["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -29,7 +30,7 @@ torch.set_num_threads(1)
 # A shell's background jobs ignore Ctrl-C, and so would all processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "data": {"train_images": 12, "val_images": 2, "test_images": 6, "shard_images": 5},
     "pseudo_masks": {"points_per_side": 6},
     "train": {"epochs": 2, "save_every_seconds": 0.0},

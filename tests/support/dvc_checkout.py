@@ -83,7 +83,7 @@ class Checkout:
             runs = client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
             )
-        return {run.name: run.state.name for run in runs if not run.name.startswith(_UNCACHED)}
+        return {run.name: str(run.state.name) for run in runs if not run.name.startswith(_UNCACHED)}
 
     def computed(self) -> list[str]:
         """Folders of the units computed here so far, with repetitions, sorted."""

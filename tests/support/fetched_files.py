@@ -16,7 +16,7 @@ CUT = 400_000
 
 def get(file: Path, *urls: str, attempts: int = 1, **facts: object):
     """Fetch with short waits."""
-    remote = Remote(urls, **facts)  # type: ignore[arg-type]
+    remote = Remote(urls, **facts)
     return fetch(
         remote, file, attempts=attempts, back_off_s=0.01, timeouts_s=(2.0, 2.0), progress=False
     )

@@ -57,7 +57,7 @@ class FileServer(ThreadingHTTPServer):
 
     def serve(self, path: str, content: bytes = b"", **how: object) -> str:
         """Serve a path from now on; returns its address."""
-        self.paths[path] = Served(content, **how)  # type: ignore[arg-type]
+        self.paths[path] = Served(content, **how)
         return self.url(path)
 
     def handle_error(self, request: object, client_address: object) -> None:

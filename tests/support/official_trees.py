@@ -85,7 +85,8 @@ def context_published(root: Path, ids: Sequence[int], *, json_file: bool, mats: 
 
 
 def _merged(raw: Raw) -> dict[str, Any]:
-    images, segments = [], []
+    images: list[dict[str, Any]] = []
+    segments: list[dict[str, Any]] = []
     for position, (name, labels) in enumerate(raw.items()):
         identity = int(name[:4] + name[5:11])
         images.append(

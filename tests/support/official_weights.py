@@ -6,6 +6,7 @@ from dataclasses import replace
 import open_clip
 import torch
 from safetensors.torch import save_file
+from segment_anything import sam_model_registry
 from torch import nn
 
 from fmbseg.models import sam
@@ -68,7 +69,7 @@ def small_architectures(monkeypatch, home):
     )}  # fmt: skip
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, CLIP, SMALL)
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, CLIP, entry)
-    monkeypatch.setitem(sam.sam_model_registry, "vit_b", lambda: build_sam_from_config(SAM))
+    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: build_sam_from_config(SAM))
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TORCH_HOME", str(home / "torch"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))

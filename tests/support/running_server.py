@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ class Served:
         with self.copy.started("-m", "flows.serve") as serve:
             began = time.time()
             for name in ("fmbseg/full", "watch/drops"):
-                until(lambda name=name: self._polled(name, since=began), 240, serve)
+                until(partial(self._polled, name, since=began), 240, serve)
             yield serve
 
     def request(self, deployment: str, *arguments: str) -> Finished:

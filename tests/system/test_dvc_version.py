@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from prefect.logging import disable_run_logger
 from prefect.states import Failed
@@ -58,12 +59,16 @@ def writes(one: Checkout) -> bool:
     return path.is_file() and '"write": {"' in path.read_text()
 
 
+def stands_still(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
+
+
 def killed_amid(one: Checkout) -> bool:
     """Kill this process's DVC command if it still writes an output once it stands still."""
     for child in psutil.Process().children():
         if "dvc" in child.cmdline():
             child.suspend()
-            wait_for(lambda child=child: child.status() == psutil.STATUS_STOPPED)
+            wait_for(partial(stands_still, child))
             if writes(one):
                 child.kill()
                 return True

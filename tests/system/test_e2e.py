@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_labelled_photographs_are_scored_without_their_ignored_pixels_and_pictur
         "images": str(CAMVID / "images"), "classes": str(CAMVID / "classes.txt"),
         "labels": str(CAMVID / "labels"), "ignore_label": 11,
     }  # fmt: skip
-    few = {"methods": ["maskclip", "fmbseg"], "examples": 6}
+    few: dict[str, Any] = {"methods": ["maskclip", "fmbseg"], "examples": 6}
     set_params(tmp_path, {**SMALL, "data": data, "evaluate": few})
     run("--workspace", str(tmp_path))
     names = (CAMVID / "classes.txt").read_text().split("\n")[:11]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.steps.plan import STEPS, Unit, units_of
+from fmbseg.steps.plan import STEPS, units_of
 from fmbseg.steps.plan import run_step as run_step_here
+from fmbseg.steps.step import Unit
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, run_unit, unit_problem, write_bytes, write_json
 from tests.support import checkouts

@@ -43,7 +43,7 @@ class Watched:
 
     def new_run(self, known: int) -> dict[str, Any]:
         """The first full run after so many, once it is under way."""
-        return until(lambda: (self.full_runs()[known:] or [None])[0], PATIENCE)
+        return until(lambda: self.full_runs()[known:], PATIENCE)[0]
 
     def ended(self, run: dict[str, Any]) -> dict[str, Any]:
         """The run, when it has ended."""

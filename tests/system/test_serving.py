@@ -19,6 +19,7 @@ from PIL import Image
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.evaluate.protocol import PROTOCOLS
+from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.models.build import build_clip, build_vision
 from fmbseg.params import load_params
 from fmbseg.segmenter import Segmenter
@@ -146,9 +147,9 @@ def test_a_path_in_the_column_is_never_opened_and_nobody_learns_whether_it_exist
         "paths and addresses are never opened"
     }
     messages = set()
-    for path in (there, tmp_path / "gone!.png"):
+    for place in (there, tmp_path / "gone!.png"):
         with pytest.raises(segmenter_model.RequestError) as caught:
-            segmenter_model._bytes_of(str(path), 1)
+            segmenter_model._bytes_of(str(place), 1)
         messages.add(caught.value.message)
     assert len(messages) == 1
 
@@ -247,6 +248,7 @@ def test_text_features_of_training_evaluation_predict_and_the_mlflow_model_are_t
 
     synonyms = dict(zip(vocabulary.names, vocabulary.synonyms, strict=True))
     evaluated = PROTOCOLS["whole"].segmenter_for(segmenter.segmentation, synonyms)
+    assert isinstance(evaluated, AlignedSegmentation)
     told.append(evaluated.encode_names(vocabulary.names))
     for texts in told[1:]:
         assert torch.equal(texts, told[0])

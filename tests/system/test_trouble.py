@@ -11,7 +11,7 @@ from PIL import Image
 
 from flows.api import own_server
 from fmbseg.miniature.world import generate
-from fmbseg.steps.pseudo_masks import shards
+from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, run_unit, unit_is_valid
 from fmbseg.store.journal import Journal

@@ -198,7 +198,7 @@ def test_the_registered_model_of_the_photographs_answers_bytes_and_opens_no_path
     mlflow.set_tracking_uri(f"sqlite:///{names[street]}")
     loaded = mlflow.pyfunc.load_model(f"models:/{street}@champion")
     photo = sorted(photographs[0].iterdir())[0]
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     found = loaded.predict(pd.DataFrame({"image": [photo.read_bytes()]}))
     assert np.asarray(found[0]).shape == (360, 480)

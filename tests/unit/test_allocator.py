@@ -33,7 +33,8 @@ def run(code: str, environment: Mapping[str, str]) -> str:
         [sys.executable, "-c", code], env=own | environment, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    return ran.stdout.strip()
+    printed: str = ran.stdout
+    return printed.strip()
 
 
 @linux

@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY
 
 FILE = REPOSITORY / "params.yaml"
 TEMPLATE = 'a photo of a "{}"'
-COLUMN = EvaluationSet("voc20", "val", (), Vocabulary(("cat",)))  # type: ignore[arg-type]
+COLUMN = EvaluationSet("voc20", "val", (), Vocabulary(("cat",)))
 
 
 def of_profile(profile: str, **overrides: object) -> Params:
@@ -80,7 +80,7 @@ def test_auto_is_resolved_for_every_key_of_the_table_and_an_explicit_value_wins(
 @pytest.mark.parametrize("dotted", sorted(paper.AUTO))
 def test_the_help_text_of_a_key_says_what_auto_stands_for(dotted: str) -> None:
     section, key = dotted.split(".")
-    fields = Params.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    fields = Params.model_fields[section].annotation.model_fields
     text = " ".join(fields[key].description.split())
     published, ours = (f"{v:g}" if isinstance(v, float) else paper.shown(v)
                        for v in paper.AUTO[dotted])  # fmt: skip

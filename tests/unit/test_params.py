@@ -20,7 +20,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 def test_the_shipped_file_holds_every_key_and_is_frozen():
     params = load_params(PARAMS)
     with pytest.raises(Exception, match="frozen"):
-        params.seed = 1  # type: ignore[misc]
+        params.seed = 1
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,8 @@ def test_the_public_tree_is_the_whole_tree_without_credentials():
 
 
 def test_every_comment_of_the_shipped_file_is_the_help_text_of_its_key_and_none_lacks_one():
-    model, wrong = Params, []
+    model: type[Section] = Params
+    wrong: list[str] = []
     for number, line in enumerate(PARAMS.read_text().splitlines(), 1):
         found = re.fullmatch(r"( *)(\w+):(.*?)(?: +# (.*))?", line)
         if found is None or line.startswith("#"):

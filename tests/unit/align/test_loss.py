@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -57,7 +58,7 @@ def test_loss_and_gradients_equal_a_double_loop(case: str, chunk: int, tau: floa
     values, gradients = [], []
     for function in (
         double_loop,
-        lambda *a: prototype_supcon_loss(*a, chunk=chunk),
+        functools.partial(prototype_supcon_loss, chunk=chunk),
     ):
         patches = unit(11, 7, 0).requires_grad_()
         texts = unit(4, 7, 1).requires_grad_()
@@ -137,7 +138,7 @@ class LargestAllocation(TorchDispatchMode):
 
     largest = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for one in out if isinstance(out, tuple | list) else [out]:
             if isinstance(one, Tensor):
@@ -152,7 +153,7 @@ def test_memory_grows_linearly_with_the_patches(tau: float) -> None:
     for count in (512, 2048):
         patches = unit(count, dim, 0, torch.float32).requires_grad_()
         texts = unit(categories, dim, 1, torch.float32)
-        kept = {}
+        kept: dict[int, int] = {}
 
         def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
             kept[tensor.data_ptr()] = tensor.numel()

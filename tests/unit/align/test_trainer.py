@@ -384,8 +384,9 @@ def test_frozen_vision_weights_are_unchanged_by_training(tmp_path: Path) -> None
 
     def features(index: int) -> Tensor:
         rows, cols = GRIDS[index]
-        out: Tensor = vit.forward_features(pixels[index : index + 1, :, : rows * 8, : cols * 8])
-        return out[0, vit.num_prefix_tokens :].unflatten(0, (rows, cols))
+        tokens: Tensor = vit.forward_features(pixels[index : index + 1, :, : rows * 8, : cols * 8])
+        patches: Tensor = tokens[0, vit.num_prefix_tokens :].unflatten(0, (rows, cols))
+        return patches
 
     train_alignment(features, labels, texts, SETTINGS, tmp_path, tmp_path, progress=False)
     assert all(torch.equal(before[name], t) for name, t in vit.state_dict().items())

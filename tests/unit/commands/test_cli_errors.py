@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg import cli
 from fmbseg.cli import main
 from fmbseg.commands.class_list import class_list
-from fmbseg.errors import is_for_user, one_line
+from fmbseg.errors import BROKEN_PIPE, STOPPED, is_for_user, one_line
 from fmbseg.fetch import DownloadError
 from fmbseg.models.weights import MissingWeightsError
 from fmbseg.params import load_params
@@ -119,7 +118,7 @@ def test_ctrl_c_ends_a_command_with_130_and_one_line(
         threading.Event().wait(20)
 
     monkeypatch.setattr("fmbseg.miniature.world.generate", draw)
-    assert main(["miniature", "draw", str(tmp_path)]) == cli.STOPPED == 130
+    assert main(["miniature", "draw", str(tmp_path)]) == STOPPED == 130
     assert capsys.readouterr().err == "\nfmbseg miniature: stopped; what is finished stays\n"
 
 
@@ -133,7 +132,7 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(tmp_path: Path):
     )  # fmt: skip
     os.close(writing)
     assert done.stderr == ""
-    assert done.returncode == cli.BROKEN_PIPE
+    assert done.returncode == BROKEN_PIPE
 
 
 def test_an_error_of_ours_is_one_line_and_a_fault_keeps_its_trace(

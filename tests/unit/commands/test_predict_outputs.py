@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from fmbseg.cli import main
 from fmbseg.commands import UserError
@@ -84,10 +85,12 @@ def test_similarity_and_confidence_are_written_on_request_with_their_scale(photo
     out = predict(photo, "--classes", "red, green, blue", "--confidence", "--similarities", "png")
     assert not (out / "photo.similarities.npz").exists()
     with Image.open(out / "photo.similarity.png") as picture:
+        assert isinstance(picture, PngImageFile)
         assert picture.text["scale"] == "cosine of the best class = value / 65535 * 2 - 1"
         cosines = np.asarray(picture).astype(float) / 65535 * 2 - 1
     np.testing.assert_allclose(cosines, wanted.best_similarity, atol=2e-5)
     with Image.open(out / "photo.confidence.png") as picture:
+        assert isinstance(picture, PngImageFile)
         assert picture.text["scale"] == "confidence = value / 65535"
         shares = np.asarray(picture).astype(float) / 65535
     np.testing.assert_allclose(shares, wanted.confidence, atol=1e-5)

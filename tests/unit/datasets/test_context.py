@@ -15,6 +15,7 @@ from fmbseg.datasets.context_convert import (
     convert_mats,
     convert_merged_json,
 )
+from fmbseg.store import write_bytes
 from fmbseg.types import IGNORE
 from tests.support import official_trees as trees
 
@@ -35,7 +36,11 @@ def slow_labels(raw: np.ndarray) -> list[int]:
 
 def targets(root: Path, split: str, name: str = "context60") -> dict[str, np.ndarray]:
     data = datasets.load(name, root, split)
-    return {sample.name: sample.target for sample in (data[i] for i in range(len(data)))}
+    found: dict[str, np.ndarray] = {}
+    for sample in (data[i] for i in range(len(data))):
+        assert sample.target is not None
+        found[sample.name] = sample.target
+    return found
 
 
 def test_context60_is_the_labels_as_they_are_and_59_ignores_background(tmp_path: Path):
@@ -104,13 +109,13 @@ def test_the_lists_come_only_when_every_label_file_is_there(
 ):
     trees.context_published(tmp_path, SORTED_IDS, json_file=True, mats=False)
     top = tmp_path / "VOCdevkit/VOC2010"
-    write, calls = context_convert.write_bytes, []
+    calls: list[Path] = []
 
     def cut_after_two(path: Path, data: bytes, **options: bool) -> None:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(path)
-        write(path, data, **options)
+        write_bytes(path, data, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(context_convert, "write_bytes", cut_after_two)

@@ -30,7 +30,7 @@ def answered(name: str) -> ScoredImage:
     return ScoredImage(name, np.zeros((1, 1, 3), np.uint8), dot, dot)
 
 
-def names_of(extremes: Extremes) -> dict[str, list[str]]:
+def names_of(extremes: Extremes[ScoredImage]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"worst": [], "best": []}
     for side, rank, one in extremes.chosen():
         found[side].append(one.name)
@@ -48,7 +48,7 @@ def test_the_lowest_and_the_highest_scores_are_kept_as_sorting_all_would(wanted:
     low = kept // 2
     high = kept - low
     for positions in (range(count), rng.permutation(count).tolist()):
-        extremes = Extremes(wanted)
+        extremes: Extremes[ScoredImage] = Extremes(wanted)
         for position in positions:
             extremes.add(scores[position], position, answered(str(position)))
             assert len(extremes.chosen()) <= wanted, "memory is bounded"

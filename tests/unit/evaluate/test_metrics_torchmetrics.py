@@ -45,8 +45,8 @@ def iou_of_counts(counts: list[list[int]]) -> list[float]:
 def test_counts_and_miou_equal_a_double_loop_and_torchmetrics(seed: int):
     pairs = pictures(seed)
     ours = ConfusionMatrix(CLASSES)
-    for predicted, target in pairs:
-        ours.update(predicted, target)
+    for answer, labels in pairs:
+        ours.update(answer, labels)
     predicted, target = (
         torch.from_numpy(np.concatenate([part.ravel() for part in parts]).astype(np.int64))
         for parts in zip(*pairs, strict=True)

@@ -197,6 +197,7 @@ def test_killed_while_unpacking_nothing_is_half_installed_and_the_next_run_compl
     assert listing(root) == listing(tmp_path / "made")
     assert len(server.asked[f"/{file}"]) == 1
     assert in_archives_folder(root) == {f"{file}.json", f"{file}.done.json"}
-    for sample in load("ade150", root, "val"):
+    samples = load("ade150", root, "val")
+    for sample in (samples[i] for i in range(len(samples))):
         wanted = np.where(raw[sample.name] == 0, 255, raw[sample.name].astype(int) - 1)
         assert (sample.target == wanted).all()

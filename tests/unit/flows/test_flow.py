@@ -19,7 +19,7 @@ def task_states() -> dict[str, str]:
         assert flow_run.state is not None
         found = client.read_task_runs(limit=200)
     mine = [run for run in found if run.flow_run_id == flow_run.id]
-    return {re.sub("-[0-9a-f]{3}$", "", run.name): run.state.name for run in mine}
+    return {re.sub("-[0-9a-f]{3}$", "", run.name): str(run.state.name) for run in mine}
 
 
 def test_the_flow_runs_then_every_step_is_cached_and_mlflow_holds_its_figures(

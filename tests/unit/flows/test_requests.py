@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from prefect import runtime
 from prefect.logging import disable_run_logger
 
 from flows.own_parameters import Began, RequestError, begin, keep, require_own
@@ -230,7 +231,7 @@ def test_a_request_to_a_deployment_is_checked_for_its_workspace_first(
 ):
     from flows import pipeline
 
-    monkeypatch.setattr(pipeline.runtime.deployment, "id", "some", raising=False)
+    monkeypatch.setattr(runtime.deployment, "id", "some", raising=False)
     for flow in (pipeline.fmbseg, watch):
         with disable_run_logger(), pytest.raises(RequestError, match="root: found '/etc'"):
             flow.fn("/etc")

@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
 
 from flows import watch as module
@@ -120,7 +120,8 @@ def test_new_images_ask_for_one_run_and_no_second_while_it_is_under_way(
     assert run.state.is_scheduled()
     assert [tag[:6] for tag in run.tags] == ["drops:"]
     assert run.parent_task_run_id is None, "no sub-flow: the watch may end before it"
-    for state in (None, Running()):
+    running: State[Any] = Running()
+    for state in (None, running):
         if state:
             full.set(run, state)
         assert watch(".") == "a full run is under way"
@@ -163,7 +164,10 @@ def test_runs_that_were_cancelled_or_whose_machine_went_down_are_not_held_agains
     root: Path, full: Full, arrive: Callable[..., None]
 ):
     arrive("a.png")
-    for state in (Cancelled(), Crashed(message=f"{ORPHANED}."), Cancelled(), Completed()):
+    ends: list[State[Any]] = [
+        Cancelled(), Crashed(message=f"{ORPHANED}."), Cancelled(), Completed(),
+    ]  # fmt: skip
+    for state in ends:
         assert watch(".").startswith("asked for ")
         full.set(full.runs()[-1], state)
     full_runs = len(full.runs())
@@ -177,7 +181,7 @@ def test_runs_that_were_cancelled_or_whose_machine_went_down_are_not_held_agains
 def test_a_run_that_is_planned_for_a_later_day_does_not_hold_new_images_back(
     root: Path, full: Full, arrive: Callable[..., None]
 ):
-    later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=2))
+    later: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=2))
     full.client.create_flow_run_from_deployment(full.id, state=later)
     arrive("a.png")
     assert watch(".").startswith("asked for ")
@@ -263,7 +267,9 @@ def test_no_drops_folder_and_no_finished_run_start_nothing(root: Path, full: Ful
 def test_runs_without_a_living_process_are_closed_and_the_others_left_alone(
     root: Path, full: Full, monkeypatch: pytest.MonkeyPatch
 ):
-    states = {"gone": Running(), "works": Running(), "waits": Scheduled(), "ended": Completed()}
+    states: dict[str, State[Any]] = {
+        "gone": Running(), "works": Running(), "waits": Scheduled(), "ended": Completed(),
+    }  # fmt: skip
     runs = {}
     for name, state in states.items():
         runs[name] = full.client.create_flow_run_from_deployment(full.id, name=name)

@@ -33,7 +33,7 @@ def photographs(folder: Path, shade: int = 0, count: int = 3) -> Path:
 def opened(images: Path, **more: object) -> tuple[Path, list[str]]:
     """The workspace for a folder, and what was said."""
     said: list[str] = []
-    asked = Asked(images=images, classes=Path("classes.txt"), **more)  # type: ignore[arg-type]
+    asked = Asked(images=images, classes=Path("classes.txt"), **more)
     return open_workspace(asked, said.append), said
 
 

@@ -63,7 +63,7 @@ def slow_scores(pixels, names, fractions):
 
 
 def test_scores_are_the_mean_over_scales_of_upsampled_cosines_of_whole_crops() -> None:
-    method = ClipDiySegmentation(WholeClip(), AbsentSam(), DIY)  # type: ignore[arg-type]
+    method = ClipDiySegmentation(WholeClip(), AbsentSam(), DIY)
     expected = slow_scores(image(), NAMES, (1.0, 0.5))
     assert np.array_equal(method.segment(image(), NAMES).labels, expected.argmax(0).numpy())
 

@@ -97,7 +97,7 @@ def test_class_by_class_labels_equal_the_plain_argmax() -> None:
 @pytest.mark.parametrize("stages", [("1.1",), ("1.2",), ("1.1", "1.2")])
 def test_stage1_labels_every_pixel_by_its_masks(stages: tuple[str, ...]) -> None:
     clip = ColourClip()
-    method = Stage1Segmentation(clip, ColourSam(), OPTIONS, stages)  # type: ignore[arg-type]
+    method = Stage1Segmentation(clip, ColourSam(), OPTIONS, stages)
     assert np.array_equal(method.segment(image(), NAMES).labels, truth())
     assert clip.image_calls == 1
 
@@ -116,7 +116,7 @@ def test_stage1_without_masks_falls_back_to_dense_clip_among_present_classes() -
 @pytest.mark.usefixtures("unchecked")
 def test_stage1_refuses_an_unknown_stage() -> None:
     with pytest.raises(ValueError, match="stages"):
-        Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS, ("1.3",))  # type: ignore[arg-type]
+        Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS, ("1.3",))
 
 
 class Mute(DenseClipSegmentation):
@@ -189,4 +189,4 @@ def test_segmenter_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="list of names"):
         segmenter.predict(image(), "red")
     with pytest.raises(ValueError, match="uint8"):
-        segmenter.predict(image().astype(float), NAMES)  # type: ignore[arg-type]
+        segmenter.predict(image().astype(float), NAMES)

@@ -51,8 +51,8 @@ def test_synonyms_count_in_the_api_as_in_training(tmp_path: Path) -> None:
     method = AlignedSegmentation(ColourVision(), identity_head(), ColourClip())
     assert torch.equal(method.encode_names(vocabulary), trained)
     segmenter = Segmenter(method)
-    wanted = method.similarity_grid(image(), trained)
-    wanted = label_pixels(wanted, (24, 16), vocabulary.names, similarities=True)
+    grid = method.similarity_grid(image(), trained)
+    wanted = label_pixels(grid, (24, 16), vocabulary.names, similarities=True)
     for given in (vocabulary, vocabulary.groups, [list(group) for group in vocabulary.groups]):
         answer = segmenter.predict(image(), given, similarities=True)
         assert answer.class_names == ("red", "green", "blue")
@@ -149,7 +149,7 @@ def test_what_cannot_be_asked_is_refused_with_words(segmenter: Segmenter, tmp_pa
     with pytest.raises(ValueError, match=r"min_similarity: found 40; wanted a cosine"):
         segmenter.predict(image(), ["red"], min_similarity=40)
     with pytest.raises(ValueError, match=r"read_classes\(path\)"):
-        segmenter.predict(image(), tmp_path / "classes.txt")  # type: ignore[arg-type]
+        segmenter.predict(image(), tmp_path / "classes.txt")
     with pytest.raises(ValueError, match="background: found the string 'green'"):
         segmenter.predict(image(), ["red"], background="green")
     with pytest.raises(ValueError, match="wanted at most 255"):

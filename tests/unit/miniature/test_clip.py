@@ -105,7 +105,8 @@ def test_resumed_training_equals_an_undisturbed_one(
             return inner(index, rng)
 
         run_training(model, step, steps=3, seed=0, folder=folder, learning_rate=1e-3, save_every=1)
-        return model.state_dict()
+        weights: dict[str, torch.Tensor] = model.state_dict()
+        return weights
 
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

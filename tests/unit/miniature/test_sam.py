@@ -10,6 +10,7 @@ import torch
 from segment_anything import SamPredictor
 
 from fmbseg.miniature.world import generate
+from fmbseg.models.sam_architecture import build_sam_from_config
 from studies.miniature import train_sam as recipe
 from studies.miniature.sam_losses import affinity_loss, find_masks, mask_loss, points_inside
 from studies.miniature.training import run_training
@@ -60,7 +61,7 @@ def test_two_points_in_two_masks_give_two_masks(predictor: SamPredictor) -> None
 
 def test_decode_of_several_images_equals_the_upstream_decoder_one_by_one() -> None:
     torch.manual_seed(0)
-    model = recipe.build_sam_from_config(recipe.CONFIG).eval()
+    model = build_sam_from_config(recipe.CONFIG).eval()
     embedding = torch.randn(2, 64, 16, 16)
     tokens, dense = model.prompt_encoder((torch.rand(6, 2, 2) * 128, torch.ones(6, 2)), None, None)
     logits, quality = recipe.decode(model, embedding, tokens, dense)
@@ -105,7 +106,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
             tmp_path / name, tmp_path / f"{name}-weights", steps=3, pool_images=6,
             cache=tmp_path / "pool", evaluate_every=2,
         )  # fmt: skip
-        return torch.load(tmp_path / name / "resume.pt", weights_only=True)["model"]
+        resume = torch.load(tmp_path / name / "resume.pt", weights_only=True)
+        weights: dict[str, torch.Tensor] = resume["model"]
+        return weights
 
     with monkeypatch.context() as cut:
         cut.setattr(recipe, "evaluate_sam", Mock(side_effect=KeyboardInterrupt))

@@ -1,6 +1,7 @@
 """CLIP towers without a class token of open_clip's own, of random weights; nothing is fetched."""
 
 import json
+from typing import Any
 
 import open_clip
 import pytest
@@ -9,11 +10,12 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from fmbseg.models.build import MissingWeightsError, build_clip
+from fmbseg.models.clip import OpenClipDense
 from fmbseg.models.clip_config import TOKENIZER_FILES, build_clip_tokenizer, tokenizer_files
 from fmbseg.models.protocols import ClipModel
 from tests.support.small_clip import SMALL, random_image, upstream_pixels
 
-TOWERS = {
+TOWERS: dict[str, dict[str, Any]] = {
     "siglip": {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
     "pooled": {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "linear"},
     "class token": {"timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": None},
@@ -58,7 +60,7 @@ def folders(tmp_path_factory):
     return made
 
 
-def built(folders, name, projection="maskclip", **options):
+def built(folders, name, projection="maskclip", **options) -> OpenClipDense:
     return build_clip(f"local-dir:{folders[name]}", projection=projection, **options)
 
 

@@ -147,7 +147,8 @@ def test_tensors_of_torchscript_are_those_torch_reads(tmp_path):
             self.sizes, self.word = [1, 2], "x"
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner[0](x)
+            out: torch.Tensor = self.inner[0](x)
+            return out
 
     held = Held()
     torch.jit.script(held).save(tmp_path / "held.pt")

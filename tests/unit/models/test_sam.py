@@ -76,7 +76,9 @@ def assert_equal_to_predictor(sam, image, prompts):
 @pytest.mark.parametrize("points", [1, 5])
 def test_prompts_give_sam_predictors_masks_and_scores(folder, image_hw, points):
     sam = build_sam(f"local-dir:{folder}")
-    assert_equal_to_predictor(sam, random_image(*image_hw), random_prompts(*image_hw, 3, points))
+    height, width = image_hw
+    prompts = random_prompts(height, width, 3, points)
+    assert_equal_to_predictor(sam, random_image(height, width), prompts)
 
 
 def test_a_batch_of_prompt_sets_equals_the_sets_one_by_one(folder):

@@ -295,7 +295,12 @@ def test_a_large_file_is_hashed_once_a_state_and_over_processes(tmp_path, monkey
     monkeypatch.setattr(fingerprints, "LARGE_BYTES", 4)
     read: list[Path] = []
     hash_of = fingerprints._hash
-    monkeypatch.setattr(fingerprints, "_hash", lambda p, k: read.append(p) or hash_of(p, k))
+
+    def noted(path, kind):
+        read.append(path)
+        return hash_of(path, kind)
+
+    monkeypatch.setattr(fingerprints, "_hash", noted)
     file = tmp_path / "large.pth"
     file.write_bytes(b"12345")
     first = fingerprints.content_sha256(file)

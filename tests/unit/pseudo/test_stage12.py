@@ -51,7 +51,7 @@ def upscale_first_reference(sam, image, options):
                 ):
                     found.append((quality, pixels))
     found.sort(key=lambda one: -one[0])
-    kept = []
+    kept: list[np.ndarray] = []
     for _, pixels in found:
         if all(box_iou(pixels, other) <= options.nms_iou for other in kept):
             kept.append(pixels)
@@ -86,7 +86,9 @@ def test_filtering_before_upscaling_gives_the_masks_of_the_textbook_order(seed):
         np.testing.assert_array_equal(decode_rle(mask.rle), pixels)
         rows, cols = np.nonzero(pixels)
         assert mask.area_px == pixels.sum()
-        assert mask.box_xywh_px == (cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1)
+        assert mask.box_xywh_px == (
+            cols.min(), rows.min(), int(np.ptp(cols)) + 1, int(np.ptp(rows)) + 1,
+        )  # fmt: skip
 
 
 def test_only_masks_of_good_predicted_iou_are_upscaled():

@@ -9,7 +9,7 @@ from PIL import Image
 from fmbseg.miniature.world import generate
 from fmbseg.steps import drops, plan
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import image_sha, read_json, write_json
+from fmbseg.store import image_sha, read_image, read_json, write_json
 from tests.conftest import REPOSITORY
 
 
@@ -119,10 +119,12 @@ def test_only_files_that_changed_by_size_time_or_inode_are_read_again(
 ):
     drop(root, "a.png", "b.png", "c.png")
     read: list[str] = []
-    real = drops.read_image
-    monkeypatch.setattr(
-        drops, "read_image", lambda path, **limit: read.append(path.name) or real(path, **limit)
-    )
+
+    def noted(path, **limit):
+        read.append(path.name)
+        return read_image(path, **limit)
+
+    monkeypatch.setattr(drops, "read_image", noted)
     found(root)
     assert sorted(read) == ["a.png", "b.png", "c.png"]
     read.clear()

@@ -24,7 +24,8 @@ class Encoder:
     dim = 4
 
     def __init__(self, failing: int | None = None) -> None:
-        self.failing, self.asked = failing, []
+        self.failing = failing
+        self.asked: list[int] = []
         self.lock = threading.Lock()
 
     def encode(self, image: int) -> Tensor:

@@ -43,6 +43,7 @@ print(len(RetryingClient(sys.argv[1]).search_experiments()))
 
 
 def test_prefect_tries_again_only_where_waiting_can_help():
+    assert track.retry_condition_fn is not None
     for error, again in (
         (OperationalError("select", {}, Exception("database is locked")), True),
         (MlflowException("API request failed"), True),
