@@ -49,9 +49,8 @@ server: $(READY)  ## Prefect's server and pages at http://127.0.0.1:4200
 serve: $(READY)  ## run on request and watch data/drops, with a server up: prefect deployment run fmbseg/full --watch
 	@$(BIN)/python -m flows.serve
 
-# Three processes on two cores: many tests wait for a server or a process of their own.
 test: $(READY)  ## all tests but the long end-to-end ones
-	@$(BIN)/python -m pytest -m "not e2e and not gpu" -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not e2e and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## style, types, imports
 	@$(BIN)/ruff check .
