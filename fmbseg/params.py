@@ -45,7 +45,7 @@ class DataParams(Section):
     classes: str
     """a text file: one class a line, synonyms after commas; or miniature"""
     labels: str | None
-    """folder with <same stem>.png: class index per pixel (evaluation only)"""
+    """folder of PNGs with the images' stems: class index per pixel (evaluation only)"""
     ignore_label: Annotated[int, Field(ge=0, le=65535)]
     """the number in label files that stands for no label"""
     train_images: Positive
