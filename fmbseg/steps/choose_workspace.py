@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from fmbseg.params import ParamsError, load_params
 from fmbseg.params_edit import lay_over, write_params
-from fmbseg.params_yaml import read_tree
+from fmbseg.params_yaml import flatten, read_tree
 from fmbseg.project_files import PARAMS, default_params
 from fmbseg.steps.download import check
 from fmbseg.steps.workspace import Listing, Workspace, folder_name
@@ -106,7 +106,7 @@ def differences(own: Path) -> list[str]:
         here, there = load_params(own).public(), load_params(PARAMS).public()
     except ParamsError:
         return []
-    here, there = _flat(here), _flat(there)
+    here, there = flatten(here), flatten(there)
     return [
         f"{key} {_shown(there.get(key))} (here {_shown(here.get(key))})"
         for key in here | there
@@ -117,16 +117,6 @@ def differences(own: Path) -> list[str]:
 def _shown(value: Any) -> str:
     text = "null" if value is None else str(value)
     return printable(text if len(text) <= 40 else f"{text[:37]}...")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _changes(asked: Asked) -> dict[str, Any]:

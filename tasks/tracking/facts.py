@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fmbseg.params_yaml import flatten
 from fmbseg.steps import evaluate
 from fmbseg.steps.code import code_of
 from fmbseg.steps.plan import PLAN
@@ -152,17 +153,6 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
         **{f"key.{name}": listing[name] for name in ("classes", "labels") if listing.get(name)},
         UNITS: json.dumps(units),
     }
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def metric_names(names: Iterable[str]) -> dict[str, str]:

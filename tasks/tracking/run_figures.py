@@ -5,11 +5,12 @@ from typing import Any
 
 from fmbseg.evaluate.counts import MaskCount
 from fmbseg.evaluate.metrics import METRICS
+from fmbseg.params_yaml import flatten
 from fmbseg.steps import figures as found
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
-from tasks.tracking.facts import Result, flatten, metric_names, results
+from tasks.tracking.facts import Result, metric_names, results
 
 Table = list[dict[str, Any]]
 """Rows, each with the same columns."""

@@ -9,18 +9,7 @@ from segment_anything import SamPredictor
 from fmbseg.models.build import MissingWeightsError, build_sam
 from fmbseg.models.sam import PUBLISHED, sam_source
 from fmbseg.models.sam_architecture import build_sam_from_config
-
-SMALL = {
-    "image_size": 64, "patch_size": 8,
-    "encoder": {
-        "embed_dim": 16, "depth": 2, "num_heads": 2, "window_size": 4,
-        "global_attn_indexes": [1], "use_rel_pos": True,
-    },
-    "prompt_embed_dim": 16, "mask_in_chans": 4,
-    "decoder": {"depth": 2, "num_heads": 2, "mlp_dim": 32},
-    "num_multimask_outputs": 3, "iou_head": {"depth": 2, "hidden_dim": 16},
-    "pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375],
-}  # fmt: skip
+from tests.support.official_weights import SAM as SMALL
 
 
 @pytest.fixture(autouse=True)
