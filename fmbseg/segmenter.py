@@ -11,6 +11,7 @@ from PIL import Image as PilImage
 from pydantic import ValidationError
 
 from fmbseg.align.head import AlignmentHead
+from fmbseg.align.settings import DESCRIPTION
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_profile_clip, build_profile_vision
@@ -21,7 +22,6 @@ from fmbseg.store import StoreError, read_image, read_json
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary, joined
 
-DESCRIPTION = "segmenter.json"
 Classes = Vocabulary | Sequence[str] | Sequence[Sequence[str]] | Sequence[str | Sequence[str]]
 """Class names: with or without synonyms."""
 

@@ -8,10 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fmbseg.align.settings import CONFIG, WEIGHTS
 from fmbseg.store import load_safetensors, read_json, save_safetensors, write_json
-
-WEIGHTS = "alignment.safetensors"
-CONFIG = "alignment.json"
 
 
 class AlignmentHead(nn.Module):

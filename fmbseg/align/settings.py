@@ -6,6 +6,10 @@ from pydantic import Field
 
 from fmbseg.section import Fraction, Positive, Section, Seed
 
+WEIGHTS = "alignment.safetensors"
+CONFIG = "alignment.json"
+DESCRIPTION = "segmenter.json"
+"""Files of a trained folder: the head's weights and sizes, and which models they belong to."""
 Loss = Literal["prototype_supcon", "cross_entropy", "clip"]
 """The names in `fmbseg.align.loss.LOSSES`."""
 

@@ -10,8 +10,8 @@ from PIL import Image as PilImage
 from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
+from fmbseg.image_size import size_problem
 from fmbseg.miniature import world
-from fmbseg.models.images import size_problem
 from fmbseg.params import Params, ParamsError
 from fmbseg.steps.evaluation_sets import HOME
 from fmbseg.store import UnreadableImageError, list_images

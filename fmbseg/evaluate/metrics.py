@@ -6,14 +6,16 @@ the report, the tables, DVC and MLflow follow the list.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from fmbseg.types import IGNORE
+
+if TYPE_CHECKING:  # figures are read without torch
+    from torch import Tensor
 
 Labels = Integer[np.ndarray, "height width"]
 Counts = Int64[np.ndarray, "..."]
@@ -52,7 +54,7 @@ class ConfusionMatrix:
         made.matrix = matrix
         return made
 
-    def update(self, predicted: ArrayLike | Tensor, target: ArrayLike | Tensor) -> None:
+    def update(self, predicted: "ArrayLike | Tensor", target: "ArrayLike | Tensor") -> None:
         """Count one image, or any number of pixels.
 
         Args:
@@ -171,8 +173,9 @@ class Tally:
         return {one.name: float(one.figure(self.sums[one.count.__name__])) for one in METRICS}
 
 
-def _integers(labels: ArrayLike | Tensor, name: str) -> Integer[np.ndarray, "..."]:
-    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+def _integers(labels: "ArrayLike | Tensor", name: str) -> Integer[np.ndarray, "..."]:
+    detach = getattr(labels, "detach", None)  # of a tensor, wherever it lies
+    array = np.asarray(labels) if detach is None else detach().cpu().numpy()
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name}: found {array.dtype} labels; wanted integers")
     return array

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fmbseg.evaluate.background import Background
-from fmbseg.evaluate.sliding import SlidingSegmentation
 from fmbseg.methods.segmentation import Prompts, Segmentation
-from fmbseg.models.clip import IMAGENET_TEMPLATES, TEMPLATE
+from fmbseg.models.clip_config import TEMPLATE, imagenet_templates
 
 _FEW = 9
 """So many templates are written out in the facts; more are counted and hashed."""
@@ -97,6 +96,8 @@ class EvaluationProtocol:
             method: any; it must answer with similarities where the protocol has windows.
             synonyms: other names by first name; taken where the protocol averages them.
         """
+        from fmbseg.evaluate.sliding import SlidingSegmentation
+
         averaged = dict(synonyms or {}) if self.synonyms == "mean" else {}
         prompted = method.prompted(Prompts(self.templates, averaged))
         if self.short_side_px is None or self.window_px is None or self.stride_px is None:
@@ -121,7 +122,7 @@ def _sclip(name: str, short_side_px: int) -> EvaluationProtocol:
         longest_px=2048,
         window_px=224,
         stride_px=112,
-        templates=IMAGENET_TEMPLATES,
+        templates=imagenet_templates(),
         synonyms="max",
         class_names="a class file with synonyms, as SCLIP's configs/cls_*.txt",
         background=Background(
@@ -131,7 +132,8 @@ def _sclip(name: str, short_side_px: int) -> EvaluationProtocol:
     )  # fmt: skip
 
 
-PROTOCOLS: Mapping[str, EvaluationProtocol] = {
+_SCLIP_SHORT_SIDES_PX = {"sclip": 336, "sclip_stuff": 448, "sclip_city": 560}
+_OTHERS = {
     protocol.name: protocol
     for protocol in (
         EvaluationProtocol(
@@ -158,19 +160,27 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
                 "threshold", score="sigmoid", midpoint=0.25, temperature=0.1, threshold=0.4
             ),
         ),
-        _sclip("sclip", 336),
-        _sclip("sclip_stuff", 448),
-        _sclip("sclip_city", 560),
     )
 }
-"""The protocols that have a name; `dataclasses.replace` makes others, whose hash differs.
+PROTOCOLS: tuple[str, ...] = (*_OTHERS, *_SCLIP_SHORT_SIDES_PX)
+"""Names of the protocols; see `protocol_named`."""
 
-- `whole`: the image as it is; the miniature's own.
-- `tcl`: TCL's unified protocol without its refinement. TCL compares a constant with its masks,
-  which for CLIP's cosines are a sigmoid around 0.25, ten times as steep (its `configs/eval.yml`
-  and the second branch of its `generate_masks`). FMbSeg's paper asks for the stuff names of
-  COCO-Stuff instead: replace `background` by `Background("stuff_names", names)`.
-- `sclip`, `sclip_stuff` (COCO-Stuff), `sclip_city` (Cityscapes): SCLIP's configurations, without
-  the area threshold and the scale of 65 that it uses on VOC with background alone (other sets
-  with background have 50, which is taken here).
-"""
+
+def protocol_named(name: str) -> EvaluationProtocol:
+    """A protocol by its name; `dataclasses.replace` makes others of it, whose hash differs.
+
+    - `whole`: the image as it is; the miniature's own.
+    - `tcl`: TCL's unified protocol without its refinement. TCL compares a constant with its masks,
+      which for CLIP's cosines are a sigmoid around 0.25, ten times as steep (its `configs/eval.yml`
+      and the second branch of its `generate_masks`). FMbSeg's paper asks for the stuff names of
+      COCO-Stuff instead: replace `background` by `Background("stuff_names", names)`.
+    - `sclip`, `sclip_stuff` (COCO-Stuff), `sclip_city` (Cityscapes): SCLIP's configurations,
+      without the area threshold and the scale of 65 that it uses on VOC with background alone
+      (other sets with background have 50, which is taken here).
+
+    Raises:
+        KeyError: none of `PROTOCOLS` has that name.
+    """
+    if name in _SCLIP_SHORT_SIDES_PX:
+        return _sclip(name, _SCLIP_SHORT_SIDES_PX[name])
+    return _OTHERS[name]

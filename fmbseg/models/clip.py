@@ -8,16 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmbseg.models.clip_config import Tokenizer
+from fmbseg.models.clip_config import TEMPLATE, Tokenizer
 from fmbseg.models.clip_projection import crop_starts_px
 from fmbseg.models.clip_towers import Tower
 from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
 
-TEMPLATE = 'a photo of a "{}"'
-IMAGENET_TEMPLATES: tuple[str, ...] = tuple(f("{}") for f in open_clip.OPENAI_IMAGENET_TEMPLATES)
-"""The 80 templates of OpenAI's ImageNet evaluation."""
 AUTO_SHORT_SIDE_CROPS = 3.0
 """`short_side_px="auto"`: the image's short side in sides of a crop (672 px for ViT-L/14)."""
 

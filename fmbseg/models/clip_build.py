@@ -13,8 +13,9 @@ from open_clip.model import (
 )
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-from fmbseg.models.clip import TEMPLATE, OpenClipDense
+from fmbseg.models.clip import OpenClipDense
 from fmbseg.models.clip_config import (
+    TEMPLATE,
     build_clip_tokenizer,
     clip_class,
     read_clip_config,
@@ -24,7 +25,8 @@ from fmbseg.models.clip_towers import tower_of
 from fmbseg.models.clip_weights import clip_config_of, clip_folder, clip_source
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import ShortSide
-from fmbseg.models.weights import ModelError, load_all_weights, read_weights
+from fmbseg.models.tensor_files import load_all_weights, read_weights
+from fmbseg.models.weights import ModelError
 
 _PREPROCESS = ("mean", "std", "interpolation")
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")

@@ -10,20 +10,26 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import open_clip
-import timm
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fmbseg.models.weights import MissingWeightsError, ModelError, find_hub_file
 
-Tokenizer = Callable[[list[str]], Tensor]
+if TYPE_CHECKING:  # where a folder is only found, nobody waits for torch
+    from torch import Tensor
+
+Tokenizer = Callable[[list[str]], "Tensor"]
+TEMPLATE = 'a photo of a "{}"'
 CONFIG = "open_clip_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _TOKENIZER_KEYS = ("clean", "strip_sep_token", "language")
 _PREPROCESS = ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
+
+
+def imagenet_templates() -> tuple[str, ...]:
+    """The 80 templates of OpenAI's ImageNet evaluation."""
+    import open_clip
+
+    return tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
 
 
 def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,6 +41,9 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         ModelError: no JSON, or it asks for what a folder may not ask for.
     """
+    import open_clip
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
     path = folder / CONFIG
     try:
         tree = json.loads(path.read_bytes())
@@ -61,6 +70,8 @@ def require_known_towers(config: Mapping[str, Any], what: str) -> None:
     Raises:
         ModelError: the configuration names one.
     """
+    import timm
+
     vision, text = config["vision_cfg"].get("timm_model_name"), config["text_cfg"]
     if vision and (":" in str(vision) or not timm.is_model(str(vision))):
         raise ModelError(
@@ -91,6 +102,8 @@ def build_clip_tokenizer(
         MissingWeightsError: the tokenizer's files are not here.
         ModelError: the tokenizer asks for code, or cannot be read.
     """
+    import open_clip
+
     text = _text_config(name, folder)
     context, keywords = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}
     hub, bpe = text.get("hf_tokenizer_name"), None if folder is None else folder / "bpe.txt.gz"
@@ -129,6 +142,8 @@ def _text_config(name: str, folder: Path | None) -> dict[str, Any]:
     if folder is not None:
         found: dict[str, Any] = read_clip_config(folder)[0]["text_cfg"]
         return found
+    import open_clip
+
     config = open_clip.get_model_config(name)
     return {} if config is None else dict(config["text_cfg"])
 
@@ -171,6 +186,8 @@ def clip_class(config: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
 
     No tower of timm fetches weights of its own.
     """
+    import open_clip
+
     arguments = deepcopy(dict(config))
     if arguments["vision_cfg"].get("timm_model_name"):
         arguments["vision_cfg"]["timm_model_pretrained"] = False

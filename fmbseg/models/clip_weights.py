@@ -5,18 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import open_clip
-from open_clip.pretrained import _PRETRAINED, get_pretrained_cfg, list_pretrained_tags_by_model
-
 from fmbseg.models.clip_config import CONFIG
-from fmbseg.models.torchscript import is_torchscript, written_with_quick_gelu
 from fmbseg.models.weights import (
     MINIATURE_FOLDER,
     MissingWeightsError,
     ModelError,
     Source,
     find_hub_file,
-    read_weights,
 )
 
 HUB_FILES: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -103,6 +98,9 @@ def clip_config_of(
     Raises:
         ModelError: unknown name or tag, QuickGELU mismatch, or a file that does not tell.
     """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
     config = open_clip.get_model_config(name)
     if config is None:
         raise ModelError(
@@ -136,6 +134,8 @@ def _of_file(name: str, tag: str) -> bool | None:
     """Whether a file's weights were trained with QuickGELU; None when nothing tells."""
     path = Path(tag)
     if not path.is_file():
+        from open_clip.pretrained import list_pretrained_tags_by_model
+
         tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
         raise ModelError(
             f"models.clip.pretrained: found {tag!r}, which is neither a file nor a tag of {name} "
@@ -148,6 +148,9 @@ def _of_file(name: str, tag: str) -> bool | None:
 @lru_cache(maxsize=16)
 def _activation(path: Path, size_bytes: int, modified_ns: int) -> bool | None:
     """The same, once per state of the file."""
+    from fmbseg.models.tensor_files import read_weights
+    from fmbseg.models.torchscript import is_torchscript, written_with_quick_gelu
+
     if is_torchscript(path):
         return written_with_quick_gelu(path)
     for known in (path.name, *path.parts):
@@ -171,6 +174,8 @@ def _published() -> dict[str, bool]:
 
 
 def _published_names() -> Iterator[tuple[str, bool]]:
+    from open_clip.pretrained import _PRETRAINED
+
     for tags in _PRETRAINED.values():
         for entry in tags.values():
             quick = bool(entry.get("quick_gelu", False))

@@ -1,11 +1,14 @@
 """Where models run."""
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _KINDS = ("cpu", "cuda", "mps")
 
 
-def resolve_device(device: str | torch.device) -> torch.device:
+def resolve_device(device: "str | torch.device") -> "torch.device":
     """Turn a device's name into a device that is there.
 
     Args:
@@ -14,6 +17,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises:
         ValueError: no such name, or the machine lacks the device.
     """
+    import torch
+
     if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

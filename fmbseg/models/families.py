@@ -2,23 +2,19 @@
 
 Whatever is done with a model by its name (build it, find, fetch, check and fingerprint its
 weights) asks the record of its family. Another kind of model is one more module that gives these
-functions, and one more entry in `FAMILIES`.
+functions, and one more entry in `FAMILIES`. Model libraries take seconds to import, so they are
+imported where a model is built or a name is looked up, and not where weights are only located.
 """
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import open_clip
-from segment_anything import sam_model_registry
-
-from fmbseg.models.clip_build import build_clip, check_clip
 from fmbseg.models.clip_config import CONFIG, tokenizer_files
 from fmbseg.models.clip_weights import clip_folder, clip_source
-from fmbseg.models.sam import PUBLISHED, SAM_CONFIG, build_sam, sam_folder, sam_model, sam_source
-from fmbseg.models.vision import build_vision, vision_folder, vision_model, vision_source
+from fmbseg.models.sam_weights import PUBLISHED, SAM_CONFIG, sam_folder, sam_source
+from fmbseg.models.vision_weights import vision_folder, vision_source
 from fmbseg.models.weights import ModelError, Source
 
 Role = Literal["clip", "sam", "vision"]
@@ -124,27 +120,74 @@ def _sam_defaults(name: str) -> dict[str, Any]:
     return {"checkpoint": PUBLISHED[name].file if name in PUBLISHED else None}
 
 
+def _known_clip(name: str) -> bool:
+    import open_clip
+
+    return name in open_clip.list_models()
+
+
+def _build_clip(*spec: Any, **options: Any) -> Any:
+    from fmbseg.models.clip_build import build_clip
+
+    return build_clip(*spec, **options)
+
+
+def _check_clip(*spec: Any) -> None:
+    from fmbseg.models.clip_build import check_clip
+
+    check_clip(*spec)
+
+
+def _known_sam(name: str) -> bool:
+    from segment_anything import sam_model_registry
+
+    return name in sam_model_registry
+
+
+def _build_sam(*spec: Any, **options: Any) -> Any:
+    from fmbseg.models.sam import build_sam
+
+    return build_sam(*spec, **options)
+
+
+def _check_sam(name: str, checkpoint: str | None) -> None:
+    from fmbseg.models.sam import sam_model
+
+    sam_model(name, checkpoint, device="meta")
+
+
+def _build_vision(*spec: Any, **options: Any) -> Any:
+    from fmbseg.models.vision import build_vision
+
+    return build_vision(*spec, **options)
+
+
+def _check_vision(name: str, pretrained: bool | str) -> None:
+    from fmbseg.models.vision import vision_model
+
+    vision_model(name, pretrained, device="meta")
+
+
 FAMILIES: tuple[Family, ...] = (
     Family(
-        "clip", knows=lambda name: name in open_clip.list_models(), build=build_clip,
-        check=check_clip, source=clip_source, folder=clip_folder, config=CONFIG,
-        beside=tokenizer_files, defaults=_clip_defaults, wanted="a tag such as openai, or a file",
+        "clip", knows=_known_clip, build=_build_clip, check=_check_clip, source=clip_source,
+        folder=clip_folder, config=CONFIG, beside=tokenizer_files, defaults=_clip_defaults,
+        wanted="a tag such as openai, or a file",
     ),
     Family(
-        "sam", knows=lambda name: name in sam_model_registry, build=build_sam,
-        check=partial(sam_model, device="meta"), source=sam_source, folder=sam_folder,
-        config=SAM_CONFIG, defaults=_sam_defaults,
+        "sam", knows=_known_sam, build=_build_sam, check=_check_sam, source=sam_source,
+        folder=sam_folder, config=SAM_CONFIG, defaults=_sam_defaults,
     ),
     Family(
-        "vision", knows=lambda name: True, build=build_vision,
-        check=partial(vision_model, device="meta"), source=vision_source, folder=vision_folder,
-        config="config.json", wanted="true or a file", own_file=True,
+        "vision", knows=lambda name: True, build=_build_vision, check=_check_vision,
+        source=vision_source, folder=vision_folder, config="config.json", wanted="true or a file",
+        own_file=True,
     ),
 )  # fmt: skip
-"""Of a role, the first is the one that says what is wrong with a name that none knows."""
+"""Of a role, the first takes every name that no other knows, and says what is wrong with it."""
 
 
 def family_of(role: Role, name: str) -> Family:
     """The family that a model of a role belongs to by its name."""
-    found = [family for family in FAMILIES if family.role == role]
-    return next((family for family in found if family.knows(name)), found[0])
+    first, *others = (family for family in FAMILIES if family.role == role)
+    return next((family for family in others if family.knows(name)), first)

@@ -7,28 +7,12 @@ import torch
 from jaxtyping import Float
 from PIL import Image as PilImage
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import resize
 
+from fmbseg.image_size import MAX_ASPECT
 from fmbseg.types import Image
 
 ShortSide = int | Literal["auto"] | None
 """Size that an image's short side is brought to, px; None keeps it, "auto" asks the model."""
-
-MAX_ASPECT = 50.0
-"""Longest side over shortest side; beyond it a resized image would not fit into memory."""
-MIN_SIDE_PX = 8
-"""An image with a shorter side has nothing to cut into patches."""
-
-
-def size_problem(image_hw: tuple[int, int]) -> str | None:
-    """Say in one short line why no step can use an image of this size, or None."""
-    height, width = image_hw
-    if min(height, width) < MIN_SIDE_PX:
-        return f"{width}x{height} px is smaller than {MIN_SIDE_PX} px"
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        return f"{width}x{height} px is too elongated (at most 1 to {MAX_ASPECT:g}); cut it up"
-    return None
 
 
 def require_rgb(image: Image) -> None:
@@ -88,6 +72,9 @@ def normalised_pixels(
         mean: per channel, of values in 0–1.
         std: per channel, of values in 0–1.
     """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import resize
+
     if image.shape[:2] != size_hw:
         resized = resize(PilImage.fromarray(image), list(size_hw), InterpolationMode(interpolation))
         image = np.asarray(resized)

@@ -13,7 +13,7 @@ from fmbseg.models.families import (
     VisionSpec,
     family_of,
 )
-from fmbseg.models.sam import PUBLISHED
+from fmbseg.models.sam_weights import PUBLISHED
 from fmbseg.models.weights import ModelError
 
 Overrides = Mapping[str, Mapping[str, Any] | None]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fmbseg.models.torchscript import NotTensorsError, is_torchscript, read_torchscript
+from fmbseg.models.weights import ModelError
 
 _HEADS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a pointer of Git LFS in place of the file; run git lfs pull"),
@@ -20,10 +21,6 @@ _HEADS: tuple[tuple[bytes, str], ...] = (
     (b"{", "JSON text, so the download went wrong"),
 )
 _FORMATS = "wanted safetensors, a torch file or TorchScript"
-
-
-class ModelError(ValueError):
-    """A model's name, setting or weights cannot serve; the text is one short line."""
 
 
 def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:

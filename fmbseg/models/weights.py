@@ -8,15 +8,18 @@ from pathlib import Path
 import huggingface_hub
 
 from fmbseg.models.fingerprints import content_sha256, file_digest
-from fmbseg.models.tensor_files import ModelError, load_all_weights, read_weights
 
 __all__ = [
     "MINIATURE_FOLDER", "MissingWeightsError", "ModelError", "Source", "content_sha256",
-    "fetch_hub_file", "find_hub_file", "load_all_weights", "offline_flags", "read_weights",
+    "fetch_hub_file", "find_hub_file", "hub_checkpoints", "offline_flags",
 ]  # fmt: skip
 
 OFFLINE_FLAGS = ("FMBSEG_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
+
+
+class ModelError(ValueError):
+    """A model's name, setting or weights cannot serve; the text is one short line."""
 
 
 class MissingWeightsError(RuntimeError):
@@ -109,6 +112,13 @@ def offline_flags() -> list[str]:
     """Names of the environment variables that forbid downloads at this moment."""
     truths = {"1", "true", "yes", "on"}
     return [name for name in OFFLINE_FLAGS if os.environ.get(name, "").lower() in truths]
+
+
+def hub_checkpoints() -> Path:
+    """Torch hub's folder of published files."""
+    import torch.hub
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find_hub_file(

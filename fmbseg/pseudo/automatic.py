@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import torchvision.ops
 from jaxtyping import Float
 
 from fmbseg.models.protocols import SamEmbedding, SamModel
@@ -91,4 +90,6 @@ def drop_duplicates(masks: list[SamMask], nms_iou: float) -> list[SamMask]:
     xywh = torch.tensor([mask.box_xywh_px for mask in masks])
     boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:] - 1], dim=1)
     scores = torch.tensor([mask.predicted_iou for mask in masks])
+    import torchvision.ops
+
     return [masks[index] for index in torchvision.ops.nms(boxes, scores, nms_iou).tolist()]

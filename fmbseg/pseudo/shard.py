@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmbseg.models.images import size_problem
+from fmbseg.image_size import size_problem
 from fmbseg.progress import tracked
 from fmbseg.pseudo.stage1 import ImagePseudoMasks
 from fmbseg.pseudo.teacher import Teacher, array_sha

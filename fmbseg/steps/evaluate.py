@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmbseg.align.head import WEIGHTS, AlignmentHead
+from fmbseg.align.settings import WEIGHTS
 from fmbseg.evaluate.background import Background
-from fmbseg.evaluate.prepared import PreparedMethod
-from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
+from fmbseg.evaluate.protocol import EvaluationProtocol, protocol_named
 from fmbseg.methods.segmentation import Segmentation
 from fmbseg.methods.table import METHODS
-from fmbseg.models.device import resolve_device
-from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.pseudo.settings import PseudoMasksParams
-from fmbseg.steps import evaluation_sets, foundation
+from fmbseg.steps import evaluation_sets
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.foundation_models import clip_of, models_of, models_params
 from fmbseg.steps.running import run_unit
@@ -23,6 +20,10 @@ from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_json
 from fmbseg.types import Role
+
+if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
+    from fmbseg.align.head import AlignmentHead
+    from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 
 __all__ = [
     "FOUNDATION", "IMAGE_SCORES", "build", "folder", "is_trained", "key", "protocol", "run",
@@ -68,7 +69,7 @@ def is_trained(unit: str) -> bool:
 def protocol(workspace: Workspace, data_set: EvaluationSet) -> EvaluationProtocol:
     """The protocol of params.yaml for a data set; printed with every figure."""
     section = workspace.params.evaluate
-    found = PROTOCOLS[section.protocol]
+    found = protocol_named(section.protocol)
     if section.protocol == "whole" or section.templates == "model":
         found = replace(found, templates=(workspace.params.models.template,))
     if section.synonyms != "protocol":
@@ -117,10 +118,14 @@ def run(workspace: Workspace, unit: str) -> bool:
     def compute(out: Path) -> dict[str, int]:
         data_set, seed = evaluation_sets.open_evaluation_set(workspace, name), workspace.params.seed
         if method == FOUNDATION:
+            from fmbseg.steps import foundation
+
             return foundation.score(
                 data_set.samples, models_of(workspace), workspace.params.pseudo_masks, seed,
                 out / "metrics.json", scratch,
             )  # fmt: skip
+        from fmbseg.evaluate.prepared import PreparedMethod
+
         prepared = PreparedMethod(
             protocol(workspace, data_set), build(workspace, method), data_set.classes,
             data_set.background_index,
@@ -138,21 +143,24 @@ class WorkspaceParts:
 
     workspace: Workspace
 
-    def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> ClipModel:
+    def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> "ClipModel":
         """CLIP; see `Parts.clip`."""
         wanted = projection or self.workspace.params.models.projection
         return clip_of(self.workspace, wanted, whole_crops=whole_crops)
 
-    def sam(self) -> SamModel:
+    def sam(self) -> "SamModel":
         """SAM."""
         return models_of(self.workspace).sam
 
-    def vision(self) -> VisionModel:
+    def vision(self) -> "VisionModel":
         """The vision encoder."""
         return models_of(self.workspace).vision
 
-    def head(self) -> AlignmentHead:
+    def head(self) -> "AlignmentHead":
         """The head in `models/train`."""
+        from fmbseg.align.head import AlignmentHead
+        from fmbseg.models.device import resolve_device
+
         device = resolve_device(self.workspace.params.device)
         return AlignmentHead.load(self.workspace.train, str(device))
 

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from fmbseg.datasets import Dataset, DatasetError
+from fmbseg.image_size import size_problem
 from fmbseg.models.build import FoundationModels
-from fmbseg.models.images import size_problem
 from fmbseg.pseudo.presence import present_classes
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps.image_records import ImageRecords

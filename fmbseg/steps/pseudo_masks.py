@@ -5,10 +5,8 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmbseg.pseudo.shard import compute_shard, save_records
-from fmbseg.pseudo.teacher import ClipSamTeacher, Teacher
 from fmbseg.steps.foundation_models import models_of, models_params
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shard_folder, shards
@@ -16,6 +14,9 @@ from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, StoreError, UnitKey, file_sha, read_json, unit_is_valid
 from fmbseg.vocabulary import encode, read_classes
+
+if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
+    from fmbseg.pseudo.teacher import Teacher
 
 _SALVAGED = "salvaged"
 _IMAGE_BYTES = 100_000
@@ -53,6 +54,8 @@ def run(workspace: Workspace, shard: str) -> bool:
     salvaged = _records(workspace, settings) / _SALVAGED
 
     def compute(out: Path) -> dict[str, int]:
+        from fmbseg.pseudo.shard import compute_shard
+
         return compute_shard(
             shards(workspace)[shard],
             workspace.read_image,
@@ -70,7 +73,9 @@ def run(workspace: Workspace, shard: str) -> bool:
     )  # fmt: skip
 
 
-def _teacher(workspace: Workspace) -> Teacher:
+def _teacher(workspace: Workspace) -> "Teacher":
+    from fmbseg.pseudo.teacher import ClipSamTeacher
+
     models, vocabulary = models_of(workspace), read_classes(workspace.classes_path())
     return ClipSamTeacher(
         models.clip, models.sam, encode(models.clip, vocabulary), vocabulary.names,
@@ -93,6 +98,8 @@ def salvage(workspace: Workspace) -> int:
             settings = _settings(UnitKey(**read_json(old / MANIFEST)["parts"]))
             intact = unit_is_valid(old, UnitKey(**read_json(old / MANIFEST)["parts"]))
             if intact and any(settings == _settings(unit_key) for unit_key in wanted.values()):
+                from fmbseg.pseudo.shard import save_records
+
                 saved += save_records(old, _records(workspace, settings) / _SALVAGED)
         except (StoreError, KeyError, TypeError):  # damaged, or a second run just replaced it
             continue

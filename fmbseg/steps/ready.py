@@ -14,17 +14,17 @@ class NotReadyError(RuntimeError):
 def not_ready(workspace: Workspace) -> str | None:
     """One line on what this machine lacks; None when nothing is lacking, or needed.
 
-    A workspace whose outputs are all up to date, such as one that DVC pulled, needs neither.
+    A workspace whose outputs are all up to date, such as one that DVC pulled, needs neither; so
+    that is looked at first, which needs no model library.
     """
+    if plan.problem(workspace) is None:
+        return None
     section = workspace.params.models
     try:
         resolve_device(workspace.params.device)
-        lacking = missing_weights(section.profile, overrides_of(section))
+        return missing_weights(section.profile, overrides_of(section))
     except ValueError as error:
-        lacking = str(error)
-    if lacking is None or plan.problem(workspace) is None:
-        return None
-    return lacking
+        return str(error)
 
 
 def require_ready(workspace: Workspace) -> None:

@@ -18,7 +18,6 @@ from fmbseg.report.content import (
     ValidationPoint,
 )
 from fmbseg.report.page import build_report
-from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, figures, plots
 from fmbseg.steps.departures import departures, model_names
 from fmbseg.steps.foundation_models import models_of
@@ -189,6 +188,8 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
     wanted = workspace.params.report.gallery_images
     if wanted == 0:
         return ()
+    from fmbseg.segmenter import Segmenter
+
     kept = _by_image(workspace.subsample / "kept.json")
     models = models_of(workspace)
     segmenter = Segmenter.load(workspace.train, workspace.params.device, models=models)

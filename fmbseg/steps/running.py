@@ -37,16 +37,16 @@ def run_unit(
     Raises:
         DiskFullError: the disk has less room than that, or filled up; what is there is whole.
     """
-    import torch
-
     notes: dict[str, Any] = {}
     what = f"{step} {folder.name}"
 
     def noted(out: Path) -> None:
+        import torch
+
+        torch.set_num_threads(workspace.params.threads)
         require_space(out, needs_bytes, what)
         notes.update(compute(out) or {})
 
-    torch.set_num_threads(workspace.params.threads)
     place = folder.relative_to(workspace.root).as_posix()
     journal = workspace.journal.entry(step, place, key.digest)
     with explain_full_disk(what, folder), journal as entry:

@@ -14,7 +14,7 @@ from fmbseg.datasets.base import Sample
 from fmbseg.evaluate.examples import Extremes, ScoredImage
 from fmbseg.evaluate.metrics import METRICS, Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
-from fmbseg.models.images import size_problem
+from fmbseg.image_size import size_problem
 from fmbseg.pictures.colours import Palette, palette
 from fmbseg.pictures.drawing import colourise, save_png
 from fmbseg.steps.evaluation_sets import EvaluationSet

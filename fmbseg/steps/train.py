@@ -5,20 +5,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmbseg.align.checkpoint import OnPoints
-from fmbseg.align.head import WEIGHTS, AlignmentHead
-from fmbseg.align.trainer import train_alignment
-from fmbseg.models.device import resolve_device
-from fmbseg.models.protocols import VisionModel
+from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.steps.foundation_models import models_of, models_params
+from fmbseg.steps.kept_masks import MASKS_FROM, masks_file
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.step import Step
-from fmbseg.steps.training_set import MASKS_FROM, Features, label_maps, masks_file
 from fmbseg.steps.truth import truth_inputs
-from fmbseg.steps.validation import validation_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     MANIFEST,
@@ -31,6 +26,11 @@ from fmbseg.store import (
     write_json,
 )
 from fmbseg.vocabulary import encode, read_classes
+
+if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
+    from fmbseg.align.checkpoint import OnPoints
+    from fmbseg.align.head import AlignmentHead
+    from fmbseg.models.protocols import VisionModel
 
 _log = logging.getLogger(__name__)
 CHAMPION = "champion"
@@ -87,8 +87,8 @@ def run(
     workspace: Workspace,
     unit: str = "",
     *,
-    on_points: OnPoints | None = None,
-    vision: VisionModel | None = None,
+    on_points: "OnPoints | None" = None,
+    vision: "VisionModel | None" = None,
 ) -> bool:
     """Make `models/train/`; True when there was something to do.
 
@@ -109,6 +109,11 @@ def run(
     scratch = workspace.scratch("train", train_key)
 
     def compute(out: Path) -> None:
+        from fmbseg.align.trainer import train_alignment
+        from fmbseg.models.device import resolve_device
+        from fmbseg.steps.training_set import Features, label_maps
+        from fmbseg.steps.validation import validation_of
+
         p, models = workspace.params.train, models_of(workspace)
         vocabulary = read_classes(workspace.classes_path())
         maps = label_maps(workspace)
@@ -136,7 +141,7 @@ def run(
         )  # fmt: skip
         section = workspace.params.models.model_dump()
         write_json(
-            out / "segmenter.json",
+            out / DESCRIPTION,
             {"models": section, "input_short_side_px": p.input_short_side_px,
              "trained_classes": list(vocabulary.names),
              "synonyms": [list(others) for others in vocabulary.synonyms],
@@ -156,8 +161,10 @@ def _champion_of_trained(folder: Path) -> str | None:
         return None
 
 
-def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> AlignmentHead | None:
+def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> "AlignmentHead | None":
     """The folder's head; None, with a warning, when there is none that fits."""
+    from fmbseg.align.head import AlignmentHead
+
     if sha == _NO_CHAMPION:
         _log.warning("train.init_from: no weights in %s; starting from fresh ones", folder)
         return None

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,14 +14,12 @@ from fmbseg.align.batches import labelled_images
 from fmbseg.models.protocols import VisionModel
 from fmbseg.progress import progress
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
+from fmbseg.steps.kept_masks import masks_file
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
 from fmbseg.types import PseudoMask
-
-MASKS_FROM = "subsample"
-"""Name of the step whose masks are trained on."""
 
 
 class NothingToTrainOnError(ValueError):
@@ -44,11 +41,6 @@ class LabelMaps:
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width"]:
         """The map of one image."""
         return self.map_of(index)
-
-
-def masks_file(workspace: Workspace) -> Path:
-    """The COCO file of the masks that are trained on."""
-    return workspace.root / "data" / MASKS_FROM / "kept.json"
 
 
 def label_maps(workspace: Workspace) -> LabelMaps:

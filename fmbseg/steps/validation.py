@@ -17,8 +17,8 @@ from fmbseg.align.head import AlignmentHead
 from fmbseg.datasets.base import Dataset, DatasetError
 from fmbseg.datasets.folder import FolderDataset
 from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.image_size import size_problem
 from fmbseg.methods.pixels import label_pixels
-from fmbseg.models.images import size_problem
 from fmbseg.models.protocols import VisionModel
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 from torch import nn
 
-from fmbseg.models import sam
 from fmbseg.models.sam_architecture import build_sam_from_config
+from fmbseg.models.sam_weights import PUBLISHED
 from tests.support.small_clip import SMALL
 
 CLIP, REPO = "small-test", "owner/small"
@@ -103,7 +103,7 @@ def save_sam(home, monkeypatch):
     path.parent.mkdir(parents=True)
     torch.save(build_sam_from_config(SAM).state_dict(), path)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(sam.PUBLISHED, "vit_b", replace(sam.PUBLISHED["vit_b"], md5=md5))
+    monkeypatch.setitem(PUBLISHED, "vit_b", replace(PUBLISHED["vit_b"], md5=md5))
     return path
 
 

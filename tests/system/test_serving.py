@@ -18,7 +18,7 @@ from mlflow.pyfunc import scoring_server
 from PIL import Image
 
 from fmbseg.align.head import AlignmentHead
-from fmbseg.evaluate.protocol import PROTOCOLS
+from fmbseg.evaluate.protocol import protocol_named
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.models.build import build_clip, build_vision
 from fmbseg.params import load_params
@@ -247,7 +247,7 @@ def test_text_features_of_training_evaluation_predict_and_the_mlflow_model_are_t
     told.append(segmenter.segmentation.encode_names(asked))
 
     synonyms = dict(zip(vocabulary.names, vocabulary.synonyms, strict=True))
-    evaluated = PROTOCOLS["whole"].segmenter_for(segmenter.segmentation, synonyms)
+    evaluated = protocol_named("whole").segmenter_for(segmenter.segmentation, synonyms)
     assert isinstance(evaluated, AlignedSegmentation)
     told.append(evaluated.encode_names(vocabulary.names))
     for texts in told[1:]:

@@ -19,8 +19,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 from PIL import Image
 
-from fmbseg.align.head import WEIGHTS
-from fmbseg.segmenter import DESCRIPTION
+from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary

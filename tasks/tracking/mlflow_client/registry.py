@@ -10,9 +10,8 @@ from typing import Any
 import mlflow.artifacts
 from mlflow.exceptions import MlflowException
 
-from fmbseg.align.head import CONFIG, WEIGHTS
+from fmbseg.align.settings import CONFIG, DESCRIPTION, WEIGHTS
 from fmbseg.params import redact
-from fmbseg.segmenter import DESCRIPTION
 from fmbseg.steps.train import champion_folder
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, run_unit

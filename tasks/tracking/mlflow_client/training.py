@@ -4,8 +4,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from fmbseg.align.checkpoint import OnPoints
 from fmbseg.params import redact
 from fmbseg.steps import train as train_step
 from fmbseg.steps.workspace import Workspace
@@ -14,6 +14,9 @@ from tasks.tracking.mlflow_client import runs
 from tasks.tracking.mlflow_client.store import RetryingClient, experiment_id, store_uri
 from tasks.tracking.mlflow_client.system import log_system
 
+if TYPE_CHECKING:
+    from fmbseg.align.checkpoint import OnPoints
+
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 30.0
 _SYSTEM_EVERY_S = 30.0
@@ -21,7 +24,7 @@ _TRAIN_PARAMS = ("seed", "device", "train.", "models.profile", "models.clip", "m
 
 
 @contextlib.contextmanager
-def training_log(root: str) -> Iterator[OnPoints]:
+def training_log(root: str) -> "Iterator[OnPoints]":
     """Show a training in MLflow while it runs: hand what this yields to the step as `on_points`.
 
     The run is looked for (of the same unit's key, in the same workspace, not finished) or made

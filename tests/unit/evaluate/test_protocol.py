@@ -8,7 +8,7 @@ import pytest
 
 from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.prepared import PreparedMethod
-from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol
+from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol, protocol_named
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
 from fmbseg.methods.maskclip import DenseClipSegmentation
@@ -27,7 +27,7 @@ from tests.support.method_fakes import (
 
 
 def test_named_protocols_have_the_published_numbers() -> None:
-    tcl, sclip = PROTOCOLS["tcl"], PROTOCOLS["sclip"]
+    tcl, sclip = protocol_named("tcl"), protocol_named("sclip")
     assert (tcl.short_side_px, tcl.longest_px, tcl.window_px, tcl.stride_px) == (
         448, 2048, 448, 224,
     )  # fmt: skip
@@ -35,16 +35,16 @@ def test_named_protocols_have_the_published_numbers() -> None:
     assert (sclip.short_side_px, sclip.longest_px, sclip.window_px, sclip.stride_px) == (
         336, 2048, 224, 112,
     )  # fmt: skip
-    assert [PROTOCOLS[n].short_side_px for n in ("sclip_stuff", "sclip_city")] == [448, 560]
+    assert [protocol_named(n).short_side_px for n in ("sclip_stuff", "sclip_city")] == [448, 560]
     assert len(set(sclip.templates)) == len(sclip.templates) == 80
     assert "a photo of a {}." in sclip.templates
     assert sclip.background.threshold == 0.1
-    assert PROTOCOLS["whole"].templates == ('a photo of a "{}"',)
-    assert set(PROTOCOLS) == {p.name for p in PROTOCOLS.values()}
+    assert protocol_named("whole").templates == ('a photo of a "{}"',)
+    assert set(PROTOCOLS) == {protocol_named(name).name for name in PROTOCOLS}
 
 
 def test_every_field_is_in_the_hash_and_equal_protocols_have_equal_hashes() -> None:
-    base = PROTOCOLS["tcl"]
+    base = protocol_named("tcl")
     others = [
         dataclasses.replace(base, **change)
         for change in (
@@ -54,14 +54,14 @@ def test_every_field_is_in_the_hash_and_equal_protocols_have_equal_hashes() -> N
         )
     ]  # fmt: skip
     assert len(others) == len(dataclasses.fields(EvaluationProtocol))
-    digests = {p.digest for p in [*others, *PROTOCOLS.values()]}
+    digests = {p.digest for p in [*others, *map(protocol_named, PROTOCOLS)]}
     assert len(digests) == len(others) + len(PROTOCOLS)
     assert dataclasses.replace(base).digest == base.digest
     assert len(base.digest) == 10
 
 
 def test_facts_are_json_and_say_sizes_templates_and_background() -> None:
-    facts = json.loads(json.dumps(PROTOCOLS["tcl"].facts()))
+    facts = json.loads(json.dumps(protocol_named("tcl").facts()))
     assert facts["resize"] == "short side 448 px, long side at most 2048 px, bilinear"
     assert facts["windows"] == "448 px every 224 px, similarities averaged"
     assert facts["templates"] == ["a photo of a {}"]
@@ -69,9 +69,9 @@ def test_facts_are_json_and_say_sizes_templates_and_background() -> None:
         "mode": "threshold", "score": "sigmoid", "midpoint": 0.25, "temperature": 0.1,
         "threshold": 0.4,
     }  # fmt: skip
-    assert PROTOCOLS["whole"].facts()["resize"].startswith("none")
-    assert PROTOCOLS["whole"].facts()["background"] == {"mode": "ignore"}
-    assert "mean of 80" in PROTOCOLS["sclip"].facts()["templates"]
+    assert protocol_named("whole").facts()["resize"].startswith("none")
+    assert protocol_named("whole").facts()["background"] == {"mode": "ignore"}
+    assert "mean of 80" in protocol_named("sclip").facts()["templates"]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_facts_are_json_and_say_sizes_templates_and_background() -> None:
 )
 def test_a_protocol_that_does_not_go_together_is_refused(wrong) -> None:
     with pytest.raises(ValueError, match="protocol tcl"):
-        dataclasses.replace(PROTOCOLS["tcl"], **wrong)
+        dataclasses.replace(protocol_named("tcl"), **wrong)
     with pytest.raises(ValueError, match="protocol whole"):
-        dataclasses.replace(PROTOCOLS["whole"], longest_px=9)
+        dataclasses.replace(protocol_named("whole"), longest_px=9)
 
 
 def test_tcl_asks_for_448_px_windows_of_the_image_at_short_side_448() -> None:
@@ -97,7 +97,7 @@ def test_tcl_asks_for_448_px_windows_of_the_image_at_short_side_448() -> None:
             templates.append(tuple(given))
             return super().encode_text(names, given)
 
-    method = PROTOCOLS["tcl"].segmenter_for(DenseClipSegmentation(Watched()))
+    method = protocol_named("tcl").segmenter_for(DenseClipSegmentation(Watched()))
     found = method.segment(image(), NAMES)  # 24 x 16 becomes 672 x 448: windows at 0 and 224
     assert sizes == [(448, 448)] * 2
     assert templates == [("a photo of a {}",)]
@@ -115,7 +115,7 @@ def test_every_method_works_under_every_protocol() -> None:
         ),
         ClipDiySegmentation(ColourClip(), ColourSam(), diy),
     ]
-    for protocol in PROTOCOLS.values():
+    for protocol in map(protocol_named, PROTOCOLS):
         small = {"short_side_px": 16, "window_px": 16, "stride_px": 8}
         rules = dataclasses.replace(protocol, **(small if protocol.window_px else {}))
         for method in methods:
@@ -154,7 +154,7 @@ def test_scores_of_the_threshold_equal_their_formulas_pixel_by_pixel(monkeypatch
 
 def test_tcls_constant_is_a_cosine_of_about_a_fifth() -> None:
     cosines = np.array([[[0.20, 0.2094, 0.2095, 0.22]]], np.float32)
-    assert PROTOCOLS["tcl"].background.below(cosines).tolist() == [[True, True, False, False]]
+    assert protocol_named("tcl").background.below(cosines).tolist() == [[True, True, False, False]]
 
 
 @pytest.mark.parametrize(

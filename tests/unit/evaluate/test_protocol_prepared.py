@@ -10,14 +10,14 @@ import torch
 from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.metrics import Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
-from fmbseg.evaluate.protocol import PROTOCOLS
+from fmbseg.evaluate.protocol import protocol_named
 from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.types import IGNORE, LabelMap
 from fmbseg.vocabulary import Vocabulary
 from tests.support.method_fakes import OPTIONS, ColourClip, ColourSam, image
 
-WHOLE = dataclasses.replace(PROTOCOLS["whole"], templates=("{}",))
+WHOLE = dataclasses.replace(protocol_named("whole"), templates=("{}",))
 COSINE = Background("threshold", score="cosine", threshold=0.5)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from fmbseg.cli import main
 from fmbseg.fetch.weights import fetch_weights
-from fmbseg.models import sam
+from fmbseg.models import sam_weights
 from fmbseg.models.profiles import PROFILES
 from tests.support.http_server import file_server
 
@@ -24,8 +24,8 @@ VISION = "timm/vit_base_patch14_dinov2.lvd142m"
 
 
 def test_every_published_sam_has_an_address_and_the_md5_its_name_ends_in():
-    for name, published in sam.PUBLISHED.items():
-        source = sam.sam_source(name, published.file)
+    for name, published in sam_weights.PUBLISHED.items():
+        source = sam_weights.sam_source(name, published.file)
         assert source.address.endswith(f"/{published.file}")
         assert source.md5.startswith(Path(published.file).stem.rsplit("_", 1)[1])
         assert len(source.md5) == 32
@@ -61,7 +61,9 @@ def test_sams_file_is_checked_against_its_md5(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     name = "sam_vit_b_01ec64.pth"
     with file_server() as server:
-        monkeypatch.setattr(sam, "_URL", server.serve(f"/{name}", CONTENT).removesuffix(name))
+        monkeypatch.setattr(
+            sam_weights, "_URL", server.serve(f"/{name}", CONTENT).removesuffix(name)
+        )
         with pytest.raises(DownloadError, match="wanted 01ec64d29a2fca3f0661936605ae66f8"):
             fetch_weights("base", progress=False)
     assert not (tmp_path / "hub/checkpoints" / name).exists()
@@ -80,10 +82,10 @@ def test_all_three_models_of_a_profile_land_where_their_packages_look(tmp_path: 
             import json
             from dataclasses import astuple, replace
             from fmbseg.fetch.weights import fetch_weights
-            from fmbseg.models import sam
+            from fmbseg.models import sam_weights
             from fmbseg.models.profiles import PROFILES
-            sam._URL = {address!r}
-            sam.PUBLISHED["vit_b"] = replace(sam.PUBLISHED["vit_b"], md5={md5!r})
+            sam_weights._URL = {address!r}
+            sam_weights.PUBLISHED["vit_b"] = replace(sam_weights.PUBLISHED["vit_b"], md5={md5!r})
             def place(role):
                 family, spec = PROFILES["base"].part(role)
                 return str(family.source(*astuple(spec)).find())

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from fmbseg.models.build import MissingWeightsError, build_clip
-from fmbseg.models.clip import IMAGENET_TEMPLATES
+from fmbseg.models.clip_config import imagenet_templates
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
     crop_starts_px,
@@ -79,9 +79,9 @@ def test_the_models_own_template_given_by_hand_changes_no_byte(folder):
 
 
 def test_imagenets_templates_are_eighty_and_each_takes_one_name():
-    assert len(set(IMAGENET_TEMPLATES)) == 80
-    assert all(template.count("{}") == 1 for template in IMAGENET_TEMPLATES)
-    assert IMAGENET_TEMPLATES[0] == "a bad photo of a {}."
+    assert len(set(imagenet_templates())) == 80
+    assert all(template.count("{}") == 1 for template in imagenet_templates())
+    assert imagenet_templates()[0] == "a bad photo of a {}."
 
 
 @pytest.mark.parametrize("templates", [[], ["a photo"], ["{} and {}"]])

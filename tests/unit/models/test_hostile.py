@@ -9,7 +9,8 @@ import open_clip
 import pytest
 import torch
 
-from fmbseg.align.head import CONFIG, WEIGHTS, AlignmentHead
+from fmbseg.align.head import AlignmentHead
+from fmbseg.align.settings import CONFIG, WEIGHTS
 from fmbseg.models import trust
 from fmbseg.models.build import ModelError, build_clip, build_sam, build_vision
 from fmbseg.models.tensor_files import read_weights

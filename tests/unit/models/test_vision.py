@@ -10,7 +10,7 @@ from timm.data import create_transform
 
 from fmbseg.models.build import MissingWeightsError, build_vision
 from fmbseg.models.images import patch_aligned_hw
-from fmbseg.models.vision import vision_source
+from fmbseg.models.vision_weights import vision_source
 
 ARGS = {"img_size": 56, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2}
 MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)

@@ -1,4 +1,7 @@
 import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,24 @@ def test_a_second_run_computes_nothing_and_a_deleted_or_edited_unit_alone_comes_
     weights.write_bytes(before + b" ")
     assert run_all(workspace) == ["train"]
     assert weights.read_bytes() == before
+
+
+def test_a_run_with_nothing_to_do_imports_no_model_library(finished: Path):
+    code = f"""
+        import sys
+        import flows.pipeline
+        from fmbseg.steps import plan, ready
+        from fmbseg.steps.workspace import Workspace
+        workspace = Workspace.open({str(finished)!r})
+        assert ready.not_ready(workspace) is None
+        for step in plan.STEPS:
+            assert not any(plan.run_step(workspace, step).values()), step
+        slow = {{"torch", "torchvision", "open_clip", "timm", "segment_anything", "transformers"}}
+        print(*sorted(slow & set(sys.modules)))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ran = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == []
 
 
 def test_stages_1_and_2_give_the_same_bytes_with_all_label_files_absent(

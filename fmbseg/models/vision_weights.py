@@ -1,0 +1,96 @@
+"""Where the weights of a vision encoder lie. Light to import: nothing is built here."""
+
+from pathlib import Path
+
+from fmbseg.models.weights import (
+    MINIATURE_FOLDER,
+    MissingWeightsError,
+    ModelError,
+    Source,
+    find_hub_file,
+    hub_checkpoints,
+)
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def vision_folder(name: str, cache_dir: Path | None = None) -> Path | None:
+    """The folder that a name stands for, or None for a name of timm's list.
+
+    Raises:
+        MissingWeightsError: the folder lacks its config.
+    """
+    if name.startswith("hf-hub:"):
+        config = find_hub_file(name.removeprefix("hf-hub:"), ("config.json",), cache_dir)
+        if config is None:
+            missing = vision_source(name, True, cache_dir)
+            raise MissingWeightsError(missing.what, missing.remedy)
+        return config.parent
+    if name == "miniature":
+        folder, place = MINIATURE_FOLDER / "vision", "they belong to the package: reinstall fmbseg"
+    elif name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        place = f"put config.json and model.safetensors into {folder}"
+    else:
+        return None
+    if not (folder / "config.json").is_file():
+        raise MissingWeightsError(f"vision encoder {name}", place)
+    return folder
+
+
+def vision_source(
+    name: str, pretrained: bool | str | Path = True, cache_dir: Path | None = None
+) -> Source:
+    """Where the weights may lie: the user's file, the Hugging Face cache, Meta's in torch hub's.
+
+    Raises:
+        MissingWeightsError: a folder lacks its config.
+        ModelError: no weights are known for the name.
+    """
+    what = f"vision encoder {name}"
+    if pretrained is False:
+        return Source(what)
+    if not isinstance(pretrained, bool):
+        remedy = f"models.vision.pretrained names no file: {pretrained}"
+        return Source(what, (Path(pretrained),), remedy=remedy)
+    files: tuple[Path, ...] = ()
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:")
+    else:
+        folder = vision_folder(name, cache_dir)
+        if folder is not None:
+            own = tuple(folder / file for file in HUB_FILES)
+            return Source(what, own, remedy=f"put model.safetensors into {folder}")
+        repo, files = timm_repo(name), _official_files(name)
+    return Source(
+        what, files, hub=repo, hub_files=HUB_FILES, hub_cache=cache_dir,
+        address=f"https://huggingface.co/{repo}",
+    )  # fmt: skip
+
+
+def _official_files(name: str) -> tuple[Path, ...]:
+    """The authors' own file in torch hub's folder, such as Meta's dinov2_vitb14_pretrain.pth."""
+    import timm
+
+    url = str(timm.get_pretrained_cfg(name).url or "")
+    return (hub_checkpoints() / Path(url).name,) if url else ()
+
+
+def timm_repo(name: str) -> str:
+    """The Hugging Face repository of a name's weights.
+
+    Raises:
+        ModelError: timm knows no such name, or no weights for it.
+    """
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the model is known, its tag is not
+        config = None
+    if config is None or not config.hf_hub_id:
+        raise ModelError(
+            f"models.vision.name: timm knows no weights for {name!r}; wanted a name such as "
+            "vit_base_patch14_dinov2.lvd142m, or pretrained = a file"
+        )
+    return str(config.hf_hub_id)
