@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
 
+# The tests start some hundred processes, of which each would compile all that it imports.
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 os.environ["FMBSEG_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -24,6 +27,7 @@ import yaml
 from tests.support import shape_checks
 from tests.support.shared_folder import shared_folder
 
+sys.dont_write_bytecode = False
 shape_checks.install()
 REPOSITORY = Path(__file__).parents[1]
 torch.set_num_threads(1)
