@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image as PilImage
 from PIL import ImageDraw
-from scipy.ndimage import binary_erosion
 
 from fmbseg.pictures.colours import Palette
 from fmbseg.store import decode_rle
@@ -155,6 +154,8 @@ def _paint(
 
 def _eroded(inside: Bool[np.ndarray, "height width"], px: int) -> Bool[np.ndarray, "height width"]:
     """Pixels further than `px` steps to a 4-neighbour from the outside."""
+    from scipy.ndimage import binary_erosion
+
     return np.asarray(binary_erosion(inside, iterations=px))
 
 
