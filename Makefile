@@ -12,6 +12,9 @@ export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
+# The environment is installed without bytecode: who may not keep it compiles every import anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .scratch \
   .prefect-results mlflow.db mlartifacts
 
