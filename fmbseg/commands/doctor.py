@@ -14,6 +14,7 @@ from fmbseg.models.status import WeightsStatus, missing_weights, weights_status
 from fmbseg.models.weights import offline_flags
 from fmbseg.project_files import PARAMS
 from fmbseg.steps.departures import departures
+from fmbseg.steps.foundation_models import overrides_of
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     print(f"{'offline':<18}{words}")
     params = params_option(arguments.params).params
     models = params.models
-    overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+    overrides = overrides_of(models)
     print(f"weights of the profile {models.profile!r}, compared with their architectures:")
     statuses = weights_status(models.profile, overrides, checksums=True)
     for status in statuses:

@@ -8,6 +8,7 @@ from fmbseg.commands.params_option import params_option
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.fetch import install
 from fmbseg.fetch.overview import overview
+from fmbseg.steps.foundation_models import overrides_of
 from fmbseg.store import free_bytes, human_bytes
 
 
@@ -76,7 +77,7 @@ def _weights(arguments: argparse.Namespace) -> int:
     profile, overrides = arguments.weights, {}
     models = params_option(arguments.params).params.models
     if models.profile == profile:
-        overrides = models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+        overrides = overrides_of(models)
     statuses = fetch_weights(profile, overrides)
     for status in statuses:
         print(f"{status.model:<8}{status.name:<44}{status.where}")

@@ -12,16 +12,16 @@ import torch
 
 from fmbseg.commands import UserError
 from fmbseg.commands.params_option import params_option
-from fmbseg.estimate.forecast import forecast
-from fmbseg.estimate.measure import Figures, measure
-from fmbseg.estimate.meter import Meter
-from fmbseg.estimate.models import MeasuredWorkspace
-from fmbseg.estimate.sample import DataSet, data_sets_of
+from fmbseg.estimate.coarse import coarse
+from fmbseg.estimate.forecast import forecast, rest_of_run, whole_run
+from fmbseg.estimate.measure import Bench, measure
+from fmbseg.estimate.sample import TYPICAL_HW, DataSet, data_sets_of
 from fmbseg.estimate.table import human_time, lines
-from fmbseg.estimate.to_do import rest_of_run, whole_run
 from fmbseg.models.device import resolve_device
+from fmbseg.models.status import weights_status
 from fmbseg.params import Params
 from fmbseg.section import Section
+from fmbseg.steps.foundation_models import overrides_of
 
 _BUSY = 0.8
 
@@ -36,23 +36,23 @@ def estimate(arguments: argparse.Namespace) -> int:
     workers = arguments.workers or params.runner.workers
     device = resolve_device(params.device)
     torch.set_num_threads(params.threads)
-    # Processor time is that of a machine which does nothing else.
-    alone = device.type == "cpu" and params.threads == 1
-    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
-    meter = Meter(
-        time.process_time if alone else time.perf_counter, waits.get(device.type, lambda: None)
-    )
     root = arguments.root or home.root / params.data.benchmarks
     train, scored = data_sets_of(params, images, root)
-    rest = None if arguments.images else rest_of_run(replace(home, params=params))
-    to_do = rest or whole_run(params, train, scored)
-    if not to_do.shards and set(to_do.units) <= {"report"}:
+    left = whole_run(params, train, scored)
+    if not arguments.images:
+        left = rest_of_run(replace(home, params=params), left)
+    if not left:
         print(f"{train.title}: all is up to date, nothing is left to compute")
         return 0
+    status = weights_status(params.models.profile, overrides_of(params.models))
+    missing = [one.model for one in status if not one.present]
     began, processor = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(prefix="fmbseg-estimate-") as folder:
-        workspace = MeasuredWorkspace(Path(folder), params, device, meter)
-        figures = measure(workspace, train, scored, arguments.sample, arguments.budget_seconds)
+        bench = Bench(Path(folder), params, device)
+        if missing:
+            figures = coarse(bench, scored)
+        else:
+            figures = measure(bench, train, scored, arguments.sample, arguments.budget_seconds)
     spent = time.perf_counter() - began
     share = (time.process_time() - processor) / spent / params.threads
     print(f"{train.title}: {train.images:,} images, {len(train.classes)} classes")
@@ -61,9 +61,9 @@ def estimate(arguments: argparse.Namespace) -> int:
         f"{os.cpu_count()} processors; measured for {human_time(spent)}, of which the models' "
         f"building took {human_time(figures.models_s)}"
     )
-    for note in _notes(workspace, (train, *scored), figures, share, workers):
+    for note in _notes(params, device, (train, *scored), missing, share, workers):
         print(f"! {note}")
-    rows = forecast(params, train, scored, figures, to_do, workers)
+    rows = forecast(params, train, scored, figures, left, workers)
     print("", *lines(rows, workers), sep="\n")
     return 0
 
@@ -86,42 +86,30 @@ def _asked_for(params: Params, arguments: argparse.Namespace) -> tuple[Params, s
 
 
 def _notes(
-    workspace: MeasuredWorkspace, data_sets: Sequence[DataSet], figures: Figures, share: float,
-    workers: int,
+    params: Params, device: torch.device, data_sets: Sequence[DataSet], missing: Sequence[str],
+    share: float, workers: int,
 ) -> list[str]:  # fmt: skip
     """What a reader has to know before believing the table."""
-    params, random = workspace.params, workspace.random
-    found = ["all figures of the table are extrapolated from a few images; below it stands which"]
-    for one in data_sets:
-        if one.drawn_hw is not None:
-            height, width = one.drawn_hw
-            found.append(
-                f"{one.name} is not here: drawn pictures of {width} x {height} px stand for it"
-            )
-    if any(cost.asked != cost.done for cost in figures.costs.values()):
+    processors = (os.cpu_count() or 1) // params.threads
+    height, width = TYPICAL_HW
+    drawn = f"drawn pictures of {width} x {height} px stand for it"
+    absent = dict.fromkeys(one.name for one in data_sets if not one.here)
+    found = [f"{name} is not here: {drawn}" for name in absent if not missing]
+    if missing:
         found.append(
-            "measured in part: work beyond the budget was counted, and takes as long as the same "
-            "work before it; masks were left out, so disk and memory are of typical photographs"
+            f"weights of {', '.join(missing)} are not here, so all is coarse: known times of the "
+            f"published models on photographs of {width} x {height} px, at this machine's pace "
+            f"(to fetch them: fmbseg download --weights {params.models.profile})"
         )
-    if random:
-        found.append(
-            f"weights of {', '.join(random)} are not here: random ones of the same "
-            "architecture were timed (to fetch them: fmbseg download --weights "
-            f"{params.models.profile})"
-        )
-    if "sam" in random:
-        found.append(
-            "assumed: half of SAM's masks pass min_predicted_iou, and their files are as large as "
-            "those of typical photographs"
-        )
-    on_cpu, processors = workspace.device.type == "cpu", (os.cpu_count() or 1) // params.threads
-    if on_cpu and params.threads > 1 and share < _BUSY:
+    else:
+        found.insert(0, "all figures of the table are extrapolated from a few images")
+    if device.type == "cpu" and params.threads > 1 and share < _BUSY:
         found.append(
             f"other work ran here: the measuring got {share:.0%} of its processor time; alone, "
             f"times would be about {share:.2f} of these"
         )
-    if on_cpu and workers > processors:
+    if device.type == "cpu" and workers > processors:
         found.append(
             f"{workers} workers are faster than {processors} only on further machines like this"
         )
-    return list(dict.fromkeys(found))
+    return found

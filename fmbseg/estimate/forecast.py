@@ -1,23 +1,25 @@
-"""From what was measured to the whole run: arithmetic, no measuring."""
+"""From what was measured to the whole run: arithmetic over the units that are left."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from fmbseg.align.trainer import VALIDATIONS
-from fmbseg.estimate.layout import Layout
 from fmbseg.estimate.measure import Figures
 from fmbseg.estimate.sample import DataSet
-from fmbseg.estimate.to_do import ToDo, evaluations
 from fmbseg.params import Params
 from fmbseg.steps import evaluate
-from fmbseg.store import human_bytes
+from fmbseg.steps.plan import STEPS, units_of
+from fmbseg.steps.shards import shards
+from fmbseg.steps.time_left import units_left
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import StoreError, human_bytes
 
 FLOW_BYTES = 2e8
 """What the flow's own libraries add to the process that computes (Prefect, MLflow), about."""
 OBJECT_BYTES = 2.0
 """Memory of masks as objects, for each byte of their files, at most; large masks take half."""
-_DONE, _JOURNAL = "computed already", "as long as earlier ones took, by the journal of this folder"
 
 
 @dataclass(frozen=True)
@@ -41,109 +43,109 @@ class Row:
     basis: str
 
 
-def forecast(
-    params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, to_do: ToDo,
-    workers: int,
-) -> list[Row]:  # fmt: skip
-    """Lay the run out in the flow's order and add it up; the last row is the whole.
+def whole_run(params: Params, train: DataSet, scored: Sequence[DataSet]) -> dict[str, int]:
+    """Steps, and the units of the step `evaluate`, to the images that they go through."""
+    steps = dict.fromkeys(("download", "pseudo_masks", "subsample", "train"), train.images)
+    return steps | {
+        evaluate.unit_name(method, one.name): one.images
+        for number, one in enumerate(scored)
+        for method in ([] if number else [evaluate.FOUNDATION]) + [*params.evaluate.methods]
+    }
 
-    With many workers a row holds the seconds until the step ends after the one before it has: the
-    evaluations that need no training run beside stage 1 and the training.
+
+def rest_of_run(workspace: Workspace, whole: Mapping[str, int]) -> dict[str, int]:
+    """What is left of `whole_run` in a workspace; all of it where its images are not in place."""
+    try:
+        if any(unit.problem() is not None for unit in units_of(workspace, "download")):
+            return dict(whole)
+        images, left = shards(workspace), Counter[str]()
+        for unit, _ in units_left(workspace):
+            name = unit.name if unit.step == "evaluate" else unit.step
+            left[name] += len(images.get(unit.name, ())) or whole.get(name, 0)
+    except (StoreError, OSError, ValueError):
+        return dict(whole)
+    return {name: left[name] for name in whole if name in left}
+
+
+def forecast(
+    params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures,
+    left: Mapping[str, int], workers: int,
+) -> list[Row]:  # fmt: skip
+    """A row a step, a row a unit of `evaluate` that is left, and the whole.
 
     Args:
         params: of the run.
         train: the data set that is trained on.
         scored: those that are scored.
         figures: of some of their images.
-        to_do: what is not computed yet.
+        left: what is not computed yet; see `whole_run`.
         workers: processes or threads, each as fast as the one measured.
     """
     costs, sizes, count = figures.costs, figures.sizes, train.images
-    layout, idle = Layout(workers, figures.models_s), figures.base_bytes + FLOW_BYTES
+    at_once = workers if params.runner.kind == "threads" else 1
+    working_bytes = figures.idle_bytes + FLOW_BYTES + at_once * figures.work_bytes
+    units = [name for name in left if name not in STEPS]
 
-    masks, images = costs["pseudo_masks"], sum(size for size, _ in to_do.shards)
-    stage1_s = figures.models_s if images else 0.0
-    for size, known in to_do.shards:
-        seconds = masks.texts_s + size * masks.each_s if known is None else known
-        layout.put("pseudo_masks", seconds, masks.more_bytes)
-        stage1_s += seconds
+    def row(step: str, seconds: float, many_s: float, disk: float, more: float, words: str) -> Row:
+        if step not in left:
+            return Row(step, 0.0, 0.0, 0.0, 0.0, "computed already")
+        return Row(step, seconds, many_s, disk, working_bytes + more, words)
 
-    parts: list[Row] = []
-
-    def score(*, trained: bool) -> None:
-        for unit, one in evaluations(params, scored).items():
-            if unit in to_do.units and evaluate.is_trained(unit) == trained:
-                cost, known = costs[unit], to_do.units[unit]
-                seconds = cost.texts_s + one.images * cost.each_s if known is None else known
-                layout.put("evaluate", seconds, cost.more_bytes, layout.end("train"))
-                basis = cost.basis(one.images) + ("" if known is None else f"; {_JOURNAL}")
-                parts.append(Row(f"  {unit}", seconds, None, 0, idle + cost.more_bytes, basis))
-
-    score(trained=False)
-    choosing = Row("subsample", 0.0, 0.0, 0, 0, _DONE)
-    if "subsample" in to_do.units:
-        seconds = to_do.units["subsample"] or count * costs["subsample"].each_s
-        memory = idle + OBJECT_BYTES * sizes["masks"] * count
-        words = "all masks are in memory at once"
-        choosing = Row("subsample", seconds, seconds, count * sizes["kept"], memory, words)
-    training = Row("train", 0.0, 0.0, 0, 0, _DONE)
-    if "train" in to_do.units:
-        training = _training(params, train, scored, figures, workers, to_do.units["train"])
-        begins = layout.end("pseudo_masks") + (choosing.seconds or 0.0)
-        layout.add("train", begins, training.many_s or 0.0, training.memory_bytes)
-    score(trained=True)
-
-    most = layout.most_bytes(together=params.runner.kind == "threads")
-    memory_of = {step: idle + more for step, more in most.items()}
-    stage1_end, train_end = layout.end("pseudo_masks"), layout.end("train")
-    journal = sum(known is not None for _, known in to_do.shards)
+    images, masks = left.get("pseudo_masks", 0), costs["pseudo_masks"]
+    done = f"{count - images:,} of {count:,} images computed already; " if images < count else ""
+    number = math.ceil(images / params.data.shard_images)
+    all_s = number * masks.once_s + images * masks.each_s
+    rounds = math.ceil(number / workers) / max(number, 1)
+    choosing_s = costs["subsample"].each_s * count
+    training_s, saved_s, training_bytes, words = _training(params, train, scored, figures, workers)
+    scoring = {unit: costs[unit].once_s + left[unit] * costs[unit].each_s for unit in units}
+    longest_s = max(sum(scoring.values()) / workers, max(scoring.values(), default=0.0))
     rows = [
-        _download(train, scored, to_do),
-        Row(
-            "pseudo_masks", stage1_s, stage1_end, images * sizes["masks"],
-            memory_of.get("pseudo_masks", 0),
-            (f"{count - images:,} of {count:,} images {_DONE}; " if images < count else "")
-            + (f"{journal} of {len(to_do.shards)} shards {_JOURNAL}; " if journal else "")
-            + f"{masks.basis(count)}; as much disk again while it runs",
+        _download(train, scored, left),
+        row(
+            "pseudo_masks", figures.models_s + all_s, figures.models_s + rounds * all_s,
+            images * sizes["masks"], 0.0,
+            f"{done}{figures.basis(count)}; as much disk again while it runs",
         ),
-        choosing,
-        replace(training, memory_bytes=memory_of.get("train", 0)),
+        row(
+            "subsample", choosing_s, choosing_s, count * sizes["kept"],
+            OBJECT_BYTES * sizes["masks"] * count, "all masks are in memory at once",
+        ),
+        row(
+            "train", training_s, training_s - saved_s, sizes["model"], training_bytes, words,
+        ),
         Row(
-            "evaluate", sum(row.seconds or 0.0 for row in parts),
-            max(layout.end("evaluate") - max(train_end, stage1_end), 0.0), 0,
-            memory_of.get("evaluate", 0),
-            "a method on a data set is one unit of work; with many workers only what ends after "
-            "the training is counted, since the others run beside it"
-            if scored
-            else "no labels, so nothing to score",
+            "evaluate", sum(scoring.values()), longest_s, 0.0,
+            working_bytes if units else 0.0,
+            "a method on a data set is one unit of work" if units
+            else "computed already" if scored else "no labels, so nothing to score",
         ),
     ]  # fmt: skip
     whole = Row(
-        "all", sum(row.seconds or 0.0 for row in rows), sum(row.many_s or 0.0 for row in rows),
-        sum(row.disk_bytes for row in rows), max(row.memory_bytes for row in rows),
+        "all", sum(one.seconds or 0.0 for one in rows), sum(one.many_s or 0.0 for one in rows),
+        sum(one.disk_bytes for one in rows), max(one.memory_bytes for one in rows),
         "without download and report",
     )  # fmt: skip
+    parts = [
+        Row(f"  {unit}", seconds, None, 0.0, 0.0, figures.basis(left[unit]))
+        for unit, seconds in scoring.items()
+    ]
     return [*rows, *parts, whole]
 
 
-def _download(train: DataSet, scored: Sequence[DataSet], to_do: ToDo) -> Row:
-    archives = {file: size for one in (train, *scored) for file, size in one.archives.items()}
-    absent = {
-        file: size
-        for one in (train, *scored)
-        if one.drawn_hw is not None
-        for file, size in one.archives.items()
-    }
-    disk = sum(archives.values()) + (train.disk_bytes if "download" in to_do.units else 0)
+def _download(train: DataSet, scored: Sequence[DataSet], left: Mapping[str, int]) -> Row:
+    sets = (train, *scored)
+    archives = {file: size for one in sets for file, size in one.archives.items()}
+    absent = {file: size for one in sets if not one.here for file, size in one.archives.items()}
+    disk_bytes = sum(archives.values()) + ("download" in left) * train.disk_bytes
     words = f"not measured; {human_bytes(sum(absent.values()))} to fetch"
-    return Row("download", None, None, disk, 0, words)
+    return Row("download", None, None, disk_bytes, 0.0, words)
 
 
 def _training(
-    params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int,
-    known: float | None,
-) -> Row:  # fmt: skip
-    """Encodings, steps and validations; the memory is what they add."""
+    params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int
+) -> tuple[float, float, float, str]:
+    """Seconds with one worker; those that more save; bytes that it holds; what it stands on."""
     p, costs, sizes, count = params.train, figures.costs, figures.sizes, train.images
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(sizes["features"], 1)))
     encodings = cached + p.epochs * (count - cached)
@@ -151,22 +153,14 @@ def _training(
     steps = p.epochs * math.ceil(count / p.batch_images)
     checked = min(p.validation_images, scored[0].images) if scored else 0
     checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
-    encode_s, step_s = costs["features"].each_s, costs["step"].each_s
-    validating = checked * (encode_s + checks * costs["validation"].each_s)
-    rest = costs["pseudo_masks"].texts_s + steps * step_s + validating
-    one, many = encodings * encode_s + rest, encodings * encode_s / at_once + rest
-    more = (
-        max(at_once * costs["features"].more_bytes, costs["step"].more_bytes)
-        + (cached + checked) * sizes["features"]
-        + count * (OBJECT_BYTES * sizes["kept"] + sizes["labels"])
-    )
+    encode, step, validation = costs["features"], costs["step"], costs["validation"]
+    encode_s = encodings * encode.each_s
+    checking_s = checked * (encode.each_s + checks * validation.each_s)
+    held_bytes = (cached + checked) * sizes["features"] + count * OBJECT_BYTES * sizes["kept"]
     words = (
-        f"{encodings:,} encodings at {encode_s:.3g} s ({costs['features'].basis(count)}; "
-        f"{cached / count:.0%} of the features fit train.feature_cache_gb), {steps:,} steps at "
-        f"{step_s:.3g} s ({costs['step'].units} measured)"
+        f"{encodings:,} encodings at {encode.each_s:.3g} s ({cached / count:.0%} of the features "
+        f"fit train.feature_cache_gb), {steps:,} steps at {step.each_s:.3g} s, {checks} "
+        f"validations on {checked} images in {checking_s:.3g} s"
     )
-    if checked:
-        words += f", {checks} validations on {checked} images in {validating:.3g} s"
-    if known is not None:
-        one, many, words = known, known, _JOURNAL
-    return Row("train", one, many, sizes["model"], more, words)
+    whole_s = encode_s + steps * step.each_s + checking_s
+    return whole_s, encode_s * (1 - 1 / at_once), held_bytes, words

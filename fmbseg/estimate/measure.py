@@ -1,29 +1,46 @@
-"""The run's own steps over a few images of each data set."""
+"""What an image costs here: the run's own steps over a few images of each data set."""
 
 import shutil
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.trainer import train_alignment
-from fmbseg.estimate.meter import Cost
-from fmbseg.estimate.models import MeasuredWorkspace
+from fmbseg.estimate.memory import held_bytes, peak_bytes
 from fmbseg.estimate.sample import DataSet
+from fmbseg.params import Params
 from fmbseg.steps import evaluate
+from fmbseg.steps.evaluation_sets import open_evaluation_set
+from fmbseg.steps.foundation_models import models_of
 from fmbseg.steps.plan import run_step, units_of
+from fmbseg.steps.step import Unit
 from fmbseg.steps.validation import scorer
-from fmbseg.types import IGNORE
+from fmbseg.steps.workspace import Workspace
+from fmbseg.types import IGNORE, Image
 from fmbseg.vocabulary import encode, read_classes
 
-TYPICAL_BYTES = 50_000
-"""Masks of a photograph on disk, about; for a SAM of which not all masks were seen."""
 _STEPS = 10
-"""Steps of training that are measured."""
+"""Steps of training that are timed where one takes less than `_QUICK_S` seconds."""
+_QUICK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a step, or an evaluation, takes.
+
+    Attributes:
+        each_s: an image; of the training, a step.
+        once_s: a unit, however many images it has: reading the class names.
+    """
+
+    each_s: float
+    once_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -31,135 +48,158 @@ class Figures:
     """What was measured.
 
     Attributes:
-        costs: of an image each: "pseudo_masks", "subsample", "features", "validation" and every
-            unit of the step `evaluate`; of a step of training: "step".
-        sizes: bytes of an image: "masks" and "kept" on disk, "features" and "labels" in memory; of
-            the whole: "model" on disk.
-        base_bytes: memory of the process with the models in it, idle.
+        costs: of "pseudo_masks", "subsample", every unit of the step `evaluate`, and in the
+            training of "features" (an image's), "step" and "validation" (an image's).
+        sizes: bytes of an image: "masks" and "kept" on disk, "features" in memory; of the whole:
+            "model" on disk.
+        idle_bytes: memory of a process with the models in it.
+        work_bytes: most memory that one worker adds to it.
         models_s: seconds that building the models takes.
+        images: of each data set that the steps ran over; 0 where the costs are only looked up.
     """
 
     costs: Mapping[str, Cost]
     sizes: Mapping[str, float]
-    base_bytes: int
+    idle_bytes: float
+    work_bytes: float
     models_s: float
+    images: int
+
+    def basis(self, count: int) -> str:
+        """What the figures of `count` images stand on."""
+        if not self.images:
+            return "coarse: known times at this machine's pace"
+        return f"{min(self.images, count):,} of {count:,} images measured"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where it is measured.
+
+    Attributes:
+        root: an empty folder, which the caller removes.
+        params: of the run.
+        device: of the models.
+    """
+
+    root: Path
+    params: Params
+    device: torch.device
+
+    def clock(self) -> float:
+        """Seconds, after all that was begun has ended; one thread's are of the processor.
+
+        Processor time is that of a machine which does nothing else.
+        """
+        waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+        if self.device.type in waits:
+            waits[self.device.type]()
+        alone = self.device.type == "cpu" and self.params.threads == 1
+        return time.process_time() if alone else time.perf_counter()
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """What something takes."""
+        began = self.clock()
+        work()
+        return self.clock() - began
+
+    def sample(self, data_set: DataSet, images: int) -> Workspace:
+        """A workspace of some images of a data set."""
+        p, root = self.params, self.root / f"{images}-{data_set.name}-{data_set.images}"
+        data_set.write(images, root)
+        data = p.data.changed(
+            images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
+            classes=str(root / "classes.txt"), shard_images=images, drops="drops",
+        )  # fmt: skip
+        scoring = p.evaluate.changed(data_sets=("home",), examples=0)
+        found = Workspace(root, p.model_copy(update={"data": data, "evaluate": scoring}))
+        run_step(found, "download")
+        return found
 
 
 def measure(
-    workspace: MeasuredWorkspace, train: DataSet, scored: Sequence[DataSet], most: int,
-    budget_s: float,
-) -> Figures:  # fmt: skip
+    bench: Bench, train: DataSet, scored: Sequence[DataSet], most: int, budget_s: float
+) -> Figures:
     """Measure one image of each data set; then as many as the rest of the budget lasts, anew.
 
     Args:
-        workspace: an empty folder, the run's parameters, and its models.
+        bench: where to measure.
         train: the data set that is trained on.
         scored: those that are scored.
         most: images of each, at most.
-        budget_s: seconds, about.
+        budget_s: seconds, about; one image is measured however long it takes.
+
+    Raises:
+        DatasetError: of a data set no image can be used.
     """
-    meter = workspace.meter
-    began = meter.now()
-    workspace.models()
-    models_s = meter.now() - began
-    meter.until = began + budget_s / 2
-    found = _measure(workspace, train, scored, 1, models_s)
-    took = meter.now() - began - models_s
-    more = min(most, int((budget_s - took) / took))
-    if more > 1:
-        meter.until = float("inf")
-        found = _measure(workspace, train, scored, more, models_s)
-    return found
+    models_s = bench.seconds(lambda: models_of(Workspace(bench.root, bench.params)))
+    idle_bytes, began = held_bytes(), bench.clock()
+    costs, sizes, count = _measure(bench, train, scored, 1)
+    took_s = bench.clock() - began
+    images = min(most, int((budget_s - took_s) / took_s))
+    if images > 1:
+        costs, sizes, count = _measure(bench, train, scored, images)
+    return Figures(costs, sizes, idle_bytes, peak_bytes() - idle_bytes, models_s, count)
 
 
 def _measure(
-    workspace: MeasuredWorkspace, train: DataSet, scored: Sequence[DataSet], most: int,
-    models_s: float,
-) -> Figures:  # fmt: skip
-    meter, models = workspace.meter, workspace.models()
-    base, costs = meter.rest(), defaultdict[str, Cost](Cost)
-    first = _sample(workspace, train, most, f"{most}")
-    count = len(first.listing().images)
-    for step in ("pseudo_masks", "subsample"):
-        for unit in units_of(first, step):
-            with meter.measured(costs[step], count):
-                unit.run()
-    texts = encode(models.clip, read_classes(first.classes_path()))
-    features = []
-    for name in first.listing().images:
-        image = first.read_image(name)
-        with meter.measured(costs["features"]):
-            features.append(models.vision.encode(image))
-    head, model_bytes = _train(first, features, texts, costs)
-    for name, known in zip(first.listing().images, features, strict=True):
-        target = torch.zeros(first.read_image(name).shape[:2], dtype=torch.uint8).numpy()
-        with meter.measured(costs["validation"]):
-            scorer([(known, target)], texts)(head)
+    bench: Bench, train: DataSet, scored: Sequence[DataSet], images: int
+) -> tuple[dict[str, Cost], dict[str, float], int]:
+    """Costs and sizes, as in `Figures`, and how many images of `train` could be used."""
+    place = bench.sample(train, images)
+    models, classes = models_of(place), read_classes(place.classes_path())
+    names = list(place.listing().images)
+    image = place.read_image(names[0])
+    texts, features = encode(models.clip, classes), models.vision.encode(image)
+    reading_s = bench.seconds(lambda: encode(models.clip, classes))
+    costs = _training(bench, place.train, features, texts, image)
+    costs["features"] = Cost(bench.seconds(lambda: models.vision.encode(image)))
+    model_bytes = _bytes_below(place.train)
 
+    def run(unit: Unit, name: str, once_s: float = 0.0) -> None:
+        seconds, count = bench.seconds(unit.run), len(unit.workspace.listing().images)
+        costs[name] = Cost(max(seconds - once_s, 0.0) / count, once_s)
+
+    run(units_of(place, "pseudo_masks")[0], "pseudo_masks", reading_s)
+    run(units_of(place, "subsample")[0], "subsample")
     for number, one in enumerate(scored):
-        place = _sample(workspace, one, most, f"{most}-{number}")
-        shutil.copytree(first.train, place.train)
-        for unit in units_of(place, "evaluate")[min(number, 1) :]:  # `foundation` comes once
-            own = evaluate.unit_name(evaluate.method_of(unit.name), one.name)
-            with meter.measured(costs[own], len(place.listing().images)):
-                unit.run()
-
-    seen = costs["pseudo_masks"].asked == costs["pseudo_masks"].done
-    least = 0 if seen and "sam" not in workspace.random else TYPICAL_BYTES
+        labelled = bench.sample(one, images)
+        shutil.copytree(place.train, labelled.train)
+        scoring = evaluate.protocol(labelled, open_evaluation_set(labelled, "folder"))
+        once_s = reading_s * len(scoring.templates) * len(one.classes) / len(classes)
+        for unit in units_of(labelled, "evaluate")[min(number, 1) :]:  # `foundation` comes once
+            run(unit, evaluate.unit_name(evaluate.method_of(unit.name), one.name), once_s)
     sizes = {
-        "masks": max(_bytes_below(first.pseudo_masks) / count, least),
-        "kept": max(_bytes_below(first.subsample) / count, least),
-        "features": sum(one.nbytes for one in features) / count,
-        "labels": sum(8 * one[..., 0].numel() for one in features) / count,
-        "model": model_bytes,
-    }
-    return Figures(costs, sizes, base, models_s)
+        "masks": _bytes_below(place.pseudo_masks) / len(names),
+        "kept": _bytes_below(place.subsample) / len(names),
+        "features": features.nbytes, "model": model_bytes,
+    }  # fmt: skip
+    return costs, sizes, len(names)
 
 
-def _sample(
-    workspace: MeasuredWorkspace, data_set: DataSet, most: int, name: str
-) -> MeasuredWorkspace:
-    """A workspace of some images of a data set."""
-    p, root = workspace.params, workspace.root / name
-    data_set.write(most, root)
-    data = p.data.changed(
-        images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
-        classes=str(root / "classes.txt"), shard_images=most, drops="drops",
-    )  # fmt: skip
-    scoring = p.evaluate.changed(data_sets=("home",), examples=0)
-    found = replace(
-        workspace, root=root, params=p.model_copy(update={"data": data, "evaluate": scoring})
-    )
-    run_step(found, "download")
-    return found
+def _training(
+    bench: Bench, folder: Path, features: Tensor, texts: Tensor, image: Image
+) -> dict[str, Cost]:
+    """A step on made-up labels, on which its time does not depend, and a validation on an image.
 
-
-def _train(
-    workspace: MeasuredWorkspace, features: Sequence[Tensor], texts: Tensor,
-    costs: dict[str, Cost],
-) -> tuple[AlignmentHead, int]:  # fmt: skip
-    """Steps of the training on made-up labels, for which the images take turns.
-
-    Returns:
-        The trained head, and the bytes that it and its checkpoint take on disk.
+    The head that is left in the folder serves the methods that need one.
     """
-    p, meter = workspace.params.train, workspace.meter
-    settings = p.changed(epochs=1)
-    labels = [
-        torch.arange(one[..., 0].numel()).view(one.shape[:2]) % len(texts) for one in features
-    ]
-    for count in (1, _STEPS):  # one alone where the time is short
-        turns = [k % len(features) for k in range(count * p.batch_images)]
-        costs["step"], scratch = Cost(), workspace.root / f"checkpoint-{count}"
-        with meter.measured(costs["step"], count):
-            train_alignment(
-                [features[k] for k in turns], [labels[k] for k in turns], texts, settings,
-                workspace.train, scratch, progress=False, device=str(workspace.device),
-            )  # fmt: skip
-        if meter.now() + _STEPS * costs["step"].seconds > meter.until:
-            break
-    head = AlignmentHead.load(workspace.train, str(workspace.device))
-    return head, _bytes_below(workspace.train) + _bytes_below(scratch)
+    p, patches = bench.params.train, features[..., 0]
+    labels = torch.arange(patches.numel()).view(patches.shape) % len(texts)
+
+    def train(steps: int) -> None:
+        images = steps * p.batch_images
+        train_alignment(
+            [features] * images, [labels] * images, texts, p.changed(epochs=1), folder,
+            folder / "checkpoint", progress=False, device=str(bench.device),
+        )  # fmt: skip
+
+    step_s = bench.seconds(lambda: train(1))
+    if step_s < _QUICK_S:
+        step_s = bench.seconds(lambda: train(_STEPS)) / _STEPS
+    head = AlignmentHead.load(folder, str(bench.device))
+    validate = scorer([(features, np.zeros(image.shape[:2], np.uint8))], texts)
+    return {"step": Cost(step_s), "validation": Cost(bench.seconds(lambda: validate(head)))}
 
 
 def _bytes_below(folder: Path) -> int:

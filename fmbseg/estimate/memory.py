@@ -1,29 +1,28 @@
-"""Most memory that this process has held, from a moment that can be chosen."""
+"""Memory of this process: what it holds now, and the most that it has ever held."""
 
 import sys
 from pathlib import Path
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"
+from fmbseg.allocator import give_back
 
 
-def reset_peak() -> None:
-    """Let the peak begin anew, where the system can (Linux)."""
-    try:
-        _CLEAR.write_text(_RESET_PEAK)
-    except OSError:
-        return
+def held_bytes() -> int:
+    """What is held now, once freed memory went back; elsewhere than on Linux the most so far."""
+    give_back()
+    return _resident_bytes("VmRSS:")
 
 
 def peak_bytes() -> int:
-    """Peak resident size since the last reset, or of the whole process elsewhere than on Linux."""
-    try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource  # here, since Windows has no such module
+    """Most that was held since the process began."""
+    return _resident_bytes("VmHWM:")
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+def _resident_bytes(name: str) -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition(name)[2].split()[0]) * 1024
+    except OSError:
+        import resource  # here, since Windows has no such module
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""Which images are measured for the data sets of a run, and how many those have."""
+"""Which images stand for the data sets of a run, and how many those have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +18,8 @@ from fmbseg.store import UnreadableImageError, list_images
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, read_classes
 
-TYPICAL_HW = {
-    "voc": (375, 500), "context": (375, 500), "coco": (480, 640), "cityscapes": (1024, 2048),
-    "ade": (512, 683),
-}  # fmt: skip
-"""Usual size of a public data set's images, px, by the beginning of its name."""
+TYPICAL_HW = (480, 640)
+"""Size of a photograph, px."""
 _IMAGE_BYTES = 40_000
 """An image of the miniature and its labels on disk, about."""
 
@@ -38,8 +35,8 @@ class DataSet:
         classes: their names.
         images: how many it really has.
         disk_bytes: of the run's copy of it.
-        archives: what is to be fetched: file name to size, about.
-        drawn_hw: size of the drawn pictures that stand for it, px; None: its own images are here.
+        archives: what is fetched for it: file name to size, about.
+        here: its own images are on this machine; else drawn pictures of `TYPICAL_HW` are taken.
     """
 
     name: str
@@ -49,23 +46,23 @@ class DataSet:
     images: int
     disk_bytes: int = 0
     archives: Mapping[str, int] = field(default_factory=dict)
-    drawn_hw: tuple[int, int] | None = None
+    here: bool = True
 
     def write(self, most: int, folder: Path) -> int:
-        """Write images/, labels/ and classes.txt of at most so many images, evenly over all.
+        """Write images/, labels/ and classes.txt of at most so many images, drawn from all.
 
         Returns:
             How many there are.
 
         Raises:
-            DatasetError: none of them can be used.
+            DatasetError: none of those looked at, four times as many, can be used.
         """
-        places = np.linspace(0, len(self.samples) - 1, min(most, len(self.samples))).round()
         for part in ("images", "labels"):
             (folder / part).mkdir(parents=True)
         (folder / "classes.txt").write_text("\n".join(self.classes.lines()))
+        looked_at = np.random.default_rng(0).permutation(len(self.samples))[: 4 * most].tolist()
         written = 0
-        for place in sorted(set(places.astype(int).tolist())):
+        for place in looked_at:
             try:
                 one = self.samples[place]
             except (UnreadableImageError, DatasetError):
@@ -73,15 +70,17 @@ class DataSet:
             if size_problem(one.image.shape[:2]) is not None:
                 continue
             picture, target = PilImage.fromarray(one.image), one.target
-            if self.drawn_hw is not None:
-                picture = picture.resize(self.drawn_hw[::-1], PilImage.Resampling.BICUBIC)
-            if self.drawn_hw is not None or target is None or (target == IGNORE).all():
+            if not self.here:
+                picture, target = picture.resize(TYPICAL_HW[::-1]), None
+            if target is None or (target == IGNORE).all():
                 target = np.full(picture.size[::-1], len(self.classes) - 1, np.uint8)
             picture.save(folder / f"images/{place:06d}.png")
             PilImage.fromarray(target).save(folder / f"labels/{place:06d}.png")
             written += 1
+            if written == most:
+                break
         if not written:
-            raise DatasetError(f"{self.title}: of {len(places)} images none can be used")
+            raise DatasetError(f"{self.title}: of {len(looked_at)} images none can be used")
         return written
 
 
@@ -109,33 +108,34 @@ def data_sets_of(params: Params, images: str | None, root: Path) -> tuple[DataSe
         home = replace(train, images=count, disk_bytes=0)
     else:
         train = home = _folder(params, images)
-    scored: list[DataSet] = []
+    scored: dict[str, DataSet] = {}
     for name in params.evaluate.data_sets:
         if name == HOME:
-            scored += [home] if home is not train or data.labels is not None else []
+            found = home if home is not train or data.labels is not None else None
         elif name in VIEWS:
             count = params.evaluate.view_images
             view = MiniatureView(name, split, count=count, seed=params.seed)
-            scored.append(DataSet(name, name, view, Vocabulary(view.class_names), count))
-        elif name not in [one.name for one in scored]:
-            scored.append(_public(name, "val", root, "evaluate.data_sets"))
-    return train, scored
+            found = DataSet(name, name, view, Vocabulary(view.class_names), count)
+        else:
+            found = _public(name, "val", root, "evaluate.data_sets")
+        if found is not None:
+            scored.setdefault(found.name, found)
+    return train, list(scored.values())
 
 
 def _public(name: str, split: str, root: Path, asked: str) -> DataSet:
     if name not in CATALOGUE:
         raise ParamsError(f"{asked}: found {name!r}; wanted one of {', '.join(CATALOGUE)}")
-    entry, drawn_hw = CATALOGUE[name], None
+    entry, here = CATALOGUE[name], True
     try:
         samples = load(name, root, split, with_labels=False)
     except DatasetError:
-        drawn_hw = next(hw for start, hw in TYPICAL_HW.items() if name.startswith(start))
-        samples = load("miniature", None, "train", count=64)
+        samples, here = load("miniature", None, "train", count=64), False
     none = entry.classes.background_index if split == "train" else None  # no class to look for
     classes = Vocabulary(tuple(one for k, one in enumerate(entry.classes.names) if k != none))
     archives = {one.file_name: one.about_bytes or 0 for one in entry.needed([split])}
     title, count = f"{name}: {entry.title}", dict(entry.splits)[split]
-    return DataSet(name, title, samples, classes, count, 0, archives, drawn_hw)
+    return DataSet(name, title, samples, classes, count, 0, archives, here)
 
 
 def _miniature(params: Params, images: str | None) -> DataSet:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import json
 import threading
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from fmbseg.models.settings import ModelsParams
 from fmbseg.steps.workspace import Workspace
@@ -22,19 +22,6 @@ _BUILDING = threading.RLock()
 """Tasks run in threads; two that want a model at once must not build it twice."""
 
 
-@runtime_checkable
-class BringsModels(Protocol):
-    """A workspace with models of its own, such as measured ones."""
-
-    def models(self) -> "FoundationModels":
-        """See `models_of`."""
-        ...
-
-    def clip(self, projection: str, *, whole_crops: bool = False) -> "ClipModel":
-        """See `clip_of`."""
-        ...
-
-
 def overrides_of(models: ModelsParams) -> dict[str, dict[str, str]]:
     """The models' keys that replace the profile's."""
     return models.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
@@ -44,8 +31,6 @@ def models_of(workspace: Workspace) -> "FoundationModels":
     """The three foundation models."""
     from fmbseg.models.build import FoundationModels
 
-    if isinstance(workspace, BringsModels):
-        return workspace.models()
     p, section = workspace.params, workspace.params.models
     profile, overrides = section.profile, _overrides(workspace)
     with _BUILDING:
@@ -64,8 +49,6 @@ def clip_of(workspace: Workspace, projection: str, *, whole_crops: bool = False)
         projection: maskclip, sclip or naclip.
         whole_crops: take every image as one crop, scaled to CLIP's own size.
     """
-    if isinstance(workspace, BringsModels):
-        return workspace.clip(projection, whole_crops=whole_crops)
     p, section = workspace.params, workspace.params.models
     with _BUILDING:
         return _clip(

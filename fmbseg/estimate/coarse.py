@@ -1,0 +1,63 @@
+"""What an image costs where weights are missing: known times, at this machine's pace."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fmbseg.estimate.measure import Bench, Cost, Figures
+from fmbseg.estimate.memory import held_bytes
+from fmbseg.estimate.sample import DataSet
+from fmbseg.methods.table import METHODS
+from fmbseg.steps import evaluate
+
+_SECONDS = {
+    "base": {"clip": 17.5, "encoder": 23.0, "prompt": 0.125, "vision": 6.0, "step": 2.0},
+    "paper": {"clip": 80.0, "encoder": 136.0, "prompt": 0.125, "vision": 20.0, "step": 21.0},
+}
+"""Of a photograph (of SAM's decoder: a prompt) on a processor core of the pace `_PACE`."""
+_PACE = 85e9
+"""Operations a second in a product of two matrices."""
+_SIZES = {
+    "base": {"features": 5.6e6, "model": 60e6, "models": 1.1e9, "work": 2.8e9},
+    "paper": {"features": 7.4e6, "model": 110e6, "models": 5.5e9, "work": 3.6e9},
+}
+"""Bytes of an image's features and of the trained model; of the models in memory, and beside."""
+_MASKS_BYTES = 50e3
+"""Masks of a photograph on disk, about."""
+_CHOOSING_S = 0.007
+"""Of the step `subsample`, an image."""
+
+
+def coarse(bench: Bench, scored: Sequence[DataSet]) -> Figures:
+    """The published models' times on photographs; models named otherwise count as the profile's.
+
+    A protocol's windows and templates, and what is done with the models' answers, are left out.
+    """
+    p = bench.params
+    profile = p.models.profile if p.models.profile in _SECONDS else "base"
+    known, sizes, slower = _SECONDS[profile], _SIZES[profile], _slower(bench)
+    side = p.pseudo_masks.points_per_side
+    decoder_s = (32 if side == "auto" else int(side)) ** 2 * known["prompt"]
+    of = {"clip": known["clip"], "sam": known["encoder"] + decoder_s, "vision": known["vision"]}
+    seconds = {
+        "pseudo_masks": of["clip"] + of["sam"], "features": of["vision"], "step": known["step"],
+        "validation": known["step"] / p.train.batch_images,
+    }  # fmt: skip
+    for one in scored:
+        foundation = evaluate.unit_name(evaluate.FOUNDATION, one.name)
+        seconds[foundation] = of["clip"] + known["encoder"]
+        for name in p.evaluate.methods:
+            roles = ("vision",) if METHODS[name].trained else METHODS[name].models
+            seconds[evaluate.unit_name(name, one.name)] = sum(of[role] for role in roles)
+    costs = {name: Cost(slower * took) for name, took in seconds.items()}
+    costs["subsample"] = Cost(_CHOOSING_S)
+    room = sizes | {"masks": _MASKS_BYTES, "kept": _MASKS_BYTES}
+    return Figures(costs, room, held_bytes() + sizes["models"], sizes["work"], 0.0, 0)
+
+
+def _slower(bench: Bench) -> float:
+    """Seconds of this machine for one of a processor core of the pace `_PACE`."""
+    side = 2048
+    one = torch.randn(side, side, device=bench.device)
+    took = min(bench.seconds(lambda: one @ one) for _ in range(3))
+    return took * _PACE / (2 * side**3)
