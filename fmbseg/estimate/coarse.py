@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import torch
 
-from fmbseg.estimate.measure import Bench, Cost, Figures
+from fmbseg.estimate.measure import Bench, Figures
 from fmbseg.estimate.memory import held_bytes
 from fmbseg.estimate.sample import DataSet
 from fmbseg.methods.table import METHODS
 from fmbseg.steps import evaluate
 
 _SECONDS = {
-    "base": {"clip": 17.5, "encoder": 23.0, "prompt": 0.125, "vision": 6.0, "step": 2.0},
-    "paper": {"clip": 80.0, "encoder": 136.0, "prompt": 0.125, "vision": 20.0, "step": 21.0},
+    "base": {"clip": 17.0, "encoder": 21.0, "prompt": 0.15, "vision": 5.5, "step": 0.2},
+    "paper": {"clip": 80.0, "encoder": 136.0, "prompt": 0.15, "vision": 20.0, "step": 21.0},
 }
 """Of a photograph (of SAM's decoder: a prompt) on a processor core of the pace `_PACE`."""
 _PACE = 85e9
@@ -24,8 +24,8 @@ _SIZES = {
 """Bytes of an image's features and of the trained model; of the models in memory, and beside."""
 _MASKS_BYTES = 50e3
 """Masks of a photograph on disk, about."""
-_CHOOSING_S = 0.007
-"""Of the step `subsample`, an image."""
+_CHOOSING_S, _VALIDATION_S = 0.007, 0.4
+"""Of the step `subsample` and of a validation, an image."""
 
 
 def coarse(bench: Bench, scored: Sequence[DataSet]) -> Figures:
@@ -41,7 +41,7 @@ def coarse(bench: Bench, scored: Sequence[DataSet]) -> Figures:
     of = {"clip": known["clip"], "sam": known["encoder"] + decoder_s, "vision": known["vision"]}
     seconds = {
         "pseudo_masks": of["clip"] + of["sam"], "features": of["vision"], "step": known["step"],
-        "validation": known["step"] / p.train.batch_images,
+        "validation": _VALIDATION_S,
     }  # fmt: skip
     for one in scored:
         foundation = evaluate.unit_name(evaluate.FOUNDATION, one.name)
@@ -49,10 +49,9 @@ def coarse(bench: Bench, scored: Sequence[DataSet]) -> Figures:
         for name in p.evaluate.methods:
             roles = ("vision",) if METHODS[name].trained else METHODS[name].models
             seconds[evaluate.unit_name(name, one.name)] = sum(of[role] for role in roles)
-    costs = {name: Cost(slower * took) for name, took in seconds.items()}
-    costs["subsample"] = Cost(_CHOOSING_S)
+    here = {name: slower * took for name, took in seconds.items()} | {"subsample": _CHOOSING_S}
     room = sizes | {"masks": _MASKS_BYTES, "kept": _MASKS_BYTES}
-    return Figures(costs, room, held_bytes() + sizes["models"], sizes["work"], 0.0, 0)
+    return Figures(here, room, held_bytes() + sizes["models"], sizes["work"], 0.0, 0)
 
 
 def _slower(bench: Bench) -> float:

@@ -81,7 +81,7 @@ def forecast(
         left: what is not computed yet; see `whole_run`.
         workers: processes or threads, each as fast as the one measured.
     """
-    costs, sizes, count = figures.costs, figures.sizes, train.images
+    each_s, sizes, count = figures.seconds, figures.sizes, train.images
     at_once = workers if params.runner.kind == "threads" else 1
     working_bytes = figures.idle_bytes + FLOW_BYTES + at_once * figures.work_bytes
     units = [name for name in left if name not in STEPS]
@@ -91,19 +91,18 @@ def forecast(
             return Row(step, 0.0, 0.0, 0.0, 0.0, "computed already")
         return Row(step, seconds, many_s, disk, working_bytes + more, words)
 
-    images, masks = left.get("pseudo_masks", 0), costs["pseudo_masks"]
+    images = left.get("pseudo_masks", 0)
     done = f"{count - images:,} of {count:,} images computed already; " if images < count else ""
-    number = math.ceil(images / params.data.shard_images)
-    all_s = number * masks.once_s + images * masks.each_s
-    rounds = math.ceil(number / workers) / max(number, 1)
-    choosing_s = costs["subsample"].each_s * count
+    stage1_s, choosing_s = images * each_s["pseudo_masks"], count * each_s["subsample"]
+    shard_images = math.ceil(images / params.data.shard_images / workers) * params.data.shard_images
+    shared_s = min(shard_images, images) * each_s["pseudo_masks"]
     training_s, saved_s, training_bytes, words = _training(params, train, scored, figures, workers)
-    scoring = {unit: costs[unit].once_s + left[unit] * costs[unit].each_s for unit in units}
+    scoring = {unit: left[unit] * each_s[unit] for unit in units}
     longest_s = max(sum(scoring.values()) / workers, max(scoring.values(), default=0.0))
     rows = [
         _download(train, scored, left),
         row(
-            "pseudo_masks", figures.models_s + all_s, figures.models_s + rounds * all_s,
+            "pseudo_masks", figures.models_s + stage1_s, figures.models_s + shared_s,
             images * sizes["masks"], 0.0,
             f"{done}{figures.basis(count)}; as much disk again while it runs",
         ),
@@ -146,21 +145,20 @@ def _training(
     params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int
 ) -> tuple[float, float, float, str]:
     """Seconds with one worker; those that more save; bytes that it holds; what it stands on."""
-    p, costs, sizes, count = params.train, figures.costs, figures.sizes, train.images
+    p, each_s, sizes, count = params.train, figures.seconds, figures.sizes, train.images
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(sizes["features"], 1)))
     encodings = cached + p.epochs * (count - cached)
     at_once = workers if cached == count else 1  # else none before they are asked for
     steps = p.epochs * math.ceil(count / p.batch_images)
     checked = min(p.validation_images, scored[0].images) if scored else 0
     checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
-    encode, step, validation = costs["features"], costs["step"], costs["validation"]
-    encode_s = encodings * encode.each_s
-    checking_s = checked * (encode.each_s + checks * validation.each_s)
+    encode_s = encodings * each_s["features"]
+    checking_s = checked * (each_s["features"] + checks * each_s["validation"])
     held_bytes = (cached + checked) * sizes["features"] + count * OBJECT_BYTES * sizes["kept"]
     words = (
-        f"{encodings:,} encodings at {encode.each_s:.3g} s ({cached / count:.0%} of the features "
-        f"fit train.feature_cache_gb), {steps:,} steps at {step.each_s:.3g} s, {checks} "
+        f"{encodings:,} encodings at {each_s['features']:.3g} s ({cached / count:.0%} of them fit "
+        f"train.feature_cache_gb), {steps:,} steps at {each_s['step']:.3g} s, {checks} "
         f"validations on {checked} images in {checking_s:.3g} s"
     )
-    whole_s = encode_s + steps * step.each_s + checking_s
+    whole_s = encode_s + steps * each_s["step"] + checking_s
     return whole_s, encode_s * (1 - 1 / at_once), held_bytes, words

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -31,34 +32,21 @@ _QUICK_S = 1.0
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds that a step, or an evaluation, takes.
-
-    Attributes:
-        each_s: an image; of the training, a step.
-        once_s: a unit, however many images it has: reading the class names.
-    """
-
-    each_s: float
-    once_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class Figures:
     """What was measured.
 
     Attributes:
-        costs: of "pseudo_masks", "subsample", every unit of the step `evaluate`, and in the
-            training of "features" (an image's), "step" and "validation" (an image's).
+        seconds: of an image in "pseudo_masks", "subsample", every unit of the step `evaluate`, and
+            in the training's "features" and "validation"; of a "step" of it.
         sizes: bytes of an image: "masks" and "kept" on disk, "features" in memory; of the whole:
             "model" on disk.
         idle_bytes: memory of a process with the models in it.
         work_bytes: most memory that one worker adds to it.
         models_s: seconds that building the models takes.
-        images: of each data set that the steps ran over; 0 where the costs are only looked up.
+        images: of each data set that the steps ran over; 0 where the seconds are only looked up.
     """
 
-    costs: Mapping[str, Cost]
+    seconds: Mapping[str, float]
     sizes: Mapping[str, float]
     idle_bytes: float
     work_bytes: float
@@ -91,11 +79,10 @@ class Bench:
 
         Processor time is that of a machine which does nothing else.
         """
-        waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
-        if self.device.type in waits:
-            waits[self.device.type]()
-        alone = self.device.type == "cpu" and self.params.threads == 1
-        return time.process_time() if alone else time.perf_counter()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+            return time.perf_counter()
+        return time.process_time() if self.params.threads == 1 else time.perf_counter()
 
     def seconds(self, work: Callable[[], object]) -> float:
         """What something takes."""
@@ -105,7 +92,7 @@ class Bench:
 
     def sample(self, data_set: DataSet, images: int) -> Workspace:
         """A workspace of some images of a data set."""
-        p, root = self.params, self.root / f"{images}-{data_set.name}-{data_set.images}"
+        p, root = self.params, Path(mkdtemp(dir=self.root))
         data_set.write(images, root)
         data = p.data.changed(
             images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
@@ -134,34 +121,34 @@ def measure(
     """
     models_s = bench.seconds(lambda: models_of(Workspace(bench.root, bench.params)))
     idle_bytes, began = held_bytes(), bench.clock()
-    costs, sizes, count = _measure(bench, train, scored, 1)
+    seconds, sizes, count = _measure(bench, train, scored, 1)
     took_s = bench.clock() - began
     images = min(most, int((budget_s - took_s) / took_s))
     if images > 1:
-        costs, sizes, count = _measure(bench, train, scored, images)
-    return Figures(costs, sizes, idle_bytes, peak_bytes() - idle_bytes, models_s, count)
+        seconds, sizes, count = _measure(bench, train, scored, images)
+    return Figures(seconds, sizes, idle_bytes, peak_bytes() - idle_bytes, models_s, count)
 
 
 def _measure(
     bench: Bench, train: DataSet, scored: Sequence[DataSet], images: int
-) -> tuple[dict[str, Cost], dict[str, float], int]:
-    """Costs and sizes, as in `Figures`, and how many images of `train` could be used."""
+) -> tuple[dict[str, float], dict[str, float], int]:
+    """Seconds and sizes, as in `Figures`, and how many images of `train` could be used."""
     place = bench.sample(train, images)
     models, classes = models_of(place), read_classes(place.classes_path())
     names = list(place.listing().images)
     image = place.read_image(names[0])
     texts, features = encode(models.clip, classes), models.vision.encode(image)
     reading_s = bench.seconds(lambda: encode(models.clip, classes))
-    costs = _training(bench, place.train, features, texts, image)
-    costs["features"] = Cost(bench.seconds(lambda: models.vision.encode(image)))
-    model_bytes = _bytes_below(place.train)
+    found = {"features": bench.seconds(lambda: models.vision.encode(image))}
 
     def run(unit: Unit, name: str, once_s: float = 0.0) -> None:
+        """Measure a unit, but for what it does once, however many images it has."""
         seconds, count = bench.seconds(unit.run), len(unit.workspace.listing().images)
-        costs[name] = Cost(max(seconds - once_s, 0.0) / count, once_s)
+        found[name] = max(seconds - once_s, 0.0) / count
 
     run(units_of(place, "pseudo_masks")[0], "pseudo_masks", reading_s)
     run(units_of(place, "subsample")[0], "subsample")
+    found |= _training(bench, place.train, features, texts, image)
     for number, one in enumerate(scored):
         labelled = bench.sample(one, images)
         shutil.copytree(place.train, labelled.train)
@@ -172,26 +159,27 @@ def _measure(
     sizes = {
         "masks": _bytes_below(place.pseudo_masks) / len(names),
         "kept": _bytes_below(place.subsample) / len(names),
-        "features": features.nbytes, "model": model_bytes,
+        "features": features.nbytes, "model": _bytes_below(place.train),
     }  # fmt: skip
-    return costs, sizes, len(names)
+    return found, sizes, len(names)
 
 
 def _training(
     bench: Bench, folder: Path, features: Tensor, texts: Tensor, image: Image
-) -> dict[str, Cost]:
+) -> dict[str, float]:
     """A step on made-up labels, on which its time does not depend, and a validation on an image.
 
     The head that is left in the folder serves the methods that need one.
     """
-    p, patches = bench.params.train, features[..., 0]
+    p, patches, scratch = bench.params.train, features[..., 0], folder / "checkpoint"
     labels = torch.arange(patches.numel()).view(patches.shape) % len(texts)
 
     def train(steps: int) -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
         images = steps * p.batch_images
         train_alignment(
             [features] * images, [labels] * images, texts, p.changed(epochs=1), folder,
-            folder / "checkpoint", progress=False, device=str(bench.device),
+            scratch, progress=False, device=str(bench.device),
         )  # fmt: skip
 
     step_s = bench.seconds(lambda: train(1))
@@ -199,7 +187,7 @@ def _training(
         step_s = bench.seconds(lambda: train(_STEPS)) / _STEPS
     head = AlignmentHead.load(folder, str(bench.device))
     validate = scorer([(features, np.zeros(image.shape[:2], np.uint8))], texts)
-    return {"step": Cost(step_s), "validation": Cost(bench.seconds(lambda: validate(head)))}
+    return {"step": step_s, "validation": bench.seconds(lambda: validate(head))}
 
 
 def _bytes_below(folder: Path) -> int:
