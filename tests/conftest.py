@@ -44,20 +44,12 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 _LONGEST = ("test_serve.py", "test_dvc.py")
-_SHARE_A_CHECKOUT = ("test_dvc_params.py", "test_dvc_folder.py")
-"""Files that wait for what test_dvc.py makes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that processes which share the files end at one time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-
-    def place(item: pytest.Item) -> int:
-        if item.path.name in _LONGEST:
-            return 0
-        return 3 if item.path not in slow else 2 if item.path.name in _SHARE_A_CHECKOUT else 1
-
-    items.sort(key=place)
+    items.sort(key=lambda item: (item.path.name not in _LONGEST, item.path not in slow))
 
 
 @pytest.fixture

@@ -14,53 +14,21 @@ from fmbseg.fetch.weights import fetch_weights
 from fmbseg.models import fingerprints
 from fmbseg.models.build import (
     MissingWeightsError,
-    ModelError,
     build_clip,
     build_profile_sam,
     build_vision,
     missing_weights,
-    resolve_profile,
     weights_fingerprint,
     weights_status,
 )
-from fmbseg.models.clip_weights import HUB_FILES, clip_config_of
-from fmbseg.params import load_params
-from fmbseg.steps.foundation_models import models_params, overrides_of
+from fmbseg.models.clip_weights import HUB_FILES
+from fmbseg.steps.foundation_models import models_params
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import write_json
-from tests.support.official_weights import (
-    CLIP,
-    REPO,
-    Gelu,
-    save_clip,
-    save_sam,
-    save_torchscript,
-    save_vision,
-    small_architectures,
-    small_clip_state,
-)
+from tests.conftest import REPOSITORY
+from tests.support.official_weights import CLIP, REPO, save_sam
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    small_architectures(monkeypatch, tmp_path)
-    monkeypatch.setattr("socket.socket.connect", forbidden)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def forbidden(*args, **kwargs):
-    raise AssertionError("the network was tried")
-
-
-@pytest.fixture
-def weights(home, monkeypatch):
-    """All three models of a profile of small architectures, each where its package looks."""
-    clip, sam, (vision, encoder) = save_clip(home), save_sam(home, monkeypatch), save_vision(home)
-    overrides = {"clip": {"name": CLIP}, "sam": {"name": "vit_b"}, "vision": {"name": vision}}
-    return overrides, {"clip": clip, "sam": sam, "vision": encoder}
+PARAMS = REPOSITORY / "params.yaml"
 
 
 def doctor_lines(overrides, capsys):
@@ -129,23 +97,6 @@ def test_doctor_names_every_place_it_looked_at_and_the_other_official_files(home
     assert "fmbseg download --weights base" in lines[-1]
 
 
-def test_openais_own_file_and_metas_serve_where_the_hubs_are_not_here(home):
-    path = home / ".cache/clip/Small-Test.pt"
-    path.parent.mkdir(parents=True)
-    state = small_clip_state()
-    save_torchscript(path, state)
-    found = build_clip(CLIP, "openai").model.state_dict()
-    assert all(torch.equal(found[key], state[key].half().float()) for key in state)
-    import timm
-
-    name = "test_vit.r160_in1k"
-    meta = {key: value for key, value in timm.create_model(name).state_dict().items()
-            if not key.startswith("head.")}  # fmt: skip
-    torch.save(meta | {"mask_token": torch.zeros(1, 64)}, home / "dinov2_pretrain.pth")
-    encoder = build_vision(name, str(home / "dinov2_pretrain.pth"))
-    assert torch.equal(encoder.model.state_dict()["cls_token"], meta["cls_token"])
-
-
 def test_missing_weights_have_one_answer_whatever_flags_are_set(home, monkeypatch):
     for flag in (None, "HF_HUB_OFFLINE", "FMBSEG_OFFLINE"):
         if flag:
@@ -164,75 +115,6 @@ def test_download_says_which_flag_of_the_shell_forbids_it(home, monkeypatch, cap
     error = capsys.readouterr().err
     assert "HF_HUB_OFFLINE is set in this shell; unset it" in error
     assert error.count("\n") == 1
-
-
-def test_weights_alone_override_a_profile(home):
-    save_torchscript(home / "mine.pt", small_clip_state())
-    text = PARAMS.read_text().replace("profile: miniature", "profile: base")
-    Path("params.yaml").write_text(re.sub(r"  clip: .*", "  clip: {pretrained: mine.pt}", text))
-    section = load_params("params.yaml").models
-    found = resolve_profile(section.profile, overrides_of(section)).clip
-    assert (found.name, found.pretrained) == ("ViT-B-16-quickgelu", "mine.pt")
-    assert clip_config_of(found.name, found.pretrained)[0]["quick_gelu"] is True
-
-
-def test_every_example_beside_a_model_in_params_yaml_resolves(home):
-    section = PARAMS.read_text().split("\nmodels:")[1].split("\n\n")[0]
-    Path("weights").mkdir()
-    save_file({"x": torch.zeros(1)}, "weights/ViT-B-16.pt")
-    save_file({"x": torch.zeros(1)}, "weights/clip.safetensors")
-    seen = 0
-    for model, comment in re.findall(r"^  (clip|sam|vision): +# (.*)$", section, re.M):
-        for example in re.findall(r"\{.*?\}", comment):
-            keys = yaml.safe_load(example)
-            for profile in ["base"] + ["miniature"] * ("name" in keys):
-                spec = getattr(resolve_profile(profile, {model: keys}), model)
-                if model == "clip":
-                    clip_config_of(spec.name, spec.pretrained, spec.quick_gelu)
-            seen += 1
-    assert seen >= 5
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"clip": {"pretrained": "openai"}}, "miniature brings its own weights"),
-        ({"sam": {"checkpoint": "sam_vit_b_01ec64.pth"}}, "miniature brings its own weights"),
-    ],
-)
-def test_weights_for_a_model_that_brings_its_own_are_refused(overrides, words):
-    with pytest.raises(ModelError, match=words):
-        resolve_profile("miniature", overrides)
-
-
-def test_a_converted_clip_file_of_unknown_origin_needs_a_word_on_quickgelu(home):
-    save_file(small_clip_state(), "converted.safetensors")
-    torch.save(small_clip_state(), "converted.pt")
-    for file in ("converted.safetensors", "converted.pt"):
-        with pytest.raises(ModelError, match=r"set models\.clip\.quick_gelu") as caught:
-            build_clip(CLIP, file)
-        assert len(str(caught.value).splitlines()) == 1
-        with_it, without = (build_clip(CLIP, file, quick_gelu=one) for one in (True, False))
-        assert not torch.allclose(with_it.encode_text(["cat"]), without.encode_text(["cat"]))
-    assert resolve_profile("base", {"clip": {"name": "ViT-L-14-quickgelu"}}).clip.quick_gelu is True
-
-
-def test_a_clip_file_tells_its_activation_where_its_origin_is_known(home):
-    state, sizes = small_clip_state(), ("input_resolution", "context_length", "vocab_size")
-    torch.save(state | {name: torch.tensor(1) for name in sizes}, "saved_again.pt")
-    torch.save(state, "ViT-L-14.pt")
-    torch.save(state, "vit_b_16-laion400m_e32-55e67d44.pt")
-    save_torchscript("archive.pt", state)
-    save_torchscript("gelu.pt", state, Gelu)
-    trained_with = {
-        "saved_again.pt": True, "ViT-L-14.pt": True, "archive.pt": True, "gelu.pt": False,
-        "vit_b_16-laion400m_e32-55e67d44.pt": False,
-    }  # fmt: skip
-    for file, quick in trained_with.items():
-        right, wrong = ("ViT-B-16-quickgelu", "ViT-B-16")[:: 1 if quick else -1]
-        assert bool(clip_config_of(right, file)[0].get("quick_gelu")) is quick
-        with pytest.raises(ModelError, match=f"QuickGELU mismatch.*use name {right}$"):
-            clip_config_of(wrong, file)
 
 
 def test_other_bytes_in_a_published_place_change_the_fingerprint(weights):
