@@ -4,6 +4,7 @@ from functools import partial
 
 from prefect import flow, runtime
 
+from flows.finished import remember
 from flows.orphans import alive
 from flows.own_parameters import Began, begin, keep, require_own, say_changes, shown_values
 from flows.parameters import NO_CHANGES, Parameters
@@ -13,7 +14,7 @@ from fmbseg.steps.workspace import Workspace
 from tasks.progress import say_time_left
 from tasks.summary import summarise
 from tasks.task_logging import reason_first
-from tasks.tracking import connect_early, fetch_champion, system_metrics, track
+from tasks.tracking import connect_early, fetch_champion, store_file, system_metrics, track
 from tasks.versioning import version
 
 
@@ -50,4 +51,6 @@ def _run_stages(root: str, began: Began) -> str:
     keep(root, began)
     version(place, began.params_sha)
     summarise(place, track(place))
+    if place == root or began.keep:
+        remember(root, store_file(root))
     return str(Workspace.open(place).report / "index.html")

@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 # A terminal shows bars, a log file lines. Set before tqdm and prefect are loaded.
 if sys.stderr.isatty():
@@ -16,6 +17,7 @@ else:
 
 from flows.api import OwnServer, answering, own_server
 from flows.ending import ending
+from flows.finished import nothing_to_do
 from fmbseg.cli import add_run_options
 from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
 from fmbseg.interrupts import GOES_ON, stops_twice
@@ -44,12 +46,14 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"fmbseg: {one_line(error)}", file=sys.stderr)
         return MISTAKE
     began = time.perf_counter()
+    if answering() is None and nothing_to_do(root):
+        _say("==> nothing to do: all is up to date, and recorded in DVC and MLflow")
+        return _say_end(root, began)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _server() as server:
         try:
             from flows.pipeline import fmbseg  # takes seconds, in which the server starts
             from fmbseg.steps.departures import departure_lines
-            from fmbseg.steps.figures import summary
             from fmbseg.steps.ready import not_ready
 
             problem = not_ready(Workspace.open(root))
@@ -60,16 +64,23 @@ def _run(arguments: argparse.Namespace) -> int:
                 _say(textwrap.fill(f"==> {line}", 110, subsequent_indent="    "))
             if server is not None:
                 server.wait()
-            page = fmbseg(str(root))
+            fmbseg(str(root))
         except Exception as error:
             print(f"fmbseg: {type(error).__name__}: {error}", file=sys.stderr)
             if type(error).__name__ == "PrefectHTTPStatusError" and server is not None:
                 print(f"fmbseg: the run's own server: {server.trouble()}", file=sys.stderr)
             print(f"fmbseg: {GOES_ON}", file=sys.stderr)
             return 1
+    return _say_end(root, began)
+
+
+def _say_end(root: Path, began: float) -> int:
+    from fmbseg.steps.figures import summary
+
     workspace = Workspace.open(root)
     print(summary(workspace))
     print(ending(workspace))
+    page = workspace.report / "index.html"
     print(f"pipeline: {time.perf_counter() - began:.0f} s    report: {page}")
     return 0
 

@@ -17,6 +17,7 @@ from tasks.tracking import mlflow_client as tracker
 
 fetch_champion = tracker.fetch_champion
 run_links = tracker.run_links
+store_file = tracker.store_file
 system_metrics = tracker.system_metrics
 training_log = tracker.training_log
 

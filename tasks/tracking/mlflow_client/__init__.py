@@ -1,17 +1,17 @@
 """MLflow as the tracker: what `tasks.tracking` asks of one.
 
-Another tracker is a package beside this one with the same eight names, and one line of
+Another tracker is a package beside this one with the same nine names, and one line of
 `tasks/tracking/__init__.py`.
 """
 
 from tasks.tracking.mlflow_client.complete import log_state
 from tasks.tracking.mlflow_client.links import run_links
 from tasks.tracking.mlflow_client.registry import fetch_champion
-from tasks.tracking.mlflow_client.store import connect, is_transient, store_uri
+from tasks.tracking.mlflow_client.store import connect, is_transient, store_file, store_uri
 from tasks.tracking.mlflow_client.system import system_metrics
 from tasks.tracking.mlflow_client.training import training_log
 
 __all__ = [
     "connect", "fetch_champion", "is_transient", "log_state", "run_links",
-    "store_uri", "system_metrics", "training_log",
+    "store_file", "store_uri", "system_metrics", "training_log",
 ]  # fmt: skip

@@ -49,6 +49,11 @@ def store_uri(workspace: Workspace) -> str:
     return place.render_as_string(hide_password=False)
 
 
+def store_file(root: str) -> Path | None:
+    """The database file of a workspace's runs; None where MLflow is a server."""
+    return _database_file(store_uri(Workspace.open(root)))
+
+
 def home_of(folder: Path) -> Path:
     """The checkout that a folder is, or is a workspace of, or is a copy of.
 
