@@ -134,7 +134,7 @@ def test_the_page_shows_confusions_times_and_both_kinds_of_examples(tmp_path: Pa
 
 
 def test_twenty_one_evaluations_of_noise_stay_within_the_bytes_for_examples(tmp_path: Path):
-    noise = Image.effect_noise((3000, 1000), 90).convert("RGB")
+    noise = Image.effect_noise((1500, 500), 90).convert("RGB")
     noise.save(tmp_path / "noise.png")
     examples = tuple(
         Example(side, rank, f"{side}-{rank}", FIGURES, tmp_path / "noise.png")
