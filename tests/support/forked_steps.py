@@ -1,7 +1,8 @@
 """Steps run as `python -m fmbseg.steps` runs them, without paying its imports each time.
 
-A server process imports the library once and forks a child for every call. A child can be told to
-suffer something at its n-th change to the workspace's files.
+A server process imports the library, and what it loads when it is first used, once and forks a
+child for every call. A child can be told to suffer something at its n-th change to the workspace's
+files.
 """
 
 import contextlib
@@ -17,8 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.support.shape_checks import modules_with_shapes
+
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["fmbseg.steps.plan"])
+_LOADED_WHEN_USED = ("open_clip", "scipy.ndimage", "segment_anything", "timm", "torchvision.ops")
+_CONTEXT.set_forkserver_preload(["fmbseg.steps.plan", *modules_with_shapes(), *_LOADED_WHEN_USED])
 _CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 Event = Callable[[Path, Path, bool], None]
