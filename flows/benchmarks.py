@@ -129,9 +129,9 @@ def table(workspace: Workspace) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {one.name} | {one.data_set} {one.split} | {percent(one.paper)} | "
-        f"{percent(one.measured)} | {signed(one.gap)} | {one.images:,} | "
-        f"{one.protocol['name']} {one.protocol_hash} |"
+        f"| {one.name} | {one.of.data_set} {one.of.split} | {percent(one.paper)} | "
+        f"{percent(one.measured)} | {signed(one.gap)} | {one.of.images:,} | "
+        f"{one.of.protocol['name']} {one.of.protocol_hash} |"
         for one in comparison.columns
     ]
     return "\n".join(["", *lines, ""])

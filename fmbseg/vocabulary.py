@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fmbseg.types import IGNORE
 
@@ -13,13 +13,7 @@ if TYPE_CHECKING:  # who only reads a class list does not wait for torch
     from jaxtyping import Float
     from torch import Tensor
 
-    class TextEncoder(Protocol):
-        """The part of `ClipModel` that reads class names."""
-
-        def encode_text(self, names: Sequence[str]) -> Float[Tensor, "category dim"]:
-            """Unit-length features, one a name."""
-            ...
-
+    from fmbseg.models.protocols import ClipModel
 
 MAX_NAME_CHARACTERS = 200
 """A longer class name is refused: it is text that is no class list, and CLIP reads 77 tokens."""
@@ -198,7 +192,7 @@ def joined(classes: Vocabulary, background: Vocabulary) -> Vocabulary:
         raise VocabularyError(f"classes and background together: {error}") from None
 
 
-def encode(clip: "TextEncoder", vocabulary: Vocabulary) -> 'Float[Tensor, "category dim"]':
+def encode(clip: "ClipModel", vocabulary: Vocabulary) -> 'Float[Tensor, "category dim"]':
     """Text features of the classes: mean over a class's names, brought back to unit length.
 
     Args:

@@ -8,8 +8,6 @@ from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.datasets.folder import FolderDataset
 from fmbseg.datasets.miniature import MiniatureDataset
 
-__all__ = ["Dataset", "DatasetError", "Sample", "load"]
-
 
 def load(name: str, root: str | Path | None, split: str, **options: Any) -> Dataset:
     """Open a data set; images are read when they are asked for.

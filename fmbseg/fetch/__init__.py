@@ -6,5 +6,3 @@
 from fmbseg.fetch.http import fetch
 from fmbseg.fetch.install import Installed, install
 from fmbseg.fetch.remote import DownloadError, Remote
-
-__all__ = ["DownloadError", "Installed", "Remote", "fetch", "install"]

@@ -45,18 +45,12 @@ class Segmentation(Protocol):
 
 
 @runtime_checkable
-class ImageLabelSegmentation(Protocol):
-    """A method that can be told which classes an image holds.
-
-    Attributes:
-        needs_image_labels: it does not answer without being told; its figures use labels.
-    """
-
-    name: str
+class ImageLabelSegmentation(Segmentation, Protocol):
+    """A method that can be told which classes an image holds."""
 
     @property
     def needs_image_labels(self) -> bool:
-        """See above."""
+        """It does not answer without being told; its figures use labels."""
         ...
 
     def segment(
@@ -68,10 +62,6 @@ class ImageLabelSegmentation(Protocol):
         present: Sequence[int] | None = None,
     ) -> LabelMap:
         """As `Segmentation.segment`; `present` holds the indices of the classes in the image."""
-        ...
-
-    def prompted(self, prompts: Prompts) -> Self:
-        """See `Segmentation`."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -10,36 +10,26 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmbseg.methods.segmentation import Prompts
+from fmbseg.models.protocols import ClipModel
 from fmbseg.vocabulary import Vocabulary, encode
 
 
-@runtime_checkable
-class TextEncoder(Protocol):
-    """The part of `ClipModel` that reads class names."""
-
-    def encode_text(
-        self, names: Sequence[str], templates: Sequence[str] | None = None
-    ) -> Float[Tensor, "category dim"]:
-        """Unit-length features, one per name; see `ClipModel`."""
-        ...
-
-
 class TextFeatures:
-    """A text encoder's features, computed once per class list."""
+    """CLIP's features of class names, computed once per class list."""
 
     def __init__(
-        self, encoder: TextEncoder, most_lists: int = 16, *, prompts: Prompts | None = None
+        self, clip: ClipModel, most_lists: int = 16, *, prompts: Prompts | None = None
     ) -> None:
         """Keep the features of the `most_lists` lists used last.
 
-        Without `prompts` every name goes through the encoder's own template.
+        Without `prompts` every name goes through CLIP's own template.
         """
-        self._encoder, self._most_lists, self._prompts = encoder, most_lists, prompts
+        self._clip, self._most_lists, self._prompts = clip, most_lists, prompts
         self._known: dict[tuple[str, ...] | Vocabulary, Float[Tensor, "category dim"]] = {}
 
     def prompted(self, prompts: Prompts) -> "TextFeatures":
-        """The same encoder with other templates and synonyms."""
-        return TextFeatures(self._encoder, self._most_lists, prompts=prompts)
+        """The same CLIP with other templates and synonyms."""
+        return TextFeatures(self._clip, self._most_lists, prompts=prompts)
 
     def __call__(self, class_names: Sequence[str]) -> Float[Tensor, "category dim"]:
         """Unit-length features of the names, float32 on the CPU.
@@ -54,7 +44,7 @@ class TextFeatures:
 
     def of(self, vocabulary: Vocabulary) -> Float[Tensor, "category dim"]:
         """The features that training aims at, synonyms included; prompts play no part."""
-        return self._remembered(vocabulary, lambda: encode(self._encoder, vocabulary))
+        return self._remembered(vocabulary, lambda: encode(self._clip, vocabulary))
 
     def _remembered(
         self, key: tuple[str, ...] | Vocabulary, compute: Callable[[], Tensor]
@@ -69,10 +59,10 @@ class TextFeatures:
 
     def _encode(self, names: tuple[str, ...]) -> Float[Tensor, "category dim"]:
         if self._prompts is None:
-            return self._encoder.encode_text(names)
+            return self._clip.encode_text(names)
         groups = [(name, *self._prompts.synonyms.get(name, ())) for name in names]
         words = [word for group in groups for word in group]
-        features = self._encoder.encode_text(words, self._prompts.templates)
+        features = self._clip.encode_text(words, self._prompts.templates)
         if len(words) == len(names):
             return features
         return normalize(
@@ -88,9 +78,9 @@ class TextPrompted:
         name: what the method's results are filed under.
     """
 
-    def __init__(self, name: str, encoder: TextEncoder) -> None:
-        """Take the encoder of the class names."""
-        self.name, self._texts = name, TextFeatures(encoder)
+    def __init__(self, name: str, clip: ClipModel) -> None:
+        """Take the CLIP that reads the class names."""
+        self.name, self._texts = name, TextFeatures(clip)
 
     def prompted(self, prompts: Prompts) -> Self:
         """The same method with its class names put into words another way."""

@@ -1,25 +1,44 @@
 """Stage 1 of a shard of images: resumable image by image, bad images set aside with a reason."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from fmbseg.image_size import size_problem
 from fmbseg.progress import tracked
 from fmbseg.pseudo.stage1 import ImagePseudoMasks
 from fmbseg.pseudo.teacher import Teacher, array_sha
 from fmbseg.store import (
-    StoreError,
     UnreadableImageError,
     read_coco,
     read_json,
-    sam_mask_from_json,
-    sam_mask_to_json,
     sha_of,
+    write_bytes,
     write_coco,
     write_json,
 )
-from fmbseg.types import Image, PseudoMask, Stage
+from fmbseg.types import Image, PseudoMask
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A finished image; its scratch file holds this as JSON.
+
+    Attributes:
+        size_hw: of the image, px.
+        pixels: SHA-256 of the decoded image.
+        found: its masks.
+    """
+
+    size_hw: tuple[int, int]
+    pixels: str
+    found: ImagePseudoMasks
+
+
+_JSON = TypeAdapter(_Record)
 
 
 def compute_shard(
@@ -67,7 +86,7 @@ def compute_shard(
     class_names = teacher.class_names
     settings = sha_of([teacher.settings, list(class_names), key])
     quarantine: list[dict[str, str]] = []
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, _Record] = {}
     computed = 0
     for name in tracked(sorted(names), label, shown=progress):
         try:
@@ -75,8 +94,8 @@ def compute_shard(
         except UnreadableImageError as error:
             quarantine.append({"image": name, "reason": error.reason})
             continue
-        height, width = image.shape[:2]
-        problem = size_problem((height, width))
+        size_hw = (image.shape[0], image.shape[1])
+        problem = size_problem(size_hw)
         if problem is not None:
             quarantine.append({"image": name, "reason": problem})
             continue
@@ -86,15 +105,15 @@ def compute_shard(
         if record is None and salvaged is not None:
             record = _finished(salvaged / _salvaged_name(name, pixels))
         if record is None:
-            record = _to_record(teacher.pseudo_masks(image, name), (height, width), pixels)
-            write_json(path, record, compact=True, flush=False)  # a damaged one is noticed
+            record = _Record(size_hw, pixels, teacher.pseudo_masks(image, name))
+            _write(path, record)
             computed += 1
         records[name] = record
-    sizes = {name: (record["size"][0], record["size"][1]) for name, record in records.items()}
-    stages: tuple[tuple[Stage, str], ...] = (("1.1", "stage11.json"), ("1.2", "stage12.json"))
-    for stage, file in stages:
-        masks = list(_masks(records, stage, class_names))
-        write_coco(out_folder / file, masks, sizes, class_names)
+    sizes = {name: record.size_hw for name, record in records.items()}
+    masks_11 = [mask for record in records.values() for mask in record.found.masks_11]
+    masks_12 = [mask for record in records.values() for mask in record.found.masks_12]
+    write_coco(out_folder / "stage11.json", masks_11, sizes, class_names)
+    write_coco(out_folder / "stage12.json", masks_12, sizes, class_names)
     write_json(out_folder / "presence.json", _presence(records, class_names))
     write_json(out_folder / "quarantine.json", quarantine)
     return {"computed": computed, "reused": len(records) - computed}
@@ -111,27 +130,19 @@ def save_records(shard_folder: Path, salvaged: Path) -> int:
         StoreError: the folder is not a finished shard.
     """
     presence = read_json(shard_folder / "presence.json")
-    stages = {
-        stage: read_coco(shard_folder / file)
-        for stage, file in (("1.1", "stage11.json"), ("1.2", "stage12.json"))
-    }
-    sizes, class_names = stages["1.1"].image_sizes_hw, stages["1.1"].class_names
-    number = {name: index for index, name in enumerate(class_names)}
-    masks: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for stage, found in stages.items():
-        for mask in found.masks:
-            masks.setdefault((mask.image, stage), []).append(_mask_record(mask))
+    first, second = (read_coco(shard_folder / file) for file in ("stage11.json", "stage12.json"))
+    class_names = first.class_names
+    masks: dict[tuple[str, str], list[PseudoMask]] = defaultdict(list)
+    for mask in first.masks + second.masks:
+        masks[mask.image, mask.stage].append(mask)
     for name, seen in presence.items():
-        record = {
-            "size": list(sizes[name]),
-            "pixels": seen["pixels"],
-            "present": [number[one] for one in seen["present"]],
-            "votes": {str(number[one]): n for one, n in seen["votes"].items()},
-            "1.1": masks.get((name, "1.1"), []),
-            "1.2": masks.get((name, "1.2"), []),
-        }
-        file = salvaged / _salvaged_name(name, seen["pixels"])
-        write_json(file, record, compact=True, flush=False)
+        found = ImagePseudoMasks(
+            masks[name, "1.1"], masks[name, "1.2"],
+            present=[class_names.index(one) for one in seen["present"]],
+            votes=[seen["votes"].get(one, 0) for one in class_names],
+        )  # fmt: skip
+        record = _Record(first.image_sizes_hw[name], seen["pixels"], found)
+        _write(salvaged / _salvaged_name(name, record.pixels), record)
     return len(presence)
 
 
@@ -139,58 +150,26 @@ def _salvaged_name(name: str, pixels: str) -> str:
     return f"{sha_of([name, pixels])}.json"
 
 
-def _finished(path: Path) -> dict[str, Any] | None:
+def _finished(path: Path) -> _Record | None:
     """A finished image's record; None when there is none or the file is damaged."""
     try:
-        record: dict[str, Any] = read_json(path)
-        complete = {"size", "pixels", "present", "votes", "1.1", "1.2"} <= record.keys()
-    except (StoreError, AttributeError):
+        return _JSON.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None
-    return record if complete else None
 
 
-def _to_record(found: ImagePseudoMasks, image_hw: tuple[int, int], pixels: str) -> dict[str, Any]:
-    return {
-        "size": list(image_hw),
-        "pixels": pixels,
-        "present": found.present,
-        "votes": {str(index): n for index, n in enumerate(found.votes) if n},
-        "1.1": [_mask_record(mask) for mask in found.masks_11],
-        "1.2": [_mask_record(mask) for mask in found.masks_12],
-    }
-
-
-def _mask_record(mask: PseudoMask) -> dict[str, Any]:
-    return {
-        "class_index": mask.class_index,
-        "clip_similarity": mask.clip_similarity,
-        **sam_mask_to_json(mask.mask),
-    }
-
-
-def _masks(
-    records: dict[str, dict[str, Any]], stage: Stage, class_names: Sequence[str]
-) -> Iterator[PseudoMask]:
-    for name, record in records.items():
-        for mask in record[stage]:
-            yield PseudoMask(
-                image=name,
-                class_index=mask["class_index"],
-                class_name=class_names[mask["class_index"]],
-                stage=stage,
-                clip_similarity=mask["clip_similarity"],
-                mask=sam_mask_from_json(mask),
-            )
+def _write(path: Path, record: _Record) -> None:
+    write_bytes(path, _JSON.dump_json(record), flush=False)  # a damaged one is noticed
 
 
 def _presence(
-    records: dict[str, dict[str, Any]], class_names: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+    records: dict[str, _Record], class_names: Sequence[str]
+) -> dict[str, dict[str, object]]:
     return {
         name: {
-            "present": [class_names[index] for index in record["present"]],
-            "votes": {class_names[int(index)]: n for index, n in record["votes"].items()},
-            "pixels": record["pixels"],
+            "present": [class_names[index] for index in record.found.present],
+            "votes": {class_names[index]: n for index, n in enumerate(record.found.votes) if n},
+            "pixels": record.pixels,
         }
         for name, record in records.items()
     }

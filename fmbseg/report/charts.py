@@ -11,36 +11,30 @@ MAX_POINTS = 400
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One bar: its length in percent of the full scale (None: no bar) and the text beside it."""
+class Mark:
+    """A text at a place.
+
+    Of a bar its length in percent of the full scale (None: no bar), of a tick on an axis percent
+    from the left or the top.
+    """
 
     percent: float | None
     text: str
 
 
 @dataclass(frozen=True)
-class BarRow:
-    """The bars of one class, one for each series."""
-
-    label: str
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True)
 class BarChart:
-    """Grouped horizontal bars; every bar of a chart has the same scale."""
+    """Grouped horizontal bars; every bar of a chart has the same scale.
+
+    Attributes:
+        name: heading of the chart.
+        series: what is charted.
+        rows: class to its bars, one for each of `series`.
+    """
 
     name: str
     series: tuple[str, ...]
-    rows: tuple[BarRow, ...]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark on an axis: percent from the left or the top, and its text."""
-
-    percent: float
-    text: str
+    rows: Mapping[str, tuple[Mark, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,8 @@ class LinePlot:
     fine: str
     coarse: str
     fine_name: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
+    x_ticks: tuple[Mark, ...]
+    y_ticks: tuple[Mark, ...]
 
 
 def iou_chart(name: str, iou_of_method: Mapping[str, Mapping[str, float | None]]) -> BarChart:
@@ -72,13 +66,10 @@ def iou_chart(name: str, iou_of_method: Mapping[str, Mapping[str, float | None]]
     classes = list(dict.fromkeys(c for iou in iou_of_method.values() for c in iou))
     table = {c: [_finite(iou.get(c)) for iou in iou_of_method.values()] for c in classes}
     classes.sort(key=lambda c: -max((v for v in table[c] if v is not None), default=-1.0))
-    rows = tuple(
-        BarRow(
-            c,
-            tuple(Bar(None, "none") if v is None else Bar(v * 100, f"{v:.3f}") for v in table[c]),
-        )
+    rows = {
+        c: tuple(Mark(None, "none") if v is None else Mark(v * 100, f"{v:.3f}") for v in table[c])
         for c in classes
-    )
+    }
     return BarChart(name, tuple(iou_of_method), rows)
 
 
@@ -91,10 +82,10 @@ def count_chart(name: str, series: Sequence[str], counts: Mapping[str, Sequence[
         counts: class to one count for each of `series`.
     """
     top = max((count for row in counts.values() for count in row), default=0) or 1
-    rows = tuple(
-        BarRow(label, tuple(Bar(100 * count / top, f"{count:,}") for count in row))
+    rows = {
+        label: tuple(Mark(100 * count / top, f"{count:,}") for count in row)
         for label, row in counts.items()
-    )
+    }
     return BarChart(name, tuple(series), rows)
 
 
@@ -143,8 +134,8 @@ def line_plot(
         polyline(fine),
         polyline(coarse) if len(coarse) > 1 and len(coarse) < len(fine) else "",
         "one step" if run == 1 else f"mean of {run} steps",
-        tuple(Tick(x_percent(x), f"{int(x):,}") for x in x_values),
-        tuple(Tick(y_percent(y), f"{y:.4g}") for y in y_values),
+        tuple(Mark(x_percent(x), f"{int(x):,}") for x in x_values),
+        tuple(Mark(y_percent(y), f"{y:.4g}") for y in y_values),
     )
 
 

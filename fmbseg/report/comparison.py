@@ -16,27 +16,22 @@ class Column:
 
     Attributes:
         name: of the paper's column.
-        data_set: that was scored.
-        split: of it.
-        protocol: its facts.
-        protocol_hash: of the protocol.
-        images: that were scored.
+        of: one of the results, for what all share: data set, split, protocol, images.
         paper: the paper's own figure for the method.
         measured: ours; None where the method was not scored.
-        gap: measured less paper, in points.
         seconds_per_image: of ours.
     """
 
     name: str
-    data_set: str
-    split: str
-    protocol: Mapping[str, object]
-    protocol_hash: str
-    images: int
+    of: MethodResult
     paper: float
     measured: float | None
-    gap: float | None
     seconds_per_image: float | None
+
+    @property
+    def gap(self) -> float | None:
+        """Measured less paper, in points."""
+        return None if self.measured is None else self.measured - self.paper
 
 
 @dataclass(frozen=True)
@@ -122,17 +117,11 @@ def _quoted(row: QuotedRow, column: str) -> Cell:
 def _column(group: Mapping[str, MethodResult]) -> Column:
     any_result, ours = next(iter(group.values())), group.get(OURS)
     name = str(any_result.paper_column)
-    measured = None if ours is None else 100 * ours.miou
     return Column(
-        name=name,
-        data_set=any_result.data_set,
-        split=any_result.split,
-        protocol=any_result.protocol,
-        protocol_hash=any_result.protocol_hash,
-        images=any_result.images,
+        name,
+        of=any_result,
         paper=PAPER.figures[name],
-        measured=measured,
-        gap=None if measured is None else measured - PAPER.figures[name],
+        measured=None if ours is None else 100 * ours.miou,
         seconds_per_image=None if ours is None else ours.seconds_per_image,
     )
 

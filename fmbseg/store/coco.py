@@ -55,7 +55,7 @@ def decode_rle(rle: Rle) -> Bool[np.ndarray, "height width"]:
     return pixels
 
 
-def sam_mask_to_json(mask: SamMask) -> dict[str, Any]:
+def _to_json(mask: SamMask) -> dict[str, Any]:
     """A mask as the keys that it has in a COCO annotation."""
     return {
         "segmentation": mask.rle,
@@ -67,8 +67,8 @@ def sam_mask_to_json(mask: SamMask) -> dict[str, Any]:
     }
 
 
-def sam_mask_from_json(record: Mapping[str, Any]) -> SamMask:
-    """The inverse of `sam_mask_to_json`.
+def _from_json(record: Mapping[str, Any]) -> SamMask:
+    """The inverse of `_to_json`.
 
     Raises:
         KeyError: a key is missing.
@@ -132,7 +132,7 @@ def write_coco(
                 "image_id": image_ids[mask.image],
                 "category_id": mask.class_index + 1,
                 "iscrowd": 0,
-                **sam_mask_to_json(mask.mask),
+                **_to_json(mask.mask),
                 "clip_similarity": mask.clip_similarity,
                 "stage": mask.stage,
             }
@@ -178,7 +178,7 @@ def read_coco(path: str | Path) -> CocoMasks:
                 class_name=class_names[record["category_id"] - 1],
                 stage=record["stage"],
                 clip_similarity=record["clip_similarity"],
-                mask=sam_mask_from_json(record),
+                mask=_from_json(record),
             )
             for record in content["annotations"]
         ]

@@ -10,8 +10,3 @@ from tasks.tracking.mlflow_client.registry import fetch_champion
 from tasks.tracking.mlflow_client.store import connect, is_transient, store_file, store_uri
 from tasks.tracking.mlflow_client.system import system_metrics
 from tasks.tracking.mlflow_client.training import training_log
-
-__all__ = [
-    "connect", "fetch_champion", "is_transient", "log_state", "run_links",
-    "store_file", "store_uri", "system_metrics", "training_log",
-]  # fmt: skip

@@ -52,7 +52,11 @@ def test_the_gap_is_measured_less_paper_in_points():
     (column,) = found.columns
     assert (column.name, column.paper, column.measured) == ("PV-21", 67.73, 65.0)
     assert column.gap == pytest.approx(-2.73)
-    assert (column.protocol_hash, column.images, column.seconds_per_image) == ("abc", 1449, 0.5)
+    assert (column.of.protocol_hash, column.of.images, column.seconds_per_image) == (
+        "abc",
+        1449,
+        0.5,
+    )
     rows = [(row.method, row.kind, row.cells[0].text) for row in found.rows]
     assert rows[:4] == [
         ("FMbSeg", "paper", "67.73"), ("fmbseg", "measured", "65.00"),
@@ -66,7 +70,7 @@ def test_columns_stand_in_the_papers_order_and_both_readings_of_city_beside_each
     sets = ["ade150", "miniature", "cityscapes30", "context60", "cityscapes19", "voc20"]
     found = compare([result(name, "fmbseg", 0.2) for name in sets])
     assert found is not None
-    assert [(c.name, c.data_set) for c in found.columns] == [
+    assert [(c.name, c.of.data_set) for c in found.columns] == [
         ("PV-20", "voc20"), ("City", "cityscapes30"), ("City", "cityscapes19"), ("ADE", "ade150"),
     ]  # fmt: skip
     assert all(len(row.cells) == 4 for row in found.rows)
@@ -75,7 +79,7 @@ def test_columns_stand_in_the_papers_order_and_both_readings_of_city_beside_each
 def test_unlike_protocols_are_columns_of_their_own():
     found = compare([result("voc20", "fmbseg", 0.2), result("voc20", "fmbseg", 0.3, "other")])
     assert found is not None
-    assert [(c.protocol_hash, c.measured) for c in found.columns] == [("abc", 20), ("other", 30)]
+    assert [(c.of.protocol_hash, c.measured) for c in found.columns] == [("abc", 20), ("other", 30)]
 
 
 def test_figures_of_other_data_sets_are_marked():

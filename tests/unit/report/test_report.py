@@ -227,15 +227,15 @@ def test_same_content_same_bytes(tmp_path: Path) -> None:
 def test_iou_bars_have_absolute_length_and_best_classes_come_first() -> None:
     chart = iou_chart("x", {"a": {"sky": 0.2, "cat": None}, "b": {"sky": 0.3, "fish": math.nan,
                                                                  "sea": 0.9}})  # fmt: skip
-    assert [row.label for row in chart.rows] == ["sea", "sky", "cat", "fish"]
-    assert [bar.percent for bar in chart.rows[1].bars] == pytest.approx([20, 30])
-    assert [bar.text for bar in chart.rows[0].bars] == ["none", "0.900"]
+    assert list(chart.rows) == ["sea", "sky", "cat", "fish"]
+    assert [bar.percent for bar in chart.rows["sky"]] == pytest.approx([20, 30])
+    assert [bar.text for bar in chart.rows["sea"]] == ["none", "0.900"]
 
 
 def test_count_bars_share_the_scale_of_the_largest() -> None:
     chart = count_chart("x", ("a", "b"), {"sky": (5, 10), "cat": (0, 1)})
-    assert [[bar.percent for bar in row.bars] for row in chart.rows] == [[50, 100], [0, 10]]
-    assert count_chart("x", ("a",), {"sky": (0,)}).rows[0].bars[0].percent == 0
+    assert [[bar.percent for bar in bars] for bars in chart.rows.values()] == [[50, 100], [0, 10]]
+    assert count_chart("x", ("a",), {"sky": (0,)}).rows["sky"][0].percent == 0
 
 
 @pytest.mark.parametrize(

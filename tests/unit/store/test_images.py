@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 
 from fmbseg.store import (
-    ImageScan,
     UnreadableImageError,
     list_images,
     read_image,
     scan_images,
 )
+from fmbseg.store.listing import ImageScan
 from tests.support.hostile_pictures import exif, saved
 
 
