@@ -6,9 +6,8 @@ from fmbseg.datasets.ade_names import COLOURS, NAMES
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
 from fmbseg.datasets.classes import ClassTable, Rgb
 from fmbseg.datasets.entry import MB, Archive, Entry
-from fmbseg.datasets.label_files import Encoding, with_void
+from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
-from fmbseg.types import IGNORE
 
 
 def _rgb(word: str) -> Rgb:
@@ -21,7 +20,7 @@ CLASSES = {"ade150": ClassTable(NAMES, tuple(_rgb(word) for word in COLOURS.spli
 _SPLITS = {"train": "training", "val": "validation"}
 _ENCODING = Encoding(
     "ADE20K annotations (0 other, 1-150)",
-    with_void({0: IGNORE} | {label: label - 1 for label in range(1, 151)}),
+    counted(150, first=1),
 )
 
 
@@ -37,10 +36,7 @@ def load_ade(
         name: "ade150".
         root: holds ADEChallengeData2016, or is it.
         split: train or val, or the folders' own training and validation.
-        with_labels: False asks for images alone; no label file need be there.
-
-    Raises:
-        DatasetError: an unknown split, or an incomplete tree; all that is missing is named.
+        with_labels: see `Entry.load`, also for the errors.
     """
     folder = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, ("ADEChallengeData2016", "."), ("images", "annotations"))

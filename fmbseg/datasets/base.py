@@ -30,22 +30,17 @@ class Sample:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A sequence that reads a sample when it is asked for one."""
+    """A sequence that reads a sample when it is asked for one.
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What the indices in `target` mean."""
-        ...
+    Attributes:
+        class_names: what the indices in `target` mean.
+        background_index: the class that means "none of the others"; None where no class does.
+        names: of the images, in order; costs no reading.
+    """
 
-    @property
-    def background_index(self) -> int | None:
-        """The class that means "none of the others"; None where no class means that."""
-        ...
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the images, in order; costs no reading."""
-        ...
+    class_names: tuple[str, ...]
+    background_index: int | None
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         """Number of images."""

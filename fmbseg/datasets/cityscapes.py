@@ -5,7 +5,7 @@ from pathlib import Path
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
 from fmbseg.datasets.classes import ClassTable, Rgb
 from fmbseg.datasets.entry import MB, Archive, Entry
-from fmbseg.datasets.label_files import Encoding, with_void
+from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
 
@@ -62,19 +62,14 @@ CLASSES = {
 
 _SPLITS = {"train": "train", "val": "val"}
 _TITLE = "Cityscapes label ids (0-33)"
-_BY_LABEL_ID_19 = {label: train_id for label, (_, train_id, _) in enumerate(LABELS)}
-_BY_LABEL_ID_30 = {
-    label: label - _FIRST_CLASS_ID if label >= _FIRST_CLASS_ID else IGNORE
-    for label in range(len(LABELS))
-}
 _ENCODINGS = {
     "cityscapes19": {
-        "_gtFine_labelIds.png": Encoding(_TITLE, with_void(_BY_LABEL_ID_19)),
-        "_gtFine_labelTrainIds.png": Encoding(
-            "Cityscapes train ids (0-18, 255)", with_void({k: k for k in range(19)})
+        "_gtFine_labelIds.png": Encoding(
+            _TITLE, {255: IGNORE} | {label: one[1] for label, one in enumerate(LABELS)}
         ),
+        "_gtFine_labelTrainIds.png": Encoding("Cityscapes train ids (0-18, 255)", counted(19)),
     },
-    "cityscapes30": {"_gtFine_labelIds.png": Encoding(_TITLE, with_void(_BY_LABEL_ID_30))},
+    "cityscapes30": {"_gtFine_labelIds.png": Encoding(_TITLE, counted(30, first=_FIRST_CLASS_ID))},
 }
 
 
@@ -98,10 +93,7 @@ def load_cityscapes(
         name: "cityscapes19": the train ids; "cityscapes30": label ids 4-33 become 0-29.
         root: holds leftImg8bit and gtFine, or a folder `cityscapes` with them.
         split: train or val; the labels of test are not published.
-        with_labels: False asks for images alone; no label file need be there.
-
-    Raises:
-        DatasetError: an unknown split, or an incomplete tree; all that is missing is named.
+        with_labels: see `Entry.load`, also for the errors.
     """
     folder = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, (".", "cityscapes"), ("leftImg8bit", "gtFine"))
@@ -113,10 +105,8 @@ def load_cityscapes(
 
 _DOWNLOADS = "https://www.cityscapes-dataset.com/downloads/"
 _ARCHIVES = (
-    Archive(
-        _DOWNLOADS, "leftImg8bit_trainvaltest.zip", ".", 11_600 * MB, holds="images", login=True
-    ),
-    Archive(_DOWNLOADS, "gtFine_trainvaltest.zip", ".", 250 * MB, holds="labels", login=True),
+    Archive(_DOWNLOADS, "leftImg8bit_trainvaltest.zip", ".", 11_600 * MB, login=True),
+    Archive(_DOWNLOADS, "gtFine_trainvaltest.zip", ".", 250 * MB, login=True),
 )
 _SIZES = (("train", 2_975), ("val", 500))
 _LICENCE = "Cityscapes' own terms, accepted on registration"

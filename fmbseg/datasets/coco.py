@@ -9,7 +9,7 @@ from fmbseg.datasets.classes import ClassTable, voc_palette
 from fmbseg.datasets.coco_instances import InstanceTargets
 from fmbseg.datasets.coco_names import RAW_IDS, STUFF, THINGS
 from fmbseg.datasets.entry import MB, Archive, Entry
-from fmbseg.datasets.label_files import Encoding, with_void
+from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
 
@@ -26,13 +26,13 @@ _SPLITS = {"train": "train2017", "val": "val2017"}
 
 def _of_closed(name: str) -> dict[int, int]:
     """Class index of every closed number: 0-170 as in the files named labelTrainIds, and 255."""
-    closed = range(len(RAW_IDS))
     if name == "coco_stuff171":
-        return with_void({number: number for number in closed})
+        return counted(len(RAW_IDS))
+    closed = range(len(RAW_IDS))
     if name == "coco_object81":
         objects = {number: number + 1 if number < len(THINGS) else 0 for number in closed}
         return {**objects, 255: 0}
-    return with_void({number: number if number < len(THINGS) else IGNORE for number in closed})
+    return dict.fromkeys([*closed, 255], IGNORE) | counted(len(THINGS))
 
 
 def _encodings(name: str) -> dict[str, Encoding | None]:
@@ -45,9 +45,9 @@ def _encodings(name: str) -> dict[str, Encoding | None]:
         "_instanceTrainIds.png": None,
     }
     if name != "coco_stuff171":
-        nothing = 0 if name == "coco_object81" else IGNORE
-        shift = 0 if name == "coco_object81" else -1
-        things = {0: nothing} | {k: k + shift for k in range(1, 81)} | {255: nothing}
+        things = counted(80, first=1)
+        if name == "coco_object81":
+            things = counted(81) | {255: 0}
         found["_instanceTrainIds.png"] = Encoding("COCO-Object numbers (0-80)", things)
     return found
 
@@ -111,24 +111,23 @@ _ARCHIVES = (
         "http://images.cocodataset.org/zips/val2017.zip",
         "val2017.zip", "coco_stuff164k/images", 815_585_330, 815_585_330,
         sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-        splits=("val",), holds="images", mirrors=(f"{_BUCKET}/zips/val2017.zip",),
+        splits=("val",), mirrors=(f"{_BUCKET}/zips/val2017.zip",),
     ),
     Archive(
         "http://images.cocodataset.org/zips/train2017.zip",
         "train2017.zip", "coco_stuff164k/images", 19_336_861_798, 19_336_861_798,
         sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-        splits=("train",), holds="images", mirrors=(f"{_BUCKET}/zips/train2017.zip",),
+        splits=("train",), mirrors=(f"{_BUCKET}/zips/train2017.zip",),
     ),
     Archive(
         "https://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
         "stuffthingmaps_trainval2017.zip",
         "stuffthingmaps_trainval2017.zip", "coco_stuff164k/annotations", 659 * MB,
-        holds="labels",
     ),
 )  # fmt: skip
 _INSTANCES = Archive(
     "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
-    "annotations_trainval2017.zip", "coco_stuff164k", 250 * MB, holds="labels",
+    "annotations_trainval2017.zip", "coco_stuff164k", 250 * MB,
     instead_of="stuffthingmaps_trainval2017.zip",
 )  # fmt: skip
 _SIZES = (("train", 118_287), ("val", 5_000))

@@ -6,9 +6,8 @@ from fmbseg.datasets.benchmark import BenchmarkDataset, open_listed
 from fmbseg.datasets.classes import ClassTable, voc_palette
 from fmbseg.datasets.coco_names import STUFF
 from fmbseg.datasets.entry import MB, Archive, Entry
-from fmbseg.datasets.label_files import Encoding, with_void
+from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
-from fmbseg.types import IGNORE
 
 IDS_OF_459 = {
     "aeroplane": 2, "bag": 9, "bed": 18, "bedclothes": 19, "bench": 22, "bicycle": 23,
@@ -41,10 +40,8 @@ CLASSES = {
 _SPLITS = {"train": "train", "val": "val"}
 _TITLE = "PASCAL Context label pictures (0 background, 1-59)"
 _ENCODINGS = {
-    "context60": Encoding(_TITLE, with_void({label: label for label in range(60)})),
-    "context59": Encoding(
-        _TITLE, with_void({0: IGNORE} | {label: label - 1 for label in range(1, 60)})
-    ),
+    "context60": Encoding(_TITLE, counted(60)),
+    "context59": Encoding(_TITLE, counted(59, first=1)),
 }
 
 
@@ -63,10 +60,7 @@ def load_context(
         name: "context60": labels as they are; "context59": 0 ignored, 1-59 become 0-58.
         root: holds VOCdevkit, or is VOCdevkit or VOC2010 itself.
         split: train or val.
-        with_labels: False asks for images alone; no label file need be there.
-
-    Raises:
-        DatasetError: an unknown split, or an incomplete tree; all that is missing is named.
+        with_labels: see `Entry.load`, also for the errors.
     """
     listed = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, ("VOCdevkit/VOC2010", "VOC2010", "."), ("JPEGImages", "ImageSets"))
@@ -88,15 +82,14 @@ _ARCHIVES = (
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
         "VOCtrainval_03-May-2010.tar", ".", 1_300 * MB,
         md5="da459979d0c395079b5c75ee67908abb",
-        holds="images",
     ),
     Archive(
         "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
-        "trainval_merged.json", "VOCdevkit/VOC2010", None, holds="labels",
+        "trainval_merged.json", "VOCdevkit/VOC2010", None,
     ),
     Archive(
         "https://roozbehm.info/pascal-context/trainval.tar.gz",
-        "trainval.tar.gz", "VOCdevkit/VOC2010", None, holds="labels",
+        "trainval.tar.gz", "VOCdevkit/VOC2010", None,
         instead_of="trainval_merged.json",
     ),
 )  # fmt: skip

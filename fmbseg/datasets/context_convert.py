@@ -2,8 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,24 +28,7 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _Labels = UInt8[np.ndarray, "height width"]
 
 
-@dataclass(frozen=True)
-class Converted:
-    """What a conversion did.
-
-    Attributes:
-        written: label files made now.
-        kept: label files that were there and whole.
-        images: entries of each split's list.
-        unannotated: images of VOC's own lists that have no annotation, so are in no list of ours.
-    """
-
-    written: int
-    kept: int
-    images: Mapping[str, int]
-    unannotated: int = 0
-
-
-def convert_context(voc2010: str | Path) -> Converted:
+def convert_context(voc2010: str | Path) -> None:
     """Make `SegmentationClassContext/` and `ImageSets/SegmentationContext/` of a VOC2010 folder.
 
     Taken are `trainval_merged.json` or, where that is absent, `trainval/*.mat`, both in the
@@ -62,16 +44,17 @@ def convert_context(voc2010: str | Path) -> Converted:
     folder = Path(voc2010)
     merged, mats = folder / "trainval_merged.json", folder / "trainval"
     if merged.is_file():
-        return convert_merged_json(merged, folder)
-    if mats.is_dir():
-        return convert_mats(mats, folder)
-    raise DatasetError(
-        f"{folder}: found neither trainval_merged.json nor trainval/*.mat; fetch one of them with: "
-        "fmbseg download context59"
-    )
+        convert_merged_json(merged, folder)
+    elif mats.is_dir():
+        convert_mats(mats, folder)
+    else:
+        raise DatasetError(
+            f"{folder}: found neither trainval_merged.json nor trainval/*.mat; fetch one of them "
+            "with: fmbseg download context59"
+        )
 
 
-def convert_merged_json(merged: str | Path, voc2010: str | Path) -> Converted:
+def convert_merged_json(merged: str | Path, voc2010: str | Path) -> None:
     """Convert the JSON of the PASCAL in Detail challenge (`trainval_merged.json`).
 
     Structure, as that challenge's Python API reads it: one object whose `images` have `image_id`,
@@ -96,10 +79,10 @@ def convert_merged_json(merged: str | Path, voc2010: str | Path) -> Converted:
         if image["phase"] in lists:
             lists[image["phase"]].append(stem)
             jobs.append((stem, partial(_draw, image, annotations.get(identity, []))))
-    return _convert(Path(voc2010), lists, jobs)
+    _convert(Path(voc2010), lists, jobs)
 
 
-def convert_mats(mats: str | Path, voc2010: str | Path) -> Converted:
+def convert_mats(mats: str | Path, voc2010: str | Path) -> None:
     """Convert the 459-class annotations, one `<id>.mat` an image.
 
     Each holds `LabelMap`, [height width], 0 to 459; the 59 classes keep their place, all others
@@ -116,19 +99,17 @@ def convert_mats(mats: str | Path, voc2010: str | Path) -> Converted:
     """
     folder, annotated = Path(voc2010), {path.stem: path for path in Path(mats).glob("*.mat")}
     lists: dict[str, list[str]] = {}
-    unannotated = 0
     for split in SPLITS:
         file = folder / "ImageSets" / "Main" / f"{split}.txt"
         if not file.is_file():
             raise DatasetError(f"{file}: no such file; unpack VOC 2010's tar there")
         stems = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
         lists[split] = [stem for stem in stems if stem in annotated]
-        unannotated += len(stems) - len(lists[split])
     wanted = [stem for split in SPLITS for stem in lists[split]]
     if not wanted:
         raise DatasetError(f"{mats}: found no <id>.mat of an image in VOC 2010's lists")
     jobs = [(stem, partial(_read, annotated[stem])) for stem in wanted]
-    return _convert(folder, lists, jobs, unannotated)
+    _convert(folder, lists, jobs)
 
 
 def _of_merged_json(
@@ -174,17 +155,14 @@ def _read(mat: Path) -> _Labels:
 
 
 def _convert(
-    voc2010: Path, lists: dict[str, list[str]], jobs: Sequence[tuple[str, Callable[[], _Labels]]],
-    unannotated: int = 0,
-) -> Converted:  # fmt: skip
+    voc2010: Path, lists: dict[str, list[str]], jobs: Sequence[tuple[str, Callable[[], _Labels]]]
+) -> None:
     """Write the label files that are not there yet; the lists last, once all could be made."""
     folder = voc2010 / "SegmentationClassContext"
-    written = kept = 0
     problems: list[str] = []
     for stem, make in tracked(jobs, "PASCAL Context: label files"):
         path = folder / f"{stem}.png"
         if _is_whole_png(path):
-            kept += 1
             continue
         try:
             labels = make()
@@ -194,7 +172,6 @@ def _convert(
         content = io.BytesIO()
         PIL.Image.fromarray(labels).save(content, "PNG")
         write_bytes(path, content.getvalue(), flush=False)
-        written += 1
     if folder.is_dir():
         flush_tree(folder)  # before the lists, which say that the conversion is done
     if problems:
@@ -205,8 +182,6 @@ def _convert(
     for split, stems in lists.items():
         file = voc2010 / "ImageSets" / "SegmentationContext" / f"{split}.txt"
         write_bytes(file, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
-    counts = {split: len(stems) for split, stems in lists.items()}
-    return Converted(written, kept, counts, unannotated)
 
 
 def _is_whole_png(path: Path) -> bool:

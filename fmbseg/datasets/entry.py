@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from fmbseg.datasets.benchmark import BenchmarkDataset
 from fmbseg.datasets.classes import ClassTable
@@ -26,7 +25,6 @@ class Archive:
         sha256: hexadecimal, where published. Without md5 and sha256, that of the first good
             download is to be recorded beside the file and compared from then on.
         splits: the splits that need it.
-        holds: what is in it; images alone are enough for what needs no labels, as training does.
         instead_of: file name of the archive it can stand in for; "" when it is needed itself.
         mirrors: further addresses of the same bytes, tried after the official one; only where a
             checksum is published.
@@ -41,7 +39,6 @@ class Archive:
     md5: str | None = None
     sha256: str | None = None
     splits: tuple[str, ...] = ("train", "val")
-    holds: Literal["images", "labels", "both"] = "both"
     instead_of: str = ""
     mirrors: tuple[str, ...] = ()
     login: bool = False
@@ -53,7 +50,10 @@ class Entry:
 
     Attributes:
         name: as `fmbseg.datasets.load` takes it.
-        load: called with name, root, split and options; opens the data set's official tree.
+        load: opens the data set's official tree. Called with the name; `root`, which holds the
+            tree's top folder, or is it; `split`, by our name or the official one; `with_labels`,
+            where False asks for images alone and no label file need be there. DatasetError: an
+            unknown split, or an incomplete tree, all that is missing named.
         title: for people.
         classes: names, colours, background.
         splits: name and number of images as published, to compare a tree with; count what is
@@ -81,22 +81,11 @@ class Entry:
     notes: tuple[str, ...] = ()
     convert: Callable[[Path], object] | None = None
 
-    def needed(self, splits: Iterable[str], *, with_labels: bool = True) -> tuple[Archive, ...]:
+    def needed(self, splits: Iterable[str]) -> tuple[Archive, ...]:
         """The archives that these splits need, alternatives left out."""
         wanted = set(splits)
         return tuple(
             archive
             for archive in self.archives
-            if not archive.instead_of
-            and wanted & {*archive.splits}
-            and (with_labels or archive.holds != "labels")
+            if not archive.instead_of and wanted & {*archive.splits}
         )
-
-    def disk_bytes(self, splits: Iterable[str], *, with_labels: bool = True) -> int:
-        """Room these splits take, about: the archives and as much again, unpacked.
-
-        Photographs and label pictures hardly shrink in an archive. Archives of unknown size count
-        as nothing.
-        """
-        needed = self.needed(splits, with_labels=with_labels)
-        return 2 * sum(archive.about_bytes or 0 for archive in needed)

@@ -69,6 +69,7 @@ class Encoding:
         return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def with_void(meaning: Mapping[int, int]) -> dict[int, int]:
-    """The mapping with 255, the void of every family here, added as IGNORE."""
-    return {**meaning, 255: IGNORE}
+def counted(classes: int, *, first: int = 0) -> dict[int, int]:
+    """The meaning of numbers that count the classes up from `first`; others and 255 are void."""
+    void = dict.fromkeys([*range(first), 255], IGNORE)
+    return void | {first + index: index for index in range(classes)}

@@ -6,9 +6,8 @@ from fmbseg.datasets.benchmark import BenchmarkDataset, open_listed
 from fmbseg.datasets.classes import ClassTable, voc_palette
 from fmbseg.datasets.coco_names import STUFF
 from fmbseg.datasets.entry import Archive, Entry
-from fmbseg.datasets.label_files import Encoding, with_void
+from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
-from fmbseg.types import IGNORE
 
 OBJECTS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -24,10 +23,8 @@ CLASSES = {
 _SPLITS = {"train": "train", "val": "val", "trainval": "trainval"}
 _TITLE = "VOC label pictures (0 background, 1-20, 255 border)"
 _ENCODINGS = {
-    "voc21": Encoding(_TITLE, with_void({label: label for label in range(21)})),
-    "voc20": Encoding(
-        _TITLE, with_void({0: IGNORE} | {label: label - 1 for label in range(1, 21)})
-    ),
+    "voc21": Encoding(_TITLE, counted(21)),
+    "voc20": Encoding(_TITLE, counted(20, first=1)),
 }
 
 
@@ -43,10 +40,7 @@ def load_voc(
         name: "voc21": labels as they are; "voc20": background ignored, 1-20 become 0-19.
         root: holds VOCdevkit, or is VOCdevkit or VOC2012 itself.
         split: train, val or trainval.
-        with_labels: False asks for images alone; no label file need be there.
-
-    Raises:
-        DatasetError: an unknown split, or an incomplete tree; all that is missing is named.
+        with_labels: see `Entry.load`, also for the errors.
     """
     listed = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, ("VOCdevkit/VOC2012", "VOC2012", "."), ("JPEGImages", "ImageSets"))

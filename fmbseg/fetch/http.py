@@ -17,10 +17,8 @@ from fmbseg.fetch.transfer import (
 from fmbseg.store import human_bytes
 from fmbseg.store.flush import flush_file
 
-TIMEOUTS_S = (15.0, 60.0)
-"""To connect, and between two pieces of data."""
 ATTEMPTS = 5
-"""At one address without getting further."""
+"""At one address without getting further; an attempt that does is not counted."""
 BACK_OFF_S = 1.0
 """Before the second attempt; doubled for each further one, up to a minute."""
 
@@ -28,15 +26,7 @@ _LONGEST_WAIT_S = 60.0
 _STEP_BYTES = 2**20
 
 
-def fetch(
-    remote: Remote,
-    file: str | Path,
-    *,
-    attempts: int = ATTEMPTS,
-    back_off_s: float = BACK_OFF_S,
-    timeouts_s: tuple[float, float] = TIMEOUTS_S,
-    progress: bool = True,
-) -> Record:
+def fetch(remote: Remote, file: str | Path, *, progress: bool = True) -> Record:
     """Download a file, check it and put it in place.
 
     A file that is there already is checked and left alone, without any network. Otherwise it is
@@ -47,9 +37,6 @@ def fetch(
     Args:
         remote: addresses, size and checksums.
         file: target.
-        attempts: at one address without getting further; an attempt that does is not counted.
-        back_off_s: pause before the second attempt, doubled for each further one.
-        timeouts_s: to connect, and between two pieces of data.
         progress: show bars with rate and time left.
 
     Returns:
@@ -72,9 +59,7 @@ def fetch(
         with Session() as session:
             for url in remote.urls:
                 try:
-                    return _from(
-                        session, url, file, remote, attempts, back_off_s, timeouts_s, progress
-                    )
+                    return _from(session, url, file, remote, progress)
                 except AddressError as error:
                     failures.append(f"{shown(url)} {error}")
     tried = "; ".join(failures)
@@ -84,31 +69,22 @@ def fetch(
     )
 
 
-def _from(
-    session: Session,
-    url: str,
-    file: Path,
-    remote: Remote,
-    attempts: int,
-    back_off_s: float,
-    timeouts_s: tuple[float, float],
-    progress: bool,
-) -> Record:
+def _from(session: Session, url: str, file: Path, remote: Remote, progress: bool) -> Record:
     """Fetch from one address, trying again; `AddressError` when it does not give the file."""
     part = file.with_name(f"{file.name}.part")
     failed, best = 0, _size(part)
     while True:
         try:
-            transfer(session, url, part, remote, timeouts_s=timeouts_s, progress=progress)
+            transfer(session, url, part, remote, progress=progress)
             break
         except InterruptedTransferError as error:
             reached = _size(part)
             failed = 1 if reached >= best + _STEP_BYTES else failed + 1
             best = max(best, reached)
-            if failed >= attempts:
+            if failed >= ATTEMPTS:
                 kept = f" ({human_bytes(reached)} are kept and gone on with)" if reached else ""
-                raise AddressError(f"{error}, {attempts} times{kept}") from None
-            time.sleep(min(_LONGEST_WAIT_S, max(error.wait_s, back_off_s * 2 ** (failed - 1))))
+                raise AddressError(f"{error}, {ATTEMPTS} times{kept}") from None
+            time.sleep(min(_LONGEST_WAIT_S, max(error.wait_s, BACK_OFF_S * 2 ** (failed - 1))))
     try:
         record = check(part, remote, file, url, progress=progress)
     except DownloadError as error:

@@ -16,7 +16,8 @@ class SplitOverview:
         split: its name.
         published: number of images, as published.
         images: number of images that open below the root; None when it does not open.
-        disk_bytes: room the split takes, about, archives deleted.
+        disk_bytes: room the split takes, about, archives deleted: photographs and label pictures
+            hardly shrink in an archive.
         fetch_bytes: what is left to download, about, other splits' archives not counted.
         unknown_size: whether the size of an archive is unknown and counted as nothing.
     """
@@ -43,7 +44,7 @@ def overview(entry: Entry, root: str | Path) -> list[SplitOverview]:
                 left += max(0, (archive.about_bytes or 0) - fetched_bytes(archive, root))
         found.append(
             SplitOverview(
-                split, published, images, entry.disk_bytes([split]) // 2, left,
+                split, published, images, sum(one.about_bytes or 0 for one in archives), left,
                 any(archive.about_bytes is None for archive in archives),
             )
         )  # fmt: skip

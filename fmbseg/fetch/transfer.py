@@ -23,6 +23,8 @@ from fmbseg.store import (
     write_json,
 )
 
+TIMEOUTS_S = (15.0, 60.0)
+"""To connect, and between two pieces of data."""
 MAX_REDIRECTS = 5
 _CHUNK_BYTES = 2**18
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -70,13 +72,7 @@ class Session(requests.Session):
 
 
 def transfer(
-    session: Session,
-    url: str,
-    part: Path,
-    remote: Remote,
-    *,
-    timeouts_s: tuple[float, float],
-    progress: bool = True,
+    session: Session, url: str, part: Path, remote: Remote, *, progress: bool = True
 ) -> None:
     """Write what `part` still lacks, or all of it where the server cannot go on.
 
@@ -88,7 +84,6 @@ def transfer(
         url: address of the file.
         part: the file so far; `<part>.json` beside it says what it is a part of.
         remote: what is known of the file.
-        timeouts_s: to connect, and between two pieces of data.
         progress: show a bar with rate and time left.
 
     Raises:
@@ -101,7 +96,7 @@ def transfer(
     if headers and begun.offset == begun.total:
         return
     with _explained():
-        response = session.get(url, headers=headers, stream=True, timeout=timeouts_s)
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUTS_S)
     with contextlib.closing(response):
         start, total = _accepted(response, url, begun if headers else _Begun(), part)
         if remote.size_bytes is not None and total not in (None, remote.size_bytes):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fmbseg.fetch import Remote, fetch
+from fmbseg.fetch import Remote, fetch, http
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -15,11 +15,9 @@ CUT = 400_000
 
 
 def get(file: Path, *urls: str, attempts: int = 1, **facts: object):
-    """Fetch with short waits."""
-    remote = Remote(urls, **facts)
-    return fetch(
-        remote, file, attempts=attempts, back_off_s=0.01, timeouts_s=(2.0, 2.0), progress=False
-    )
+    """Fetch without a bar, trying so often."""
+    http.ATTEMPTS = attempts
+    return fetch(Remote(urls, **facts), file, progress=False)
 
 
 def names(folder: Path) -> set[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fmbseg.fetch import DownloadError, Remote, fetch
+from fmbseg.fetch import DownloadError, transfer
 from fmbseg.store import DiskFullError
 from tests.support.fetched_files import CONTENT, CUT, MD5, OTHER, SHA256, get, names
 from tests.support.http_server import FileServer, file_server
@@ -172,11 +172,13 @@ def test_a_file_that_was_damaged_since_is_fetched_again(
     assert "a.bad" in capsys.readouterr().err
 
 
-def test_a_server_that_falls_silent_is_given_up(server: FileServer, tmp_path: Path):
+def test_a_server_that_falls_silent_is_given_up(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transfer, "TIMEOUTS_S", (1.0, 0.2))
     url = server.serve("/a", CONTENT, chunk_pause_s=30)
-    remote = Remote((url,))
     with pytest.raises(DownloadError, match="sends nothing any more"):
-        fetch(remote, tmp_path / "a", attempts=1, timeouts_s=(1.0, 0.2), progress=False)
+        get(tmp_path / "a", url)
 
 
 def test_offline_nothing_is_fetched(
