@@ -2,22 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 from filelock import FileLock, Timeout
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterName,
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 LOCKS = Path(".scratch") / "flow-runs"
@@ -55,15 +49,12 @@ def close_orphans(client: SyncPrefectClient, deployments: dict[str, str]) -> lis
         The runs that were closed.
     """
     closed = []
-    for flow, deployment in deployments.items():
-        found = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])),
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_OPEN))
-            ),
-        )
-        for run in found:
+    for flow, name in deployments.items():
+        try:
+            deployment = client.read_deployment_by_name(f"{flow}/{name}").id
+        except ObjectNotFound:  # never served from this server
+            continue
+        for run in runs_of(client, deployment, states=_OPEN):
             if _works(run.id):
                 continue
             message = f"{ORPHANED}. Nothing finished is lost; the next run goes on."
@@ -71,6 +62,23 @@ def close_orphans(client: SyncPrefectClient, deployments: dict[str, str]) -> lis
             _lock(run.id).unlink(missing_ok=True)
             closed.append(run)
     return closed
+
+
+def runs_of(
+    client: SyncPrefectClient,
+    deployment: UUID,
+    *,
+    states: list[StateType] | None = None,
+    tag: str | None = None,
+) -> list[FlowRun]:
+    """Runs of a deployment in one of the states, or with a tag; the newest first."""
+    chosen = {
+        "deployment_id": {"any_": [deployment]},
+        "state": {"type": {"any_": states}} if states else None,
+        "tags": {"all_": [tag]} if tag else None,
+    }
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(chosen))
+    return sorted(found, key=lambda run: run.created or datetime.now(UTC), reverse=True)
 
 
 def _lock(run: UUID | str) -> Path:

@@ -14,9 +14,10 @@ from typing import Any
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
 
-from flows.parameters import Parameters, value_at
+from flows.parameters import Parameters
 from fmbseg.params import Params, load_params
 from fmbseg.params_edit import lay_over, write_params
+from fmbseg.params_yaml import value_at
 from fmbseg.steps.download import check
 from fmbseg.steps.ready import require_ready
 from fmbseg.steps.workspace import RUN_PARAMS, Workspace

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from fmbseg.params import Params, ParamsError, load_params
-from fmbseg.params_yaml import read_tree
+from fmbseg.params_yaml import read_tree, value_at
 
 FORM = {
     "images": "data.images",
@@ -59,13 +59,6 @@ def _show_todays_values(schema: dict[str, Any]) -> None:
         value = value_at(tree, key)
         if value is not None and value_at(raw, key) != "auto":
             field["default"] = value
-
-
-def value_at(tree: Any, dotted: str) -> Any:
-    """The value of a dotted key; None where there is none."""
-    for part in dotted.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
 
 
 _FIELDS: dict[str, Any] = {name: _optional(key) for name, key in FORM.items()}

@@ -6,22 +6,14 @@ cover, and what was asked for is in the server, under the tag `drops:<digest of 
 
 import time
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 
-from flows.orphans import ORPHANED, alive
+from flows.orphans import ORPHANED, alive, runs_of
 from flows.own_parameters import require_own
 from fmbseg.steps import drops
 from fmbseg.steps.workspace import Workspace
@@ -88,13 +80,13 @@ def _request(client: SyncPrefectClient, root: str, workspace: Workspace, found: 
         deployment = client.read_deployment_by_name(FULL).id
     except ObjectNotFound:
         raise NoDeploymentError(f"found no deployment {FULL}; start it with `make serve`") from None
-    active = _runs(client, deployment, states=_ACTIVE)
+    active = runs_of(client, deployment, states=_ACTIVE)
     for run in active:
         start = run.expected_start_time
         if start is None or start < datetime.now(UTC) + _SOON:
             log.info("the full run %s is under way; the next look decides", run.name)
             return "a full run is under way"
-    mine = _runs(client, deployment, tag=tag)
+    mine = runs_of(client, deployment, tag=tag)
     finished = drops.finished_at(workspace)
     failed = [run for run in mine if _failed_since(run, finished)]
     if len(failed) >= workspace.params.drops.max_attempts:
@@ -112,23 +104,6 @@ def _request(client: SyncPrefectClient, root: str, workspace: Workspace, found: 
     )
     log.info("asked for the full run %s (attempt %d, tag %s)", run.name, len(failed) + 1, tag)
     return f"asked for {run.name}"
-
-
-def _runs(
-    client: SyncPrefectClient,
-    deployment: UUID,
-    *,
-    states: list[StateType] | None = None,
-    tag: str | None = None,
-) -> list[FlowRun]:
-    """Runs of a deployment in one of the states, or with a tag; the newest first."""
-    chosen = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)) if states else None,
-        tags=FlowRunFilterTags(all_=[tag]) if tag else None,
-    )
-    found = client.read_flow_runs(flow_run_filter=chosen)
-    return sorted(found, key=lambda run: run.created or datetime.now(UTC), reverse=True)
 
 
 def _failed_since(run: FlowRun, finished: datetime | None) -> bool:

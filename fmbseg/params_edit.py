@@ -36,7 +36,7 @@ def lay_over(path: Path, overrides: Mapping[str, Any], target: Path) -> None:
         ParamsError: an unknown key or a bad value; nothing is written.
     """
     load_params(path, dict(overrides))
-    yaml = _yaml()
+    yaml = round_trip_yaml()
     tree, changed = yaml.load(path), target != path
     for dotted, value in overrides.items():
         *sections, key = dotted.split(".")
@@ -51,7 +51,7 @@ def lay_over(path: Path, overrides: Mapping[str, Any], target: Path) -> None:
         os.replace(temporary, target)
 
 
-def _yaml() -> YAML:
+def round_trip_yaml() -> YAML:
     """Reads and writes YAML as DVC does, so that lines that are not changed stay as they are."""
     yaml = YAML()
     yaml.preserve_quotes = True

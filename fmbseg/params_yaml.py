@@ -126,6 +126,13 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
+def value_at(tree: Any, dotted: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    for part in dotted.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key to value."""
     flat: dict[str, Any] = {}

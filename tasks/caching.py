@@ -22,6 +22,7 @@ from prefect.tasks import exponential_backoff
 from fmbseg.steps.plan import unit_named
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import unit_is_valid
+from tasks.task_logging import error_of
 
 RESULTS = Path(".prefect-results")
 """Prefect's records of finished tasks; deleting them costs no recomputation."""
@@ -67,14 +68,10 @@ def _is_whole(record: Path) -> bool:
 
 def is_io_trouble(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether a failed task is worth another try: trouble of disk or network, not a full disk."""
-    try:
-        state.result(raise_on_failure=True)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
-        return not missing and error.errno not in (errno.ENOSPC, errno.EDQUOT)
-    except BaseException:
-        return False
-    return False
+    error = error_of(state)
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OSError) and not (missing or full)
 
 
 UNIT: dict[str, Any] = {

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from prefect.client.schemas.objects import State
 
 from fmbseg.progress import listening
 from fmbseg.steps.step import Unit
@@ -16,6 +19,15 @@ def reason_first() -> Iterator[None]:
     except Exception as error:
         run_log().error("%s", kind_and_text(error))
         raise
+
+
+def error_of(state: State[Any]) -> BaseException | None:
+    """What a task failed with; None where it did not fail."""
+    try:
+        state.result(raise_on_failure=True)
+    except BaseException as error:
+        return error
+    return None
 
 
 def kind_and_text(error: BaseException) -> str:

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ from prefect.tasks import exponential_backoff
 
 from fmbseg.steps import drops, plan
 from fmbseg.steps.workspace import Workspace, params_file
-from fmbseg.store import file_sha, write_bytes
+from fmbseg.store import file_sha
 from tasks import workspace_dvc
-from tasks.versioning_params import own_params_recorded, restore_dvc_lock
+from tasks.task_logging import error_of
+from tasks.versioning_params import dvc_lock_kept, record_params
 
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _BAD_LOCK = ("dvc.lock' is invalid", "dvc.lock' validation failed")
@@ -39,13 +38,7 @@ class DvcError(RuntimeError):
 
 
 def _is_busy(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    try:
-        state.result(raise_on_failure=True)
-    except DvcBusyError:
-        return True
-    except BaseException:
-        return False
-    return False
+    return isinstance(error_of(state), DvcBusyError)
 
 
 @task(
@@ -81,13 +74,12 @@ def version(root: str, params_sha: str) -> str:
         workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
         if not Path(workspace.params.data.drops).is_absolute():
             workspace.drops.mkdir(parents=True, exist_ok=True)
-        with _commit_lock(workspace.root), _lock_kept_on_error(workspace.root / "dvc.lock"):
-            with own_params_recorded(workspace.root, params):
-                committed = _commit(workspace.root)
-            if committed:
-                _refuse_outdated(
-                    workspace, params, params_sha
-                )  # DVC hashed what lay there just now
+        one_at_a_time = FileLock(workspace.root / ".dvc" / "tmp" / "fmbseg.lock")
+        with one_at_a_time, dvc_lock_kept(workspace.root):
+            if _commit(workspace.root):
+                record_params(workspace.root, params)
+                # DVC hashed what lay there just now
+                _refuse_outdated(workspace, params, params_sha)
                 lock = file_sha(workspace.root / "dvc.lock")
     drops.remember(workspace)
     return lock
@@ -105,28 +97,6 @@ def _refuse_outdated(workspace: Workspace, params: Path, params_sha: str) -> Non
             f"{found} while the run was under way, so nothing was committed to DVC; run again: "
             "only what changed is computed"
         )
-
-
-@contextmanager
-def _commit_lock(repository: Path) -> Iterator[None]:
-    """One run commits at a time; a second one waits for the first."""
-    with FileLock(repository / ".dvc" / "tmp" / "fmbseg.lock"):
-        restore_dvc_lock(repository)
-        yield
-
-
-@contextmanager
-def _lock_kept_on_error(path: Path) -> Iterator[None]:
-    """Put dvc.lock back when the block fails: it must not vouch for outputs that were refused."""
-    before = path.read_bytes() if path.is_file() else None
-    try:
-        yield
-    except OutdatedError:
-        if before is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_bytes(path, before)
-        raise
 
 
 def _commit(repository: Path) -> bool:

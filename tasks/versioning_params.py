@@ -10,66 +10,58 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import yaml
-from ruamel.yaml import YAML
-
+from fmbseg.params_edit import round_trip_yaml
+from fmbseg.params_yaml import read_tree, value_at
 from fmbseg.store import write_bytes
 
 _BEFORE = Path(".dvc") / "tmp" / "fmbseg.dvc.lock"
-"""dvc.lock as it was, while one is written that holds params.yaml's values for a moment."""
+"""dvc.lock as it was, while one is written that may not stay."""
 
 
 @contextmanager
-def own_params_recorded(repository: Path, params: Path) -> Iterator[None]:
-    """Let the block write dvc.lock, then put the run's own parameters into it.
+def dvc_lock_kept(repository: Path) -> Iterator[None]:
+    """Put dvc.lock back when the block fails: it must not vouch for outputs that were refused.
 
-    Killed in between, the next run puts dvc.lock back (`restore_dvc_lock`).
+    Killed in between, the next call puts it back.
+    """
+    lock, before = repository / "dvc.lock", repository / _BEFORE
+    if before.is_file():
+        _put_back(lock, before)
+    write_bytes(before, lock.read_bytes() if lock.is_file() else b"")
+    try:
+        yield
+    except BaseException:
+        _put_back(lock, before)
+        raise
+    before.unlink()
+
+
+def record_params(repository: Path, params: Path) -> None:
+    """Put a run's parameters into dvc.lock, in place of those that stand in params.yaml.
 
     Args:
         repository: the workspace.
         params: the file that the run's parameters were read from.
     """
-    lock, before = repository / "dvc.lock", repository / _BEFORE
-    if params == repository / "params.yaml":
-        yield
+    lock = repository / "dvc.lock"
+    if params == repository / "params.yaml" or not lock.is_file():
         return
-    write_bytes(before, lock.read_bytes() if lock.is_file() else b"")
-    yield
-    if lock.is_file():
-        _record(lock, yaml.safe_load(params.read_text()))
-    before.unlink()
-
-
-def restore_dvc_lock(repository: Path) -> None:
-    """Put dvc.lock back where a run was killed before its parameters stood in it."""
-    before = repository / _BEFORE
-    if not before.is_file():
-        return
-    content = before.read_bytes()
-    if content:
-        write_bytes(repository / "dvc.lock", content)
-    else:
-        (repository / "dvc.lock").unlink(missing_ok=True)
-    before.unlink()
-
-
-def _record(lock: Path, tree: dict[str, Any]) -> None:
-    yaml = YAML()
-    yaml.width = 4096
+    tree, yaml = read_tree(params), round_trip_yaml()
     content = yaml.load(lock.read_bytes())
     for stage in content["stages"].values():
         recorded = stage.get("params", {}).get("params.yaml", {})
         for dotted in recorded:
-            recorded[dotted] = copy.deepcopy(_value(tree, dotted))  # else ruamel writes aliases
+            recorded[dotted] = copy.deepcopy(value_at(tree, dotted))  # else ruamel writes aliases
     written = BytesIO()
     yaml.dump(content, written)
     write_bytes(lock, written.getvalue())
 
 
-def _value(tree: dict[str, Any], dotted: str) -> Any:
-    value: Any = tree
-    for part in dotted.split("."):
-        value = value[part]
-    return value
+def _put_back(lock: Path, before: Path) -> None:
+    content = before.read_bytes()
+    if content:
+        write_bytes(lock, content)
+    else:
+        lock.unlink(missing_ok=True)
+    before.unlink()

@@ -13,8 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from fmbseg.params_edit import round_trip_yaml
 from fmbseg.store import write_bytes
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -83,8 +82,7 @@ def _repository(root: Path) -> str | None:
 
 def _pipeline(pipeline: Path, root: Path) -> str:
     """The checkout's dvc.yaml for a workspace: commands run in the checkout, code lies there."""
-    yaml = YAML()
-    yaml.width = 4096
+    yaml = round_trip_yaml()
     tree: dict[str, Any] = yaml.load(pipeline)
     there, here = _relative(root, _CHECKOUT), _relative(_CHECKOUT, root)
     for name, stage in tree["stages"].items():

@@ -13,6 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fmbseg.steps.workspace import Workspace
+from tasks.task_logging import error_of
 from tasks.tracking import mlflow_client as tracker
 
 fetch_champion = tracker.fetch_champion
@@ -24,11 +25,8 @@ training_log = tracker.training_log
 
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Prefect asks whether to try again: only where waiting can help."""
-    try:
-        state.result()
-    except Exception as error:
-        return tracker.is_transient(error)
-    return False
+    error = error_of(state)
+    return error is not None and tracker.is_transient(error)
 
 
 @task(

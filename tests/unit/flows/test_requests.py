@@ -1,5 +1,6 @@
 """A run's own parameters: checked before anything is written, and forgotten with the run."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -22,7 +23,7 @@ from fmbseg.params_edit import write_params
 from fmbseg.steps.download import DataError
 from fmbseg.steps.ready import NotReadyError
 from fmbseg.steps.workspace import Workspace
-from tasks.versioning_params import own_params_recorded, restore_dvc_lock
+from tasks.versioning_params import dvc_lock_kept, record_params
 from tests.conftest import REPOSITORY
 
 
@@ -136,8 +137,8 @@ def locked(root: Path, epochs: int) -> None:
 
 def test_dvc_lock_records_the_parameters_that_the_outputs_were_made_with(params: Path):
     began, root = begin(".", Parameters(epochs=7)), params.parent
-    with own_params_recorded(Path(), Path(began.place)):
-        locked(root, epochs=30)
+    locked(root, epochs=30)
+    record_params(Path(), Path(began.place))
     text = (root / "dvc.lock").read_text()
     assert "&" not in text
     for stage in yaml.safe_load(text)["stages"].values():
@@ -146,26 +147,33 @@ def test_dvc_lock_records_the_parameters_that_the_outputs_were_made_with(params:
     assert text.count('"epochs": 7') + text.count("epochs: 7") == 2
 
 
-def test_a_kill_before_the_own_parameters_stand_in_dvc_lock_is_mended(params: Path):
-    began, root = begin(".", Parameters(epochs=7)), params.parent
+@pytest.mark.parametrize("killed", [True, False])
+def test_dvc_lock_is_put_back_when_a_commit_is_refused_or_killed(params: Path, killed: bool):
+    root = params.parent
 
-    def killed() -> None:
-        with own_params_recorded(Path(), Path(began.place)):
-            locked(root, epochs=30)
-            raise KeyboardInterrupt
+    def broken_off() -> None:
+        kept = dvc_lock_kept(Path())
+        kept.__enter__()
+        locked(root, epochs=30)
+        if killed:
+            alive.append(kept)
+        else:
+            kept.__exit__(ValueError, ValueError("refused"), None)
 
-    locked(root, epochs=12)
-    before = (root / "dvc.lock").read_bytes()
-    with pytest.raises(KeyboardInterrupt):
-        killed()
-    restore_dvc_lock(Path())
-    assert (root / "dvc.lock").read_bytes() == before
-    restore_dvc_lock(Path())
-    (root / "dvc.lock").unlink()
-    with pytest.raises(KeyboardInterrupt):
-        killed()
-    restore_dvc_lock(Path())
-    assert not (root / "dvc.lock").exists()
+    alive: list[object] = []
+    for before in ({"epochs": 12}, None):
+        (root / "dvc.lock").unlink(missing_ok=True)
+        if before is not None:
+            locked(root, **before)
+        content = (root / "dvc.lock").read_bytes() if before else None
+        with contextlib.suppress(ValueError):
+            broken_off()
+        if killed:
+            assert (root / "dvc.lock").read_text().count("30") == 2
+            with dvc_lock_kept(Path()):
+                pass
+        assert (root / "dvc.lock").is_file() == (before is not None)
+        assert content is None or (root / "dvc.lock").read_bytes() == content
 
 
 def test_a_run_without_parameters_of_its_own_lets_dvc_lock_be(params: Path):
@@ -174,8 +182,8 @@ def test_a_run_without_parameters_of_its_own_lets_dvc_lock_be(params: Path):
     )
     locked(params.parent, epochs=30)
     before = (params.parent / "dvc.lock").read_bytes()
-    with own_params_recorded(Path(), Path("params.yaml")):
-        pass
+    with dvc_lock_kept(Path()):
+        record_params(Path(), Path("params.yaml"))
     assert (params.parent / "dvc.lock").read_bytes() == before
 
 
@@ -197,8 +205,8 @@ def test_dvc_says_that_params_yaml_differs_from_what_the_outputs_were_made_with(
 
     run("git", "init", "--quiet")
     dvc = (sys.executable, "-m", "dvc")
-    with own_params_recorded(Path(), Path(began.place)):
-        run(*dvc, "commit", "--force", "--quiet")
+    run(*dvc, "commit", "--force", "--quiet")
+    record_params(Path(), Path(began.place))
     status = json.loads(run(*dvc, "status", "--json"))
     assert status == {"train": [{"changed deps": {"params.yaml": {"train": "modified"}}}]}
     keep(".", dataclasses.replace(began, keep=True))
