@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fmbseg.types import IGNORE
 
@@ -95,15 +96,10 @@ def _even_draw(
 
 
 def _stack(entries: list[tuple[Tensor, Tensor, Tensor]]) -> Group:
-    most = max(len(wanted) for _, wanted, _ in entries)
-    index = torch.zeros(len(entries), most, dtype=torch.int64)
-    valid = torch.zeros(len(entries), most, dtype=torch.bool)
-    for row, (_, wanted, _) in enumerate(entries):
-        index[row, : len(wanted)] = wanted
-        valid[row, : len(wanted)] = True
+    features, wanted, labels = zip(*entries, strict=True)
     return Group(
-        features=torch.stack([patches for patches, _, _ in entries]),
-        wanted=index,
-        valid=valid,
-        labels=torch.cat([classes for _, _, classes in entries]),
+        features=torch.stack(features),
+        wanted=pad_sequence(wanted, batch_first=True),
+        valid=pad_sequence([torch.ones_like(one, dtype=torch.bool) for one in wanted], True),
+        labels=torch.cat(labels),
     )

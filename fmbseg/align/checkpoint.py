@@ -144,24 +144,19 @@ def _content_sha(tensors: dict[str, Tensor], progress: str) -> str:
 
 def save_progress(path: Path, trained: Trained, fingerprint: str, progress: Progress) -> None:
     """Write weights, momenta, mean and progress, replacing the file in one move."""
-    tensors = {}
+    parts = {"head": trained.head, "mean": trained.mean}
+    tensors = {
+        f"{part}.{name}": tensor.cpu().contiguous()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
     for name, parameter in trained.head.named_parameters():
-        tensors[f"weight.{name}"] = parameter
         momentum = trained.optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-    averaged = int(trained.mean.n_averaged)
-    if averaged:
-        mean = trained.mean.module.named_parameters()
-        tensors |= {f"mean.{name}": parameter for name, parameter in mean}
-    metadata = {
-        "fingerprint": fingerprint, "progress": json.dumps(asdict(progress)),
-        "averaged_steps": str(averaged),
-    }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata["content"] = _content_sha(plain, metadata["progress"])
-    write_bytes(path, save(plain, metadata))
+            tensors[f"momentum.{name}"] = momentum.cpu().contiguous()
+    metadata = {"fingerprint": fingerprint, "progress": json.dumps(asdict(progress))}
+    metadata["content"] = _content_sha(tensors, metadata["progress"])
+    write_bytes(path, save(tensors, metadata))
 
 
 def load_progress(path: Path, trained: Trained, fingerprint: str) -> Progress | None:
@@ -184,15 +179,11 @@ def load_progress(path: Path, trained: Trained, fingerprint: str) -> Progress | 
     except SafetensorError as error:
         _log.warning("%s: unreadable (%s); starting anew", path, error)
         return None
-    averaged = int(metadata["averaged_steps"])
-    with torch.no_grad():
-        trained.mean.n_averaged.fill_(averaged)
-        mean = dict(trained.mean.module.named_parameters())
-        for name, parameter in trained.head.named_parameters():
-            parameter.copy_(tensors[f"weight.{name}"])
-            if averaged:
-                mean[name].copy_(tensors[f"mean.{name}"])
-            if f"momentum.{name}" in tensors:
-                momentum = tensors[f"momentum.{name}"].to(parameter.device)
-                trained.optimizer.state[parameter]["momentum_buffer"] = momentum
+    for part, module in (("head.", trained.head), ("mean.", trained.mean)):
+        own = {name: tensor for name, tensor in tensors.items() if name.startswith(part)}
+        module.load_state_dict({name.removeprefix(part): own[name] for name in own})
+    for name, parameter in trained.head.named_parameters():
+        if f"momentum.{name}" in tensors:
+            momentum = tensors[f"momentum.{name}"].to(parameter.device)
+            trained.optimizer.state[parameter]["momentum_buffer"] = momentum
     return Progress(**json.loads(metadata["progress"]))

@@ -105,8 +105,7 @@ class AlignmentHead(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write `alignment.safetensors` and `alignment.json` into the folder."""
-        weights = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        save_safetensors(folder / WEIGHTS, weights)
+        save_safetensors(folder / WEIGHTS, self.state_dict())
         write_json(folder / CONFIG, self.config())
 
     @classmethod

@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,22 +38,6 @@ class TrainingDivergedError(RuntimeError):
     """The loss is no longer a finite number."""
 
 
-@dataclass(frozen=True)
-class TrainingHistory:
-    """What history.json holds.
-
-    Attributes:
-        points: at most 2,000 of {step, epoch, loss, learning_rate}; loss is the mean since the
-            point before, step counts finished steps.
-        steps: steps of the whole training.
-        resumed_at_step: first step of this run; 0 for a training that was not cut.
-    """
-
-    points: tuple[dict[str, float], ...] = field(repr=False)
-    steps: int
-    resumed_at_step: int
-
-
 def train_alignment(
     features: Callable[[int], Float[Tensor, "rows cols dim"]] | Sequence[Tensor],
     labels: Sequence[Int64[Tensor, "_rows _cols"]],
@@ -69,7 +52,7 @@ def train_alignment(
     initial: AlignmentHead | None = None,
     on_points: OnPoints | None = None,
     validate: Validate | None = None,
-) -> TrainingHistory:
+) -> int:
     """Train a new alignment head, or go on where a cut training left off.
 
     Same inputs, seed, machine and thread count: same bytes, cut or not. The frozen models do not
@@ -81,8 +64,9 @@ def train_alignment(
         texts: unit-length text features, one per class.
         settings: the section `train` of params.yaml.
         folder: receives alignment.safetensors, alignment.json, history.json (all repeatable) and
-            timing.json (wall clock); with `validate`, validation.json as well, a list of
-            {step, epoch, miou, images}.
+            timing.json (wall clock). history.json is a list of at most 2,000 points {step, epoch,
+            loss, learning_rate}: finished steps, and the mean loss since the point before. With
+            `validate`, validation.json as well, a list of {step, epoch, miou, images}.
         resume_folder: holds the checkpoint; the caller removes it once `folder` is safe.
         progress: say where the training is; see `fmbseg.progress`.
         device: where the head is trained.
@@ -92,6 +76,9 @@ def train_alignment(
             a training goes on, all points of its checkpoint. It changes no byte of the result.
         validate: scores the head that would be saved now; asked about ten times, the last time at
             the end. What it says is written down and changes nothing else.
+
+    Returns:
+        First step of this call; 0 for a training that was not cut.
 
     Raises:
         ValueError: no labelled patch at all, or settings, grids, labels or an initial head that
@@ -111,11 +98,7 @@ def train_alignment(
     batches = math.ceil(len(images) / settings.batch_images)
     total = batches * settings.epochs
     texts = texts.detach().float().to(device)
-    trained = Trained(
-        head,
-        make_optimizer(head, settings),
-        average_of(head, settings, total),
-    )
+    trained = Trained(head, make_optimizer(head, settings), average_of(head, settings, total))
     stride = math.ceil(total / _MAX_POINTS)
     validation_stride = math.ceil(total / VALIDATIONS)
 
@@ -178,7 +161,7 @@ def train_alignment(
         "threads": torch.get_num_threads(),
     }
     write_json(folder / "timing.json", timing)
-    return TrainingHistory(tuple(state.points), total, resumed_at)
+    return resumed_at
 
 
 def _start_from(initial: AlignmentHead, head: AlignmentHead) -> None:
