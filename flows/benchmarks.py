@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fmbseg.datasets.catalogue import CATALOGUE
-from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
+from fmbseg.errors import MISTAKE, STOPPED, say
 from fmbseg.fetch import install
 from fmbseg.methods.table import OURS
 from fmbseg.params import load_params
@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Path], int] | None = 
             try:
                 _install(root, name, ("val",), arguments)
             except Exception as error:
-                if not is_for_user(error):
-                    raise
-                print(f"fmbseg: {name} is left out: {one_line(error)}", file=sys.stderr)
+                say(f"fmbseg: {name} is left out", error)
                 left_out += 1
                 continue
             add(root, name)
@@ -74,10 +72,7 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Path], int] | None = 
         print("\nfmbseg: stopped; the same command goes on", file=sys.stderr)
         return STOPPED
     except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"fmbseg: {one_line(error)}", file=sys.stderr)
-        return MISTAKE
+        return say("fmbseg", error)
     return 1 if left_out else 0
 
 

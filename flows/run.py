@@ -19,7 +19,7 @@ from flows.api import OwnServer, answering, own_server
 from flows.ending import ending
 from flows.finished import nothing_to_do
 from fmbseg.cli import add_run_options
-from fmbseg.errors import MISTAKE, STOPPED, is_for_user, one_line
+from fmbseg.errors import MISTAKE, STOPPED, say
 from fmbseg.interrupts import GOES_ON, stops_twice
 from fmbseg.steps.choose_workspace import Asked, open_workspace
 from fmbseg.steps.workspace import Workspace
@@ -41,10 +41,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         root = open_workspace(Asked(**vars(arguments)), say=_say)
     except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"fmbseg: {one_line(error)}", file=sys.stderr)
-        return MISTAKE
+        return say("fmbseg", error)
     began = time.perf_counter()
     if answering() is None and nothing_to_do(root):
         _say("==> nothing to do: all is up to date, and recorded in DVC and MLflow")

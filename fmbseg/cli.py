@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fmbseg.allocator import keep_memory
-from fmbseg.errors import BROKEN_PIPE, MISTAKE, STOPPED, is_for_user, one_line
+from fmbseg.errors import BROKEN_PIPE, STOPPED, say
 from fmbseg.progress import lines_to_stderr
 
 
@@ -35,10 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         _close_stdout()
         return BROKEN_PIPE
     except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"fmbseg {command}: {one_line(error)}", file=sys.stderr)
-        return MISTAKE
+        return say(f"fmbseg {command}", error)
 
 
 def _close_stdout() -> None:

@@ -1,5 +1,7 @@
 """Which errors are for the user, and how they are said: one line, no trace."""
 
+import sys
+
 MISTAKE = 2
 """Exit code for what the user can put right."""
 STOPPED = 130
@@ -33,3 +35,19 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{error.filename}: {error.strerror.lower()}"
     return printable(" ".join(text.split())) or type(error).__name__
+
+
+def say(who: str, error: Exception) -> int:
+    """Say on standard error what the user can put right; an error that is a fault is raised.
+
+    Args:
+        who: begins the line.
+        error: under way: to be called where it was caught.
+
+    Returns:
+        The exit code MISTAKE.
+    """
+    if not is_for_user(error):
+        raise error
+    print(f"{who}: {one_line(error)}", file=sys.stderr)
+    return MISTAKE

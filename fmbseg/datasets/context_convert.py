@@ -17,7 +17,7 @@ from fmbseg.datasets.base import DatasetError
 from fmbseg.datasets.context import IDS_OF_459
 from fmbseg.datasets.json_stream import elements_of
 from fmbseg.progress import tracked
-from fmbseg.store import flush_tree, write_bytes
+from fmbseg.store import encode_image, flush_tree, write_bytes
 
 SPLITS = ("train", "val")
 
@@ -169,9 +169,7 @@ def _convert(
         except Exception as error:  # scipy and pycocotools raise anything on damaged data
             problems.append(f"{stem}: {error!r}")
             continue
-        content = io.BytesIO()
-        PIL.Image.fromarray(labels).save(content, "PNG")
-        write_bytes(path, content.getvalue(), flush=False)
+        write_bytes(path, encode_image(PIL.Image.fromarray(labels)), flush=False)
     if folder.is_dir():
         flush_tree(folder)  # before the lists, which say that the conversion is done
     if problems:

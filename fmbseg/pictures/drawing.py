@@ -1,6 +1,5 @@
 """Label maps and masks as pictures: the same class has the same colour in every one of them."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from fmbseg.pictures.layers import (
     HATCH_RGB,
     check_same_size,
     compose,
+    indexed_png,
     map_layer,
     masks_layer,
     outlines_layer,
 )
-from fmbseg.store import write_bytes
+from fmbseg.store import encode_image, write_bytes
 from fmbseg.types import IGNORE, Image, PseudoMask
 
 _PAPER_RGB, _INK_RGB = (255, 255, 255), (28, 28, 32)
@@ -119,9 +119,7 @@ def masks_picture(
 
 def save_png(path: Path, image: Image) -> None:
     """Write an RGB PNG; the file is there whole or not at all."""
-    buffer = io.BytesIO()
-    PilImage.fromarray(image).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, encode_image(PilImage.fromarray(image)))
 
 
 def save_label_png(
@@ -141,11 +139,7 @@ def save_label_png(
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     table[IGNORE] = HATCH_RGB[0]
-    picture = PilImage.fromarray(labels.astype(np.uint8)).convert("L")
-    picture.putpalette(table.tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, indexed_png(labels.astype(np.uint8), table))
 
 
 def _shorten(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room_px: float) -> str:

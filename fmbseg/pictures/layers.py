@@ -4,7 +4,6 @@ Nothing is blended: a region is an opaque outline with sparse opaque stripes, an
 opaque. So a colour in the picture is the legend's colour, whatever lies below.
 """
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from fmbseg.pictures.colours import Palette
-from fmbseg.store import decode_rle
+from fmbseg.store import decode_rle, encode_image
 from fmbseg.types import IGNORE, Image, PseudoMask
 
 Layer = UInt8[np.ndarray, "height width 4"]
@@ -96,16 +95,20 @@ def layer_png(layer: Layer) -> bytes:
     """A layer as PNG without loss; small, because it has few colours."""
     packed = layer.view(np.uint32)[..., 0]
     values = np.unique(packed)
-    buffer = io.BytesIO()
     if len(values) > 256:
-        PilImage.fromarray(layer).save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_image(PilImage.fromarray(layer))
     table = values.view(np.uint8).reshape(-1, 4)
     places = np.searchsorted(values, packed).astype(np.uint8)
+    return indexed_png(places, table[:, :3], transparency=table[:, 3].tobytes())
+
+
+def indexed_png(
+    places: UInt8[np.ndarray, "height width"], palette: Palette, **options: bytes
+) -> bytes:
+    """A PNG whose values are places in a palette of at most 256 colours."""
     picture = PilImage.fromarray(places).convert("L")
-    picture.putpalette(np.ascontiguousarray(table[:, :3]).tobytes())
-    picture.save(buffer, "PNG", transparency=table[:, 3].tobytes())
-    return buffer.getvalue()
+    picture.putpalette(palette.tobytes())
+    return encode_image(picture, **options)
 
 
 def resized(

@@ -5,7 +5,6 @@ its colours are the legend's.
 """
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from PIL import Image as PilImage
 from fmbseg.pictures.colours import Palette
 from fmbseg.pictures.layers import Layer, layer_png, map_layer, masks_layer, resized
 from fmbseg.report.content import Example, FileLink, GalleryRow
+from fmbseg.store import encode_image
 from fmbseg.types import IGNORE, Image
 
 GALLERY_SIDES_PX = (720, 560, 480, 360, 256, 192, 128)
@@ -212,9 +212,9 @@ def _opaque(picture: Image) -> Layer:
 
 
 def _photo_uri(picture: Image, side_px: int) -> str:
-    buffer = io.BytesIO()
-    PilImage.fromarray(_shrunk(picture, side_px)).save(buffer, "JPEG", quality=86, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    small = PilImage.fromarray(_shrunk(picture, side_px))
+    content = encode_image(small, "JPEG", quality=86, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
 def _png_uri(layer: Layer) -> str:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fmbseg.allocator import keep_memory
-from fmbseg.errors import is_for_user, one_line
+from fmbseg.errors import say
 from fmbseg.progress import lines_to_stderr
 from fmbseg.steps.plan import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
@@ -24,9 +24,7 @@ def main() -> int:
     try:
         done = run_step(Workspace.open(arguments.workspace), arguments.step)
     except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"{arguments.step}: {one_line(error)}", file=sys.stderr)
+        say(arguments.step, error)
         return 1
     except (KeyboardInterrupt, _Stopped) as stop:
         print(f"\n{arguments.step}: stopped; the same command goes on", file=sys.stderr)

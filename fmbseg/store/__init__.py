@@ -23,7 +23,7 @@ from fmbseg.store.files import (
 )
 from fmbseg.store.flush import flush_tree
 from fmbseg.store.formats import UnreadableImageError
-from fmbseg.store.images import MAX_PIXELS, decode_image, image_sha, read_image
+from fmbseg.store.images import MAX_PIXELS, decode_image, encode_image, image_sha, read_image
 from fmbseg.store.listing import IMAGE_SUFFIXES, Refused, list_images, scan_images
 from fmbseg.store.manifest import UnitKey, run_unit, unit_is_valid, unit_problem
 from fmbseg.store.space import (

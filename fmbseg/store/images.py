@@ -1,5 +1,6 @@
 """Reading pictures of any kind into RGB; one that cannot be read raises a short reason."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -8,10 +9,12 @@ import stat
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageCms
+import PIL.ImageOps
 from jaxtyping import UInt8
 
 from fmbseg.store.formats import HEAD_BYTES, UnreadableImageError, open_picture, require_picture
@@ -24,12 +27,6 @@ MAX_BYTES = 2**30
 
 _REASON_CHARACTERS = 160
 _FLOAT_SLACK = 1e-3
-_ORIENTATION_TAG = 0x0112
-_TURN = PIL.Image.Transpose
-_TURNS = {
-    2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
-    6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90,
-}  # fmt: skip
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO (named pipe)", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -89,6 +86,19 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
             return _decode(content, max_pixels)
         finally:
             PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def encode_image(picture: PIL.Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The bytes of a picture's file.
+
+    Args:
+        picture: any that the kind can hold.
+        kind: Pillow's name of it.
+        options: of Pillow for that kind.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def image_sha(path: str | Path) -> str:
@@ -155,7 +165,9 @@ def _decode(content: bytes, max_pixels: int) -> Image:
     try:
         with open_picture(kind, content, max_pixels) as picture:
             picture.load()
-            return _to_rgb(_upright(picture))
+            with contextlib.suppress(Exception):  # a damaged EXIF block makes no pixel bad
+                PIL.ImageOps.exif_transpose(picture, in_place=True)
+            return _to_rgb(picture)
     except (UnreadableImageError, Warning, PIL.Image.DecompressionBombError):
         raise
     except MemoryError:
@@ -163,14 +175,6 @@ def _decode(content: bytes, max_pixels: int) -> Image:
     except Exception as error:  # decoders raise anything on damaged data
         words = _one_line(error).replace(*_PILLOWS_WORDS) or type(error).__name__
         raise UnreadableImageError(f"cannot be decoded: {words}") from None
-
-
-def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
-    try:
-        turn = _TURNS.get(int(picture.getexif().get(_ORIENTATION_TAG, 1)))
-    except Exception:  # a damaged EXIF block does not make the pixels bad
-        return picture
-    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width 3"]:

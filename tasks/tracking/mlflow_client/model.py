@@ -1,7 +1,6 @@
 """The trained segmenter as an MLflow model, in the run and in the registry."""
 
 import contextlib
-import io
 import re
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ from PIL import Image
 
 from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import file_sha, read_json, sha_of
+from fmbseg.store import encode_image, file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
 from tasks.tracking.facts import unit_key
 from tasks.tracking.mlflow_client.registry import register
@@ -137,6 +136,4 @@ def _requirements() -> list[str]:
 def _example() -> pd.DataFrame:
     """A picture that shows what a request looks like, and nothing else."""
     ramp = np.linspace(0, 255, 64 * 48 * 3).astype(np.uint8).reshape(48, 64, 3)
-    encoded = io.BytesIO()
-    Image.fromarray(ramp).save(encoded, "PNG")
-    return pd.DataFrame({"image": [encoded.getvalue()]})
+    return pd.DataFrame({"image": [encode_image(Image.fromarray(ramp))]})
