@@ -99,7 +99,7 @@ def _stack(entries: list[tuple[Tensor, Tensor, Tensor]]) -> Group:
     features, wanted, labels = zip(*entries, strict=True)
     return Group(
         features=torch.stack(features),
-        wanted=pad_sequence(wanted, batch_first=True),
+        wanted=pad_sequence(list(wanted), batch_first=True),
         valid=pad_sequence([torch.ones_like(one, dtype=torch.bool) for one in wanted], True),
         labels=torch.cat(labels),
     )

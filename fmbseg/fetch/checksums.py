@@ -47,9 +47,7 @@ def read_record(file: Path) -> Record | None:
         return None
 
 
-def check(
-    path: Path, remote: Remote, file: Path, url: str = "", *, progress: bool = True
-) -> Record:
+def check(path: Path, remote: Remote, file: Path, url: str = "") -> Record:
     """Compare a file with what is published, or else with what was recorded the first time.
 
     Args:
@@ -57,7 +55,6 @@ def check(
         remote: what it should be.
         file: the name it has or will have; its record lies beside that.
         url: where it came from.
-        progress: show a bar.
 
     Returns:
         The record, written beside `file`.
@@ -70,7 +67,7 @@ def check(
         raise DownloadError(
             f"{file.name}: found {size} bytes; wanted {remote.size_bytes}, as published"
         )
-    found = digests(path, progress=progress)
+    found = digests(path)
     for kind in ("sha256", "md5"):
         wanted = getattr(remote, kind)
         if wanted is not None and found[kind] != wanted:
@@ -102,11 +99,11 @@ def set_aside(path: Path, file: Path) -> Path:
     return bad
 
 
-def digests(path: Path, *, progress: bool = True) -> dict[str, str]:
+def digests(path: Path) -> dict[str, str]:
     """`md5` and `sha256` of a file, hexadecimal, in one pass."""
     hashes = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
     size = path.stat().st_size
-    step = progress_of(f"checking {path.name}", total=size, unit="B", shown=progress)
+    step = progress_of(f"checking {path.name}", total=size, unit="B")
     with path.open("rb") as stream, step as done:
         while chunk := stream.read(_CHUNK_BYTES):
             for one in hashes.values():

@@ -26,7 +26,7 @@ _LONGEST_WAIT_S = 60.0
 _STEP_BYTES = 2**20
 
 
-def fetch(remote: Remote, file: str | Path, *, progress: bool = True) -> Record:
+def fetch(remote: Remote, file: str | Path) -> Record:
     """Download a file, check it and put it in place.
 
     A file that is there already is checked and left alone, without any network. Otherwise it is
@@ -37,7 +37,6 @@ def fetch(remote: Remote, file: str | Path, *, progress: bool = True) -> Record:
     Args:
         remote: addresses, size and checksums.
         file: target.
-        progress: show bars with rate and time left.
 
     Returns:
         The record.
@@ -51,7 +50,7 @@ def fetch(remote: Remote, file: str | Path, *, progress: bool = True) -> Record:
     with locked(file.with_name(f"{file.name}.lock"), file.name):
         if file.is_file():
             try:
-                return check(file, remote, file, progress=progress)
+                return check(file, remote, file)
             except DownloadError as error:
                 print(f"{error}; kept as {set_aside(file, file)}", file=sys.stderr)
         require_online(file.name)
@@ -59,7 +58,7 @@ def fetch(remote: Remote, file: str | Path, *, progress: bool = True) -> Record:
         with Session() as session:
             for url in remote.urls:
                 try:
-                    return _from(session, url, file, remote, progress)
+                    return _from(session, url, file, remote)
                 except AddressError as error:
                     failures.append(f"{shown(url)} {error}")
     tried = "; ".join(failures)
@@ -69,13 +68,13 @@ def fetch(remote: Remote, file: str | Path, *, progress: bool = True) -> Record:
     )
 
 
-def _from(session: Session, url: str, file: Path, remote: Remote, progress: bool) -> Record:
+def _from(session: Session, url: str, file: Path, remote: Remote) -> Record:
     """Fetch from one address, trying again; `AddressError` when it does not give the file."""
     part = file.with_name(f"{file.name}.part")
     failed, best = 0, _size(part)
     while True:
         try:
-            transfer(session, url, part, remote, progress=progress)
+            transfer(session, url, part, remote)
             break
         except InterruptedTransferError as error:
             reached = _size(part)
@@ -86,7 +85,7 @@ def _from(session: Session, url: str, file: Path, remote: Remote, progress: bool
                 raise AddressError(f"{error}, {ATTEMPTS} times{kept}") from None
             time.sleep(min(_LONGEST_WAIT_S, max(error.wait_s, BACK_OFF_S * 2 ** (failed - 1))))
     try:
-        record = check(part, remote, file, url, progress=progress)
+        record = check(part, remote, file, url)
     except DownloadError as error:
         bad = set_aside(part, file)
         forget(part)

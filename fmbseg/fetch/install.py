@@ -41,7 +41,6 @@ def install(
     keep_archives: bool = False,
     zips: str | Path | None = None,
     mirrors: Sequence[str] = (),
-    progress: bool = True,
 ) -> Installed:
     """Put a public data set in place; what is in place already is left alone.
 
@@ -55,7 +54,6 @@ def install(
         keep_archives: leave the archives in `.archives/` after unpacking.
         zips: folder of archives the user has; they are taken from there, checked, and left alone.
         mirrors: addresses of folders that hold the archives under their own names, tried first.
-        progress: show bars.
 
     Returns:
         What was opened.
@@ -70,7 +68,7 @@ def install(
     """
     entry, root = _entry(name, splits), Path(root)
     own = None if zips is None else Path(zips)
-    job = Job(entry, root, own, tuple(mirrors), keep_archives, progress)
+    job = Job(entry, root, own, tuple(mirrors), keep_archives)
     with locked(archives_folder(root) / "lock", f"{name} in {root}"):
         found = opened(entry, root, splits)
         archives = job.wanted(splits)

@@ -23,7 +23,6 @@ class Job:
     zips: Path | None
     mirrors: tuple[str, ...]
     keep_archives: bool
-    progress: bool
 
     def wanted(self, splits: Sequence[str]) -> list[Archive]:
         """The archives the splits need; an alternative where that is what lies here already."""
@@ -84,14 +83,14 @@ class Job:
         if own is not None:
             self._check_own(archive, own, file)
             try:
-                unpack(archive, own, self.root, progress=self.progress)
+                unpack(archive, own, self.root)
             except ArchiveError:
                 record_path(file).unlink(missing_ok=True)
                 raise
             return
         try:
             if not is_staged(archive, self.root):
-                fetch(_remote(archive, self.mirrors), file, progress=self.progress)
+                fetch(_remote(archive, self.mirrors), file)
         except DownloadError as error:
             alternatives = self._alternatives(archive)
             if not alternatives:
@@ -100,7 +99,7 @@ class Job:
             self.put(alternatives[0])
             return
         try:
-            unpack(archive, file, self.root, progress=self.progress)
+            unpack(archive, file, self.root)
         except ArchiveError as error:
             bad = set_aside(file, file)
             record_path(file).unlink(missing_ok=True)
@@ -129,7 +128,7 @@ class Job:
 
     def _check_own(self, archive: Archive, own: Path, file: Path) -> None:
         try:
-            check(own, _remote(archive), file, progress=self.progress)
+            check(own, _remote(archive), file)
         except DownloadError as error:
             raise DownloadError(
                 f"{error}. Fetch {own} again, from {archive.url}, or take it out of that folder"

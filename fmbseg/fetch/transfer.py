@@ -71,9 +71,7 @@ class Session(requests.Session):
         return target
 
 
-def transfer(
-    session: Session, url: str, part: Path, remote: Remote, *, progress: bool = True
-) -> None:
+def transfer(session: Session, url: str, part: Path, remote: Remote) -> None:
     """Write what `part` still lacks, or all of it where the server cannot go on.
 
     A cut download is resumed only where the server says that the file is still the same (If-Range
@@ -84,7 +82,6 @@ def transfer(
         url: address of the file.
         part: the file so far; `<part>.json` beside it says what it is a part of.
         remote: what is known of the file.
-        progress: show a bar with rate and time left.
 
     Raises:
         AddressError: this address does not give the file.
@@ -108,7 +105,7 @@ def transfer(
             facts = {"total": total, "address": _address(url), "validator": validator}
             write_json(_facts(part), facts)
         require_space(part.parent, (total or remote.about_bytes or 0) - start, what)
-        step = progress_of(what, total=total, initial=start, unit="B", shown=progress)
+        step = progress_of(what, total=total, initial=start, unit="B")
         with (
             explain_full_disk(what, part.parent),
             part.open("ab") as out,

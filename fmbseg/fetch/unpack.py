@@ -55,7 +55,7 @@ def is_staged(archive: Archive, root: Path) -> bool:
     return _staging(archive, root).is_dir()
 
 
-def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True) -> None:
+def unpack(archive: Archive, source: Path, root: Path) -> None:
     """Unpack an archive, or copy what is none, and mark it as done.
 
     Everything is unpacked beside the archive and moved from there by renaming; the marker comes
@@ -65,7 +65,6 @@ def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True)
         archive: what it is; says where its content belongs.
         source: the file; not read when a cut run has it unpacked already.
         root: of the data set.
-        progress: show a bar.
 
     Raises:
         ArchiveError: see `extract_archive`; nothing was moved.
@@ -78,7 +77,7 @@ def unpack(archive: Archive, source: Path, root: Path, *, progress: bool = True)
     if not staging.is_dir():
         _plan(archive, root).unlink(missing_ok=True)
         if archive.file_name.endswith(_SUFFIXES):
-            extract_archive(source, staging, progress=progress)
+            extract_archive(source, staging)
         else:
             partial = staging.with_name(f".{staging.name}.unpacking-{os.getpid()}")
             partial.mkdir()

@@ -14,9 +14,7 @@ from fmbseg.models.weights import Source, fetch_hub_file, offline_flags
 _ORDER: tuple[Role, ...] = ("sam", "clip", "vision")
 
 
-def fetch_weights(
-    profile: str, overrides: Overrides | None = None, *, progress: bool = True
-) -> list[WeightsStatus]:
+def fetch_weights(profile: str, overrides: Overrides | None = None) -> list[WeightsStatus]:
     """Fetch what a profile's models lack; no run ever does.
 
     Files of a Hugging Face repository come through the hub's own client into its own cache, any
@@ -25,7 +23,6 @@ def fetch_weights(
     Args:
         profile: "miniature", "base" or "paper".
         overrides: as in `resolve_profile`.
-        progress: show bars.
 
     Returns:
         Where the weights lie and whether they will load, checksums compared, one line a model.
@@ -37,11 +34,11 @@ def fetch_weights(
     """
     models = resolve_profile(profile, overrides or {})
     for role in _ORDER:
-        _fetch(*models.part(role), progress)
+        _fetch(*models.part(role))
     return weights_status(profile, overrides or {}, checksums=True)
 
 
-def _fetch(family: Family, spec: Spec, progress: bool) -> None:
+def _fetch(family: Family, spec: Spec) -> None:
     """One model's files; what is the user's own, or shipped, is left to the status."""
     if spec.name.startswith("local-dir:"):
         return
@@ -61,7 +58,7 @@ def _fetch(family: Family, spec: Spec, progress: bool) -> None:
     remote = Remote(
         (source.address,), source.about_bytes or None, md5=source.md5 or None, sha256=sha256
     )
-    fetch(remote, source.files[-1], progress=progress)
+    fetch(remote, source.files[-1])
 
 
 def _set_aside_if_wrong(source: Source, path: Path) -> bool:

@@ -5,6 +5,7 @@ opaque. So a colour in the picture is the legend's colour, whatever lies below.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
@@ -103,7 +104,7 @@ def layer_png(layer: Layer) -> bytes:
 
 
 def indexed_png(
-    places: UInt8[np.ndarray, "height width"], palette: Palette, **options: bytes
+    places: UInt8[np.ndarray, "height width"], palette: Palette, **options: Any
 ) -> bytes:
     """A PNG whose values are places in a palette of at most 256 colours."""
     picture = PilImage.fromarray(places).convert("L")

@@ -48,7 +48,6 @@ def compute_shard(
     out_folder: Path,
     scratch: Path,
     salvaged: Path | None = None,
-    progress: bool = True,
     *,
     key: str = "",
     label: str = "pseudo_masks",
@@ -71,8 +70,7 @@ def compute_shard(
         out_folder: for the four files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         salvaged: what `save_records` wrote of other shards with the same models and options.
-        progress: say where it is, see `fmbseg.progress`.
-        label: what it calls itself there.
+        label: what it calls itself where it says how far it is; see `fmbseg.progress`.
         key: whatever else the masks depend on (the models); the unit's digest serves.
 
     Returns:
@@ -88,7 +86,7 @@ def compute_shard(
     quarantine: list[dict[str, str]] = []
     records: dict[str, _Record] = {}
     computed = 0
-    for name in tracked(sorted(names), label, shown=progress):
+    for name in tracked(sorted(names), label):
         try:
             image = read(name)
         except UnreadableImageError as error:

@@ -20,7 +20,7 @@ from fmbseg.store.names import name_problem, printable
 from fmbseg.store.space import explain_full_disk, human_bytes, require_space
 
 MAX_ARCHIVE_BYTES = 64 * 10**9
-"""Unpacked; more is taken for a bomb unless the caller says otherwise."""
+"""Unpacked; more is taken for a bomb."""
 MAX_ENTRIES = 5_000_000
 """Files and folders; a small archive can hold any number of empty ones."""
 
@@ -38,13 +38,7 @@ class ArchiveError(ValueError):
     """An archive is damaged, or holds what is not unpacked; the text names archive and entry."""
 
 
-def extract_archive(
-    archive: str | Path,
-    folder: str | Path,
-    *,
-    max_bytes: int = MAX_ARCHIVE_BYTES,
-    progress: bool = True,
-) -> list[str]:
+def extract_archive(archive: str | Path, folder: str | Path) -> list[str]:
     """Unpack a zip or tar archive (plain, gz, bz2, xz; told by content) into a new folder.
 
     Only plain files and folders are unpacked; anything else refuses the whole archive. Rights,
@@ -56,8 +50,6 @@ def extract_archive(
     Args:
         archive: the file.
         folder: where to; must not exist, or be empty.
-        max_bytes: more than this, unpacked, is refused.
-        progress: show a bar on standard error.
 
     Returns:
         Names of the files, relative to `folder`, with forward slashes, sorted; at least one.
@@ -77,7 +69,7 @@ def extract_archive(
     try:
         with explain_full_disk(f"the content of {archive.name}", folder.parent):
             partial.mkdir(parents=True)
-            names = _unpack(archive, partial, max_bytes, progress)
+            names = _unpack(archive, partial)
             flush_tree(partial)
             os.rename(partial, folder)
             flush_names(folder.parent)
@@ -86,9 +78,9 @@ def extract_archive(
     return names
 
 
-def _unpack(archive: Path, folder: Path, max_bytes: int, progress: bool) -> list[str]:
-    size, names, unpacking = archive.stat().st_size, [], _Unpacking(archive, folder, max_bytes)
-    bar = progress_of(f"unpacking {archive.name}", total=size, unit="B", shown=progress)
+def _unpack(archive: Path, folder: Path) -> list[str]:
+    size, names, unpacking = archive.stat().st_size, [], _Unpacking(archive, folder)
+    bar = progress_of(f"unpacking {archive.name}", total=size, unit="B")
     with bar as done, archive.open("rb") as raw, unpacking.errors_named():
         is_zip = raw.read(4) in _ZIP
         raw.seek(0)
@@ -103,11 +95,10 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, progress: bool) -> list
 
 @dataclass
 class _Unpacking:
-    """One archive on its way into a folder: what was met of it so far, and its limit."""
+    """One archive on its way into a folder: what was met of it so far."""
 
     archive: Path
     folder: Path
-    max_bytes: int
     entries: int = 0
     unpacked_bytes: int = 0
     entry: str = ""
@@ -190,9 +181,9 @@ class _Unpacking:
         self.unpacked_bytes += size
         if self.entries > MAX_ENTRIES:
             raise ArchiveError(f"{self.archive}: holds more than {MAX_ENTRIES} files and folders")
-        if self.unpacked_bytes > self.max_bytes:
+        if self.unpacked_bytes > MAX_ARCHIVE_BYTES:
             raise ArchiveError(
-                f"{self.archive}: holds more than {human_bytes(self.max_bytes)} unpacked, the "
+                f"{self.archive}: holds more than {human_bytes(MAX_ARCHIVE_BYTES)} unpacked, the "
                 "limit; unpack it yourself if you trust it, and give the folder"
             )
         return "/".join(parts)

@@ -61,7 +61,7 @@ def catalogue(
 
 
 def get(name: str, root: Path, **options: object):
-    return install(name, root, progress=False, **options)
+    return install(name, root, **options)
 
 
 def listing(root: Path) -> set[str]:

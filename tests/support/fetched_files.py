@@ -17,7 +17,7 @@ CUT = 400_000
 def get(file: Path, *urls: str, attempts: int = 1, **facts: object):
     """Fetch without a bar, trying so often."""
     http.ATTEMPTS = attempts
-    return fetch(Remote(urls, **facts), file, progress=False)
+    return fetch(Remote(urls, **facts), file)
 
 
 def names(folder: Path) -> set[str]:

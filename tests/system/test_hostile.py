@@ -156,7 +156,7 @@ def test_stage_1_of_the_folder_completes_and_sets_exactly_the_bad_aside(hostile,
     compute_shard(
         scan.names, lambda name: read_image(hostile.root / name),
         ClipSamTeacher(clip, sam, clip.encode_text(names), names, options),
-        tmp_path / "out", tmp_path / "scratch", progress=False,
+        tmp_path / "out", tmp_path / "scratch",
     )  # fmt: skip
     found = read_json(tmp_path / "out/quarantine.json")
     assert {one["image"] for one in found} == set(scan.names) & set(hostile.bad)

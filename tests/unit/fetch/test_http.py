@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_is_told_and_the_download_goes_on_once_there_is_roo
             pytest.skip("no disk can be mounted here")
         code = f"""
             from fmbseg.fetch import Remote, fetch
-            fetch(Remote(({url!r},), sha256={SHA256!r}), "{disk.inside}/a", progress=False)
+            fetch(Remote(({url!r},), sha256={SHA256!r}), "{disk.inside}/a")
         """
         command = [*disk.prefix, sys.executable, "-c", textwrap.dedent(code)]
         disk.leave(600_000)
@@ -233,7 +233,7 @@ def test_a_killed_download_goes_on_in_the_next_process(server: FileServer, tmp_p
     url = server.serve("/a", CONTENT, chunk_pause_s=0.1)
     code = f"""
         from fmbseg.fetch import Remote, fetch
-        fetch(Remote(({url!r},)), {str(tmp_path / "a")!r}, progress=False)
+        fetch(Remote(({url!r},)), {str(tmp_path / "a")!r})
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     part = tmp_path / "a.part"

@@ -181,7 +181,7 @@ def test_killed_while_unpacking_nothing_is_half_installed_and_the_next_run_compl
         entry = CATALOGUE["ade150"]
         there = replace(entry.archives[0], url={server.url(f"/{file}")!r})
         CATALOGUE["ade150"] = replace(entry, archives=(there,))
-        install("ade150", {str(root)!r}, progress=False)
+        install("ade150", {str(root)!r})
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     deadline = time.monotonic() + 120

@@ -65,7 +65,7 @@ def test_sams_file_is_checked_against_its_md5(tmp_path: Path, monkeypatch: pytes
             sam_weights, "_URL", server.serve(f"/{name}", CONTENT).removesuffix(name)
         )
         with pytest.raises(DownloadError, match="wanted 01ec64d29a2fca3f0661936605ae66f8"):
-            fetch_weights("base", progress=False)
+            fetch_weights("base")
     assert not (tmp_path / "hub/checkpoints" / name).exists()
 
 
@@ -89,7 +89,7 @@ def test_all_three_models_of_a_profile_land_where_their_packages_look(tmp_path: 
             def place(role):
                 family, spec = PROFILES["base"].part(role)
                 return str(family.source(*astuple(spec)).find())
-            found = fetch_weights("base", progress=False)
+            found = fetch_weights("base")
             print(json.dumps([[one.model, one.missing, one.present, one.where,
                 place(one.model)] for one in found]))
         """

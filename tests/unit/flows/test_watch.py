@@ -191,7 +191,7 @@ def test_two_watchers_that_see_the_same_at_once_ask_for_the_same_run(
     root: Path, full: Full, arrive: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
     arrive("a.png")
-    monkeypatch.setattr(module, "_runs", lambda *_, **__: [])
+    monkeypatch.setattr(module, "runs_of", lambda *_, **__: [])
     assert watch(".") == watch(".")
     assert len(full.runs()) == 1
 

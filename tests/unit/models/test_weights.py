@@ -168,7 +168,7 @@ def test_download_replaces_a_published_file_of_other_bytes(weights, monkeypatch)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", serve)
     files["sam"].rename("sam.pth")
     overrides = overrides | {"sam": {"name": "vit_b", "checkpoint": "sam.pth"}}
-    assert [one.present for one in fetch_weights("base", overrides, progress=False)] == [True] * 3
+    assert [one.present for one in fetch_weights("base", overrides)] == [True] * 3
     assert asked == [(REPO, HUB_FILES[0])]
 
 

@@ -42,7 +42,6 @@ def run(images, tmp_path, out="out", sam=None, names=None, options=OPTIONS, **mo
         ClipSamTeacher(ColourClip(), sam, TEXTS, NAMES, options),
         tmp_path / out,
         tmp_path / "scratch",
-        progress=False,
         **more,
     )
     return sam
@@ -222,7 +221,7 @@ def test_a_shard_asks_whatever_teacher_it_is_given(images, tmp_path):
     found = [
         compute_shard(
             list_images(images), lambda name: read_image(images / name), ColourTeacher(),
-            tmp_path / out, scratch, progress=False,
+            tmp_path / out, scratch,
         )
         for out in ("out", "again")
     ]  # fmt: skip
