@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,39 +17,12 @@ from fmbseg.pseudo.settings import AutomaticOptions
 from fmbseg.store import decode_rle
 from fmbseg.types import Image, LabelMap, SamMask
 
-
-@dataclass(frozen=True)
-class ClipDiyOptions:
-    """Scales, and what stands for the background; the original's values are in brackets.
-
-    Attributes:
-        crop_fractions: one scale each: side of its square crops over the image's short side,
-            above 0, up to 1 (1, 1/2, 1/4).
-        stride_fraction: greatest stride of the crops over their side, above 0, up to 1 (1/2).
-        background_names: class names that mean no object; the classes asked for that are among
-            them are weighed by what is left of objectness (the one name "background").
-        least_objectness: objectness stays this far from 0 and from 1, above 0, below 1/2, so
-            that no class is ruled out by SAM alone (0).
-        automatic: SAM's mask generation.
-    """
-
-    crop_fractions: tuple[float, ...]
-    stride_fraction: float
-    background_names: tuple[str, ...]
-    least_objectness: float
-    automatic: AutomaticOptions
-
-    def __post_init__(self) -> None:
-        fractions = (*self.crop_fractions, self.stride_fraction)
-        if not self.crop_fractions or not all(0 < fraction <= 1 for fraction in fractions):
-            raise ValueError(
-                f"crop_fractions, stride_fraction: found {self.crop_fractions} and "
-                f"{self.stride_fraction}; wanted one or more fractions above 0, up to 1"
-            )
-        if not 0 < self.least_objectness < 0.5:
-            raise ValueError(
-                f"least_objectness: found {self.least_objectness}; wanted above 0, below 0.5"
-            )
+CROP_FRACTIONS = (1.0, 0.5, 0.25)
+"""One scale each: side of its square crops over the image's short side; the original's."""
+STRIDE_FRACTION = 0.5
+"""Greatest stride of the crops over their side; the original's."""
+LEAST_OBJECTNESS = 0.05
+"""Objectness stays this far from 0 and from 1, so that SAM alone rules no class out; ours."""
 
 
 class ClipDiySegmentation(TextPrompted):
@@ -73,11 +45,22 @@ class ClipDiySegmentation(TextPrompted):
     """
 
     def __init__(
-        self, clip: ClipModel, sam: SamModel, options: ClipDiyOptions, name: str = "clip_diy"
-    ) -> None:
-        """Compose the parts."""
+        self, clip: ClipModel, sam: SamModel, automatic: AutomaticOptions, name: str = "clip_diy",
+        *, background_names: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Compose the parts.
+
+        Args:
+            clip: classifies the crops.
+            sam: gives the masks that objectness is made of.
+            automatic: its mask generation.
+            name: what the results are filed under.
+            background_names: class names that mean no object; the classes asked for that are
+                among them are weighed by what is left of objectness.
+        """
         super().__init__(name, clip)
-        self._clip, self._sam, self._options = clip, sam, options
+        self._clip, self._sam, self._automatic = clip, sam, automatic
+        self._background_names = background_names
 
     @torch.inference_mode()
     def segment(
@@ -94,11 +77,11 @@ class ClipDiySegmentation(TextPrompted):
         scores = torch.zeros(len(class_names), *image_hw)
         for grid in grids:
             scores += resize_similarities(grid, image_hw) / len(grids)
-        background = torch.tensor([name in self._options.background_names for name in class_names])
+        background = torch.tensor([name in self._background_names for name in class_names])
         if similarities or bool(background.any()):
-            masks = automatic_masks(self._sam, image, self._options.automatic)
-            least = self._options.least_objectness
-            weight = torch.from_numpy(objectness(masks, image_hw)).clamp(least, 1 - least)
+            masks = automatic_masks(self._sam, image, self._automatic)
+            weight = torch.from_numpy(objectness(masks, image_hw))
+            weight = weight.clamp(LEAST_OBJECTNESS, 1 - LEAST_OBJECTNESS)
             scores *= torch.where(background[:, None, None], 1 - weight, weight)
         return label_pixels(scores, image_hw, class_names, similarities=similarities)
 
@@ -108,9 +91,9 @@ class ClipDiySegmentation(TextPrompted):
         """Cosines of the crops, one grid a scale."""
         height, width = image.shape[:2]
         grids = []
-        for fraction in self._options.crop_fractions:
+        for fraction in CROP_FRACTIONS:
             side = max(1, round(fraction * min(height, width)))
-            stride = self._options.stride_fraction * side
+            stride = STRIDE_FRACTION * side
             tops, lefts = crop_starts(height, side, stride), crop_starts(width, side, stride)
             rows = [
                 torch.stack([self._class_token(image[y : y + side, x : x + side]) for x in lefts])

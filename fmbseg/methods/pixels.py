@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fmbseg.types import IGNORE, LabelMap
 
-_MAX_ELEMENTS = 2**25
+MAX_ELEMENTS = 2**25
 """Names x pixels that are interpolated at once: 128 MB."""
 
 
@@ -29,7 +29,6 @@ def label_pixels(
     class_names: Sequence[str],
     *,
     similarities: bool = False,
-    max_elements: int = _MAX_ELEMENTS,
 ) -> LabelMap:
     """Interpolate similarities to the image's size and take the best class per pixel.
 
@@ -41,7 +40,6 @@ def label_pixels(
         image_hw: wanted size, px.
         class_names: one per class.
         similarities: keep the interpolated ones in the answer.
-        max_elements: classes x pixels to hold at once.
 
     Paper: section 3.3, bilinear interpolation of the similarities, then argmax.
     """
@@ -49,7 +47,7 @@ def label_pixels(
     if similarities:
         full = resize_similarities(grid.float(), image_hw)
         return LabelMap(full.argmax(0).int().numpy(), names, full.numpy())
-    group = max(1, max_elements // (image_hw[0] * image_hw[1]))
+    group = max(1, MAX_ELEMENTS // (image_hw[0] * image_hw[1]))
     best, labels = resize_similarities(grid[:group].float(), image_hw).max(0)
     for start in range(group, len(grid), group):
         value, index = resize_similarities(grid[start : start + group].float(), image_hw).max(0)
@@ -68,7 +66,6 @@ def label_or_none(
     min_similarity: float | None = None,
     temperature: float | None = None,
     similarities: bool = False,
-    max_elements: int = _MAX_ELEMENTS,
 ) -> LabelMap:
     """Interpolate similarities to the image's size; a pixel's class is the best name, or none.
 
@@ -82,7 +79,6 @@ def label_or_none(
         min_similarity: a cosine, -1 to 1.
         temperature: of the softmax over all names, for `confidence`; None leaves that out.
         similarities: keep the classes' interpolated cosines in the answer.
-        max_elements: names x pixels to hold at once.
 
     Raises:
         ValueError: more classes than leave IGNORE free for none.
@@ -95,7 +91,7 @@ def label_or_none(
         )
     best, labels = torch.full(image_hw, -torch.inf), torch.zeros(image_hw, dtype=torch.int64)
     rival, total = best.clone(), torch.zeros(image_hw)  # the best name of all; softmax's divisor
-    for start, cosines in _parts(grid, image_hw, classes, max_elements):
+    for start, cosines in _parts(grid, image_hw, classes):
         value, index = cosines.max(0)
         if start < classes:
             better = value > best
@@ -124,11 +120,10 @@ def label_or_none(
 
 
 def _parts(
-    grid: Float[Tensor, "name rows cols"], image_hw: tuple[int, int], classes: int,
-    max_elements: int,
-) -> Iterator[tuple[int, Float[Tensor, "name height width"]]]:  # fmt: skip
+    grid: Float[Tensor, "name rows cols"], image_hw: tuple[int, int], classes: int
+) -> Iterator[tuple[int, Float[Tensor, "name height width"]]]:
     """Interpolated groups of names, each of classes alone or of background names alone."""
-    group = max(1, max_elements // (image_hw[0] * image_hw[1]))
+    group = max(1, MAX_ELEMENTS // (image_hw[0] * image_hw[1]))
     for first, last in ((0, classes), (classes, len(grid))):
         for start in range(first, last, group):
             part = grid[start : min(start + group, last)]

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32
-from torch import Tensor
+from jaxtyping import Float32, Int32
 
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
-from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
+from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.pseudo.stage1 import STAGES, pseudo_masks_of_image
@@ -84,8 +83,8 @@ class Stage1Segmentation(TextPrompted):
         texts = self._texts(class_names)
         dense = self._clip.encode_dense(image)
         found = pseudo_masks_of_image(
-            image, "image", _AlreadyEncoded(self._clip, dense), self._sam, texts, class_names,
-            self._options, present, self._stages,
+            image, "image", self._clip, self._sam, texts, class_names, self._options, present,
+            self._stages, dense=dense,
         )  # fmt: skip
         masks = found.masks_11 + found.masks_12
         painted = label_map_of(masks, image_hw).astype(np.int32)
@@ -113,19 +112,3 @@ def _votes(
     for index, cosine in zip(present, cosines, strict=True):
         votes[index] = np.where(bare, cosine, np.where(painted == index, 1, -1))
     return votes
-
-
-class _AlreadyEncoded:
-    """The CLIP whose answer for the one image is known: the image is encoded once, not twice."""
-
-    def __init__(self, clip: ClipModel, dense: DenseClip) -> None:
-        self.dim = clip.dim
-        self._clip, self._dense = clip, dense
-
-    def encode_dense(self, image: Image) -> DenseClip:
-        return self._dense
-
-    def encode_text(
-        self, names: Sequence[str], templates: Sequence[str] | None = None
-    ) -> Float[Tensor, "category dim"]:
-        return self._clip.encode_text(names, templates)

@@ -77,14 +77,10 @@ def _dense_clip(parts: Parts, name: str) -> "Segmentation":
 
 
 def _clip_diy(parts: Parts, name: str) -> "Segmentation":
-    from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
+    from fmbseg.methods.clip_diy import ClipDiySegmentation
 
-    options = ClipDiyOptions(
-        crop_fractions=(1.0, 0.5, 0.25), stride_fraction=0.5, background_names=(),
-        least_objectness=0.05, automatic=parts.stage1(),
-    )  # fmt: skip
     clip = parts.clip("maskclip", whole_crops=True)
-    return ClipDiySegmentation(clip, parts.sam(), options, name)
+    return ClipDiySegmentation(clip, parts.sam(), parts.stage1(), name)
 
 
 def _stage1(parts: Parts, name: str) -> "Segmentation":

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.labelling import label_masks
 from fmbseg.pseudo.presence import count_votes, given_classes, present_classes
@@ -46,6 +46,8 @@ def pseudo_masks_of_image(
     options: PseudoMasksParams,
     present: Sequence[int] | None = None,
     stages: Sequence[Stage] = STAGES,
+    *,
+    dense: DenseClip | None = None,
 ) -> ImagePseudoMasks:
     """Run stage 1 on one image; each encoder runs once.
 
@@ -59,6 +61,7 @@ def pseudo_masks_of_image(
         options: the section `pseudo_masks` of params.yaml.
         present: indices of the classes known to be in the image; None lets CLIP's crops vote.
         stages: whose masks are wanted; the other's are not computed.
+        dense: CLIP's encoding of the image, where the caller has it.
 
     Returns:
         The masks, the present classes and the votes.
@@ -72,7 +75,8 @@ def pseudo_masks_of_image(
     if len(texts) != len(class_names):
         raise ValueError(f"found {len(texts)} text features for {len(class_names)} class names")
     texts = texts.cpu().float()
-    dense = clip.encode_dense(image)
+    if dense is None:
+        dense = clip.encode_dense(image)
     votes = count_votes(dense.cls, texts)
     if present is None:
         found = present_classes(votes, options.presence_votes)

@@ -10,7 +10,7 @@ from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.evaluate.protocol import PROTOCOLS, EvaluationProtocol, protocol_named
 from fmbseg.methods.aligned import AlignedSegmentation
-from fmbseg.methods.clip_diy import ClipDiyOptions, ClipDiySegmentation
+from fmbseg.methods.clip_diy import ClipDiySegmentation
 from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.vocabulary import Vocabulary
@@ -105,7 +105,6 @@ def test_tcl_asks_for_448_px_windows_of_the_image_at_short_side_448() -> None:
 
 
 def test_every_method_works_under_every_protocol() -> None:
-    diy = ClipDiyOptions((1.0, 0.5), 0.5, (), 0.1, OPTIONS)
     methods = [
         DenseClipSegmentation(ColourClip()),
         AlignedSegmentation(ColourVision(), identity_head(), ColourClip()),
@@ -113,7 +112,7 @@ def test_every_method_works_under_every_protocol() -> None:
         Stage1Segmentation(
             ColourClip(), ColourSam(), OPTIONS, ("1.1",), "told", needs_image_labels=True
         ),
-        ClipDiySegmentation(ColourClip(), ColourSam(), diy),
+        ClipDiySegmentation(ColourClip(), ColourSam(), OPTIONS),
     ]
     for protocol in map(protocol_named, PROTOCOLS):
         small = {"short_side_px": 16, "window_px": 16, "stride_px": 8}

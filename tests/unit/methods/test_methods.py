@@ -10,6 +10,7 @@ from PIL import Image as PilImage
 from fmbseg import store
 from fmbseg.align.head import AlignmentHead
 from fmbseg.evaluate.sliding import SlidingSegmentation
+from fmbseg.methods import pixels
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.pixels import label_pixels
@@ -82,13 +83,14 @@ def test_an_empty_class_list_is_refused() -> None:
         DenseClipSegmentation(ColourClip()).segment(image(), [])
 
 
-def test_class_by_class_labels_equal_the_plain_argmax() -> None:
+def test_class_by_class_labels_equal_the_plain_argmax(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = torch.randn(7, 3, 4)
     grid[5] = grid[2]  # a tie
     names = [str(k) for k in range(7)]
     full = label_pixels(grid, (11, 9), names, similarities=True)
     for most in (1, 99, 250, 10**6):
-        some = label_pixels(grid, (11, 9), names, max_elements=most)
+        monkeypatch.setattr(pixels, "MAX_ELEMENTS", most)
+        some = label_pixels(grid, (11, 9), names)
         assert np.array_equal(some.labels, full.labels)
         assert some.similarities is None
     assert not (full.labels == 5).any()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fmbseg import store
+from fmbseg.methods import pixels
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels
@@ -127,15 +128,14 @@ def test_confidence_is_the_winners_share_of_a_softmax_at_the_trainings_temperatu
         assert np.array_equal(found.labels, np.where(won < len(classes), won, IGNORE))
 
 
-def test_groups_of_names_give_what_all_at_once_give() -> None:
+def test_groups_of_names_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = torch.randn(9, 3, 4)
     grid[5], grid[7] = grid[2], grid[1]  # ties, one with a background name
     names = [str(k) for k in range(6)]
     full = label_or_none(grid, (11, 9), names, min_similarity=0.1, temperature=0.3)
     for most in (1, 99, 250):
-        some = label_or_none(
-            grid, (11, 9), names, min_similarity=0.1, temperature=0.3, max_elements=most
-        )
+        monkeypatch.setattr(pixels, "MAX_ELEMENTS", most)
+        some = label_or_none(grid, (11, 9), names, min_similarity=0.1, temperature=0.3)
         assert np.array_equal(some.labels, full.labels)
         np.testing.assert_allclose(some.confidence, full.confidence, rtol=1e-5)
     alone = label_or_none(grid[:6], (11, 9), names)
