@@ -192,14 +192,11 @@ def progress(
         yield found
 
 
-def tracked(
-    items: Iterable[T], label: str, *, total: float | None = None, unit: str = "image",
-    shown: bool = True,
-) -> Iterator[T]:  # fmt: skip
+def tracked(items: Iterable[T], label: str, *, total: float | None = None) -> Iterator[T]:
     """The items one after the other, each counted when the next is asked for; see `progress`."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    with progress(label, total=total, unit=unit, shown=shown) as done:
+    with progress(label, total=total) as done:
         for item in items:
             yield item
             done.update()

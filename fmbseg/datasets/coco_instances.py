@@ -1,6 +1,7 @@
 """Things of COCO drawn from its instance annotations, for trees without stuffthingmaps."""
 
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from fmbseg.datasets.coco_names import RAW_IDS, THINGS
 from fmbseg.datasets.json_stream import elements_of
 from fmbseg.types import IGNORE
 
+_Instance = tuple[bool, Any, int]
+"""Whether it is a crowd, its outline, the thing."""
 _THING_OF_CATEGORY = {raw + 1: thing for thing, raw in enumerate(RAW_IDS[: len(THINGS)])}
 
 
@@ -32,7 +35,6 @@ class InstanceTargets:
     def __init__(self, file: Path, *, first: int) -> None:
         self._file = file
         self._first = first
-        self._index: _Index | None = None
 
     def sources(self) -> list[Path]:
         """The one file of annotations."""
@@ -44,13 +46,15 @@ class InstanceTargets:
         Raises:
             DatasetError: the file is damaged, knows no such image, or holds an unknown category.
         """
-        if self._index is None:
-            self._index = _Index(self._file)
-        height, width, instances = self._index.of_image(name)
+        images, instances = self._index
+        if name not in images:
+            raise DatasetError(f"{self._file}: no image {name}; wanted the file of its split")
+        identity, height, width = images[name]
         empty = 0 if self._first else IGNORE
         target = np.full((height, width), empty, np.uint8)
         regions = [
-            (crowd, _rle(outline, height, width), thing) for crowd, outline, thing in instances
+            (crowd, _rle(outline, height, width), thing)
+            for crowd, outline, thing in instances.get(identity, [])
         ]
         drawn_last_is_smallest = sorted(
             regions, key=lambda one: (not one[0], -int(pycocotools.mask.area(one[1])))
@@ -59,33 +63,25 @@ class InstanceTargets:
             target[pycocotools.mask.decode(rle) > 0] = thing + self._first
         return target
 
-
-class _Index:
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._images: dict[str, tuple[int, int, int]] = {}
-        self._instances: dict[int, list[tuple[bool, Any, int]]] = defaultdict(list)
+    @cached_property
+    def _index(self) -> tuple[dict[str, tuple[int, int, int]], dict[int, list[_Instance]]]:
+        """Image name to its id, height and width; image id to its instances."""
+        images: dict[str, tuple[int, int, int]] = {}
+        instances: dict[int, list[_Instance]] = defaultdict(list)
         try:
-            for one in elements_of(file, "images"):
-                self._images[one["file_name"]] = (one["id"], one["height"], one["width"])
-            for one in elements_of(file, "annotations"):
-                self._instances[one["image_id"]].append(self._instance(one))
+            for one in elements_of(self._file, "images"):
+                images[one["file_name"]] = (one["id"], one["height"], one["width"])
+            for one in elements_of(self._file, "annotations"):
+                thing = _THING_OF_CATEGORY.get(one["category_id"])
+                if thing is None:
+                    raise DatasetError(
+                        f"{self._file}: found category {one['category_id']}; wanted COCO's 80"
+                    )
+                found = bool(one["iscrowd"]), one["segmentation"], thing
+                instances[one["image_id"]].append(found)
         except (KeyError, TypeError) as error:
-            raise DatasetError(f"{file}: no instance annotations ({error!r})") from None
-
-    def _instance(self, one: dict[str, Any]) -> tuple[bool, Any, int]:
-        thing = _THING_OF_CATEGORY.get(one["category_id"])
-        if thing is None:
-            raise DatasetError(
-                f"{self._file}: found category {one['category_id']}; wanted COCO's 80"
-            )
-        return bool(one["iscrowd"]), one["segmentation"], thing
-
-    def of_image(self, name: str) -> tuple[int, int, list[tuple[bool, Any, int]]]:
-        if name not in self._images:
-            raise DatasetError(f"{self._file}: no image {name}; wanted the file of its split")
-        identity, height, width = self._images[name]
-        return height, width, self._instances.get(identity, [])
+            raise DatasetError(f"{self._file}: no instance annotations ({error!r})") from None
+        return images, instances
 
 
 def _rle(outline: Any, height: int, width: int) -> Any:

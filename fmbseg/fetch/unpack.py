@@ -42,7 +42,7 @@ def fetched_bytes(archive: Archive, root: Path) -> int:
 def is_unpacked(archive: Archive, root: Path) -> bool:
     """Whether an archive was unpacked to its end, and what it brought is still there."""
     try:
-        done = Done(**read_json(_marker(archive, root)))
+        done = Done(**read_json(_beside(archive, root, ".done.json")))
     except (StoreError, TypeError):
         return False
     return done.unpack_to == archive.unpack_to and all(
@@ -52,7 +52,7 @@ def is_unpacked(archive: Archive, root: Path) -> bool:
 
 def is_staged(archive: Archive, root: Path) -> bool:
     """Whether a cut run has unpacked it wholly and only the moving is left."""
-    return _staging(archive, root).is_dir()
+    return _beside(archive, root, ".tree").is_dir()
 
 
 def unpack(archive: Archive, source: Path, root: Path) -> None:
@@ -71,11 +71,11 @@ def unpack(archive: Archive, source: Path, root: Path) -> None:
         DiskFullError: no room; nothing was moved.
         DownloadError: something of the user's is in the way.
     """
-    staging = _staging(archive, root)
+    staging, plan = (_beside(archive, root, ending) for ending in (".tree", ".moving.json"))
     for leftover in archives_folder(root).glob(f".{staging.name}.unpacking-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if not staging.is_dir():
-        _plan(archive, root).unlink(missing_ok=True)
+        plan.unlink(missing_ok=True)
         if archive.file_name.endswith(_SUFFIXES):
             extract_archive(source, staging)
         else:
@@ -84,24 +84,17 @@ def unpack(archive: Archive, source: Path, root: Path) -> None:
             _link_or_copy(source, partial / archive.file_name)
             flush_tree(partial)
             os.rename(partial, staging)
-    if not _plan(archive, root).is_file():
-        write_json(_plan(archive, root), asdict(Done(archive.unpack_to, _counts(staging))))
+    if not plan.is_file():
+        write_json(plan, asdict(Done(archive.unpack_to, _counts(staging))))
     _merge(staging, root / archive.unpack_to)
     flush_tree(root / archive.unpack_to, contents=False)
-    os.replace(_plan(archive, root), _marker(archive, root))
+    os.replace(plan, _beside(archive, root, ".done.json"))
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def _staging(archive: Archive, root: Path) -> Path:
-    return archives_folder(root) / f"{archive.file_name}.tree"
-
-
-def _plan(archive: Archive, root: Path) -> Path:
-    return archives_folder(root) / f"{archive.file_name}.moving.json"
-
-
-def _marker(archive: Archive, root: Path) -> Path:
-    return archives_folder(root) / f"{archive.file_name}.done.json"
+def _beside(archive: Archive, root: Path, ending: str) -> Path:
+    """What is kept of an archive: `.tree` being unpacked, `.moving.json` and `.done.json` of it."""
+    return archives_folder(root) / f"{archive.file_name}{ending}"
 
 
 def _merge(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from fmbseg.evaluate.confusions import Confusion
 from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.evaluate.examples import Side
 from fmbseg.paper import Departure
+from fmbseg.store import Refused
 from fmbseg.types import Image, PseudoMask
 
 
@@ -115,14 +116,6 @@ class HistoryPoint:
 
 
 @dataclass(frozen=True)
-class Quarantined:
-    """An image that could not be used, and why."""
-
-    image: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class PresenceScore:
     """CLIP's image-level presence against the labels, 0 to 1."""
 
@@ -220,7 +213,7 @@ class ReportContent:
     mask_counts: tuple[MaskCount, ...] = ()
     never_found: NeverFound | None = None
     gallery: tuple[GalleryRow, ...] = ()
-    quarantined: tuple[Quarantined, ...] = ()
+    quarantined: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     departures: tuple[Departure, ...] = ()
     files: tuple[FileLink, ...] = ()

@@ -10,7 +10,6 @@ from fmbseg.report.content import (
     GalleryRow,
     HistoryPoint,
     PresenceScore,
-    Quarantined,
     ReportContent,
     RunFacts,
     SamScore,
@@ -26,7 +25,16 @@ from fmbseg.steps.shards import quarantined, shard_folder, shards
 from fmbseg.steps.step import Step
 from fmbseg.steps.truth import training_truth
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import MANIFEST, UnitKey, file_sha, read_coco, read_json, sha_of, write_json
+from fmbseg.store import (
+    MANIFEST,
+    Refused,
+    UnitKey,
+    file_sha,
+    read_coco,
+    read_json,
+    sha_of,
+    write_json,
+)
 from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import read_classes
 
@@ -110,13 +118,7 @@ def _content(workspace: Workspace) -> ReportContent:
         facts=facts,
         class_names=class_names,
         results=tuple(figures.result(workspace, unit) for unit in evaluate.scored(workspace)),
-        history=tuple(
-            HistoryPoint(
-                step=int(e["step"]), epoch=int(e["epoch"]), loss=float(e["loss"]),
-                learning_rate=float(e["learning_rate"]),
-            )
-            for e in read_json(workspace.train / "history.json")
-        ),
+        history=tuple(HistoryPoint(**e) for e in read_json(workspace.train / "history.json")),
         mask_counts=figures.mask_counts(workspace),
         never_found=figures.never_found(workspace),
         validation=_validation(workspace),
@@ -126,7 +128,7 @@ def _content(workspace: Workspace) -> ReportContent:
         tracking=TrackingHint(
             MLFLOW, params.tracking.experiment, f"tags.`key.train` = '{_train_key(workspace)}'"
         ),
-        quarantined=tuple(Quarantined(entry["image"], entry["reason"]) for entry in bad),
+        quarantined=tuple(Refused(**entry) for entry in bad),
         notes=notes(workspace),
         presence=PresenceScore(**frozen["presence"]) if frozen else None,
         sam=SamScore(**frozen["sam_random_point"]) if frozen else None,
@@ -138,10 +140,7 @@ def _validation(workspace: Workspace) -> tuple[ValidationPoint, ...]:
     path = workspace.train / VALIDATION
     if not path.is_file():
         return ()
-    return tuple(
-        ValidationPoint(int(e["step"]), int(e["epoch"]), float(e["miou"]), int(e["images"]))
-        for e in read_json(path)
-    )
+    return tuple(ValidationPoint(**e) for e in read_json(path))
 
 
 def _files(workspace: Workspace) -> tuple[FileLink, ...]:

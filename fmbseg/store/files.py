@@ -91,11 +91,9 @@ def read_json(path: str | Path) -> Any:
     Raises:
         StoreError: no such file, or no JSON in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; run the step that writes it")
+    content = _content(path)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except ValueError as error:
         raise StoreError(f"{path}: not valid JSON ({error}); delete it and run its step") from None
 
@@ -114,16 +112,20 @@ def load_safetensors(path: str | Path) -> dict[str, "Tensor"]:
     Raises:
         StoreError: no such file, or no safetensors in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; run the step that writes it")
     import safetensors.torch
 
+    content = _content(path)
     try:
-        loaded: dict[str, Tensor] = safetensors.torch.load(path.read_bytes())
+        loaded: dict[str, Tensor] = safetensors.torch.load(content)
     except Exception as error:
         raise StoreError(f"{path}: not a safetensors file ({error})") from None
     return loaded
+
+
+def _content(path: str | Path) -> bytes:
+    if not Path(path).is_file():
+        raise StoreError(f"{path}: no such file; run the step that writes it")
+    return Path(path).read_bytes()
 
 
 def sha_of(obj: Any) -> str:

@@ -132,12 +132,8 @@ def run_unit(
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):  # freed by the kernel on a kill
-        if unit_is_valid(folder, key):
-            _remove_leftovers(folder)
-            if keep is not None:  # of a run that was killed once the unit was in place
-                _remove(keep)
-            return False
-        if not _adopt_finished(folder, key):
+        computed = not unit_is_valid(folder, key)
+        if computed and not _adopt_finished(folder, key):
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
             partial = folder.parent / f"{_prefix(folder)}{os.getpid()}-{secrets.token_hex(4)}"
@@ -158,10 +154,11 @@ def run_unit(
                 _remove(partial)
                 raise
             _publish(partial, folder)
-        _remove_leftovers(folder)
-        if keep is not None:
+        for leftover in _leftovers(folder):
+            _remove(leftover)
+        if keep is not None:  # of a run that was killed once the unit was in place, too
             _remove(keep)
-        return True
+        return computed
 
 
 def _prefix(folder: Path) -> str:
@@ -182,11 +179,6 @@ def _adopt_finished(folder: Path, key: UnitKey) -> bool:
             _publish(candidate, folder)
             return True
     return False
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for leftover in _leftovers(folder):
-        _remove(leftover)
 
 
 def _remove(path: Path) -> None:

@@ -16,11 +16,11 @@ from fmbseg.report.content import (
     Example,
     FileLink,
     MethodResult,
-    Quarantined,
     ReportContent,
     TrackingHint,
 )
 from fmbseg.report.page import build_report
+from fmbseg.store import Refused
 from tests.support.figures import figures
 from tests.unit.report.test_report import FULL, picture, row
 
@@ -84,7 +84,7 @@ def named(name: Callable[[int], str], folder: Path) -> ReportContent:
         mask_counts=tuple(MaskCount(one, 1, 1, 1, 0) for one in classes),
         never_found=NeverFound(classes[:2], 3, 10),
         gallery=(replace(row(name(22)), files=(link,)),), files=(link,),
-        quarantined=(Quarantined(name(23), name(24)),), extra_figures={name(25): name(26)},
+        quarantined=(Refused(name(23), name(24)),), extra_figures={name(25): name(26)},
         tracking=TrackingHint("http://127.0.0.1:5000", name(27), name(28)),
     )  # fmt: skip
 

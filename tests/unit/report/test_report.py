@@ -21,14 +21,13 @@ from fmbseg.report.content import (
     HistoryPoint,
     MethodResult,
     PresenceScore,
-    Quarantined,
     ReportContent,
     RunFacts,
     SamScore,
     ValidationPoint,
 )
 from fmbseg.report.page import build_report
-from fmbseg.store import encode_rle
+from fmbseg.store import Refused, encode_rle
 from fmbseg.types import IGNORE, PseudoMask, SamMask
 from tests.support.figures import figures
 
@@ -80,7 +79,7 @@ FULL = ReportContent(
     history=tuple(HistoryPoint(i, i // 4, 5 - i / 10, 0.1) for i in range(1, 13)),
     mask_counts=tuple(MaskCount(name, 3, 1500, 3, 4) for name in CLASSES),
     gallery=(row(),),
-    quarantined=(Quarantined("bad.jpg", "truncated file"),),
+    quarantined=(Refused("bad.jpg", "truncated file"),),
     notes=("Only a demonstration.",),
     presence=PresenceScore(0.8, 0.7, 0.746, 0.005),
     sam=SamScore(0.71, None, 150),
