@@ -52,8 +52,8 @@ ENTRIES = (
         (("train", 20_210), ("val", 2_000)), "research use", "http://sceneparsing.csail.mit.edu/",
         (
             Archive(
-                "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
-                "ADEChallengeData2016.zip", ".", 1_000 * MB,
+                ("http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
+                1_000 * MB, file_name="ADEChallengeData2016.zip",
             ),
         ),
         "ADE", "ignored",

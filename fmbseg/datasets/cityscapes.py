@@ -103,10 +103,10 @@ def load_cityscapes(
     )  # fmt: skip
 
 
-_DOWNLOADS = "https://www.cityscapes-dataset.com/downloads/"
+_DOWNLOADS = ("https://www.cityscapes-dataset.com/downloads/",)
 _ARCHIVES = (
-    Archive(_DOWNLOADS, "leftImg8bit_trainvaltest.zip", ".", 11_600 * MB, login=True),
-    Archive(_DOWNLOADS, "gtFine_trainvaltest.zip", ".", 250 * MB, login=True),
+    Archive(_DOWNLOADS, 11_600 * MB, file_name="leftImg8bit_trainvaltest.zip", login=True),
+    Archive(_DOWNLOADS, 250 * MB, file_name="gtFine_trainvaltest.zip", login=True),
 )
 _SIZES = (("train", 2_975), ("val", 500))
 _LICENCE = "Cityscapes' own terms, accepted on registration"

@@ -108,26 +108,27 @@ def load_coco(
 _BUCKET = "https://s3.amazonaws.com/images.cocodataset.org"  # the official one, with TLS
 _ARCHIVES = (
     Archive(
-        "http://images.cocodataset.org/zips/val2017.zip",
-        "val2017.zip", "coco_stuff164k/images", 815_585_330, 815_585_330,
+        ("http://images.cocodataset.org/zips/val2017.zip", f"{_BUCKET}/zips/val2017.zip"),
+        815_585_330, 815_585_330,
         sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-        splits=("val",), mirrors=(f"{_BUCKET}/zips/val2017.zip",),
+        file_name="val2017.zip", unpack_to="coco_stuff164k/images", splits=("val",),
     ),
     Archive(
-        "http://images.cocodataset.org/zips/train2017.zip",
-        "train2017.zip", "coco_stuff164k/images", 19_336_861_798, 19_336_861_798,
+        ("http://images.cocodataset.org/zips/train2017.zip", f"{_BUCKET}/zips/train2017.zip"),
+        19_336_861_798, 19_336_861_798,
         sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-        splits=("train",), mirrors=(f"{_BUCKET}/zips/train2017.zip",),
+        file_name="train2017.zip", unpack_to="coco_stuff164k/images", splits=("train",),
     ),
     Archive(
-        "https://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
-        "stuffthingmaps_trainval2017.zip",
-        "stuffthingmaps_trainval2017.zip", "coco_stuff164k/annotations", 659 * MB,
+        ("https://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+         "stuffthingmaps_trainval2017.zip",),
+        659 * MB, file_name="stuffthingmaps_trainval2017.zip",
+        unpack_to="coco_stuff164k/annotations",
     ),
 )  # fmt: skip
 _INSTANCES = Archive(
-    "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
-    "annotations_trainval2017.zip", "coco_stuff164k", 250 * MB,
+    ("http://images.cocodataset.org/annotations/annotations_trainval2017.zip",), 250 * MB,
+    file_name="annotations_trainval2017.zip", unpack_to="coco_stuff164k",
     instead_of="stuffthingmaps_trainval2017.zip",
 )  # fmt: skip
 _SIZES = (("train", 118_287), ("val", 5_000))

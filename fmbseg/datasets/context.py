@@ -79,18 +79,16 @@ def _convert(root: Path) -> None:
 
 _ARCHIVES = (
     Archive(
-        "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
-        "VOCtrainval_03-May-2010.tar", ".", 1_300 * MB,
-        md5="da459979d0c395079b5c75ee67908abb",
+        ("http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",),
+        1_300 * MB, md5="da459979d0c395079b5c75ee67908abb", file_name="VOCtrainval_03-May-2010.tar",
     ),
     Archive(
-        "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
-        "trainval_merged.json", "VOCdevkit/VOC2010", None,
+        ("https://codalabuser.blob.core.windows.net/public/trainval_merged.json",),
+        file_name="trainval_merged.json", unpack_to="VOCdevkit/VOC2010",
     ),
     Archive(
-        "https://roozbehm.info/pascal-context/trainval.tar.gz",
-        "trainval.tar.gz", "VOCdevkit/VOC2010", None,
-        instead_of="trainval_merged.json",
+        ("https://roozbehm.info/pascal-context/trainval.tar.gz",), file_name="trainval.tar.gz",
+        unpack_to="VOCdevkit/VOC2010", instead_of="trainval_merged.json",
     ),
 )  # fmt: skip
 _SIZES = (("train", 4_998), ("val", 5_105))

@@ -11,36 +11,49 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
-class Archive:
-    """One file to fetch.
+class Remote:
+    """A file to fetch.
 
     Attributes:
-        url: official address; with `login` the page that leads to the file.
-        file_name: as it is saved.
-        unpack_to: folder below the data set's root where it is unpacked, or put when it is no
-            archive; "." is the root.
-        about_bytes: size to reckon with; None where nothing is known.
+        urls: addresses of the same bytes in the order of trying, http or https.
+        about_bytes: size to reckon with before a server has told the real one.
         size_bytes: exact size, where it is published.
         md5: hexadecimal, where published.
-        sha256: hexadecimal, where published. Without md5 and sha256, that of the first good
-            download is to be recorded beside the file and compared from then on.
-        splits: the splits that need it.
-        instead_of: file name of the archive it can stand in for; "" when it is needed itself.
-        mirrors: further addresses of the same bytes, tried after the official one; only where a
-            checksum is published.
-        login: only an account on the site opens it.
+        sha256: hexadecimal, where published.
     """
 
-    url: str
-    file_name: str
-    unpack_to: str
-    about_bytes: int | None
+    urls: tuple[str, ...]
+    about_bytes: int | None = None
     size_bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
+
+    @property
+    def has_checksum(self) -> bool:
+        """Whether the publisher says what the bytes are."""
+        return self.md5 is not None or self.sha256 is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive(Remote):
+    """A file to fetch and unpack; its first address is the official one.
+
+    Further ones are tried after it, only where a checksum is published. Without checksums that of
+    the first good download is recorded beside the file, and compared from then on.
+
+    Attributes:
+        file_name: as it is saved.
+        unpack_to: folder below the data set's root where it is unpacked, or put when it is no
+            archive; "." is the root.
+        splits: the splits that need it.
+        instead_of: file name of the archive it can stand in for; "" when it is needed itself.
+        login: only an account on the site opens it; the address is the page that leads to it.
+    """
+
+    file_name: str
+    unpack_to: str = "."
     splits: tuple[str, ...] = ("train", "val")
     instead_of: str = ""
-    mirrors: tuple[str, ...] = ()
     login: bool = False
 
 

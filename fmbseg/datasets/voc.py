@@ -52,13 +52,14 @@ def load_voc(
 
 _ARCHIVES = (
     Archive(
-        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-        "VOCtrainval_11-May-2012.tar", ".", 1_999_639_040, 1_999_639_040,
-        md5="6cd6e144f989b92b3379bac3b3de84fd",
+        (
+            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            # The copy of the book Dive into Deep Learning; the published checksum vouches for it.
+            "https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
+        ),
+        1_999_639_040, 1_999_639_040, md5="6cd6e144f989b92b3379bac3b3de84fd",
         sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-        splits=("train", "val", "trainval"),
-        # The copy of the book Dive into Deep Learning; the published checksum vouches for it.
-        mirrors=("https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",),
+        file_name="VOCtrainval_11-May-2012.tar", splits=("train", "val", "trainval"),
     ),
 )  # fmt: skip
 _SIZES = (("train", 1_464), ("val", 1_449), ("trainval", 2_913))

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fmbseg.fetch.remote import DownloadError, Remote, shown
+from fmbseg.datasets.entry import Remote
+from fmbseg.fetch.remote import DownloadError, shown
 from fmbseg.progress import progress as progress_of
 from fmbseg.store import StoreError, read_json, write_json
 

@@ -5,8 +5,9 @@ import sys
 import time
 from pathlib import Path
 
+from fmbseg.datasets.entry import Remote
 from fmbseg.fetch.checksums import Record, check, set_aside
-from fmbseg.fetch.remote import DownloadError, Remote, locked, require_online, shown
+from fmbseg.fetch.remote import DownloadError, locked, require_online, shown
 from fmbseg.fetch.transfer import (
     AddressError,
     InterruptedTransferError,

@@ -1,7 +1,7 @@
 """Fetching and unpacking the archives of one data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,7 +9,7 @@ from tqdm import tqdm
 from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.fetch.checksums import check, record_path, set_aside
 from fmbseg.fetch.http import fetch
-from fmbseg.fetch.remote import DownloadError, Remote
+from fmbseg.fetch.remote import DownloadError
 from fmbseg.fetch.unpack import archives_folder, fetched_bytes, is_staged, is_unpacked, unpack
 from fmbseg.store import ArchiveError, require_space
 
@@ -44,12 +44,12 @@ class Job:
         if absent and self.zips is None:
             raise DownloadError(
                 f"{self.entry.name}: only an account opens its archives. Register at "
-                f"{self.entry.home}, log in, fetch {names} from {absent[0].url}, then run: "
+                f"{self.entry.home}, log in, fetch {names} from {absent[0].urls[0]}, then run: "
                 f"fmbseg download {self.entry.name} --zips FOLDER_WITH_THEM"
             )
         if absent:
             raise DownloadError(
-                f"{self.entry.name}: {self.zips} lacks {names}; wanted what {absent[0].url} "
+                f"{self.entry.name}: {self.zips} lacks {names}; wanted what {absent[0].urls[0]} "
                 "gives, under its own name"
             )
 
@@ -90,7 +90,8 @@ class Job:
             return
         try:
             if not is_staged(archive, self.root):
-                fetch(_remote(archive, self.mirrors), file)
+                copies = [f"{folder.rstrip('/')}/{archive.file_name}" for folder in self.mirrors]
+                fetch(replace(archive, urls=(*copies, *archive.urls)), file)
         except DownloadError as error:
             alternatives = self._alternatives(archive)
             if not alternatives:
@@ -128,20 +129,8 @@ class Job:
 
     def _check_own(self, archive: Archive, own: Path, file: Path) -> None:
         try:
-            check(own, _remote(archive), file)
+            check(own, archive, file)
         except DownloadError as error:
             raise DownloadError(
-                f"{error}. Fetch {own} again, from {archive.url}, or take it out of that folder"
+                f"{error}. Fetch {own} again, from {archive.urls[0]}, or take it out of that folder"
             ) from None
-
-
-def _remote(archive: Archive, mirrors: Sequence[str] = ()) -> Remote:
-    """An archive as a file to fetch, from the folders that the user names first."""
-    own = [f"{folder.rstrip('/')}/{archive.file_name}" for folder in mirrors]
-    return Remote(
-        urls=(*own, archive.url, *archive.mirrors),
-        about_bytes=archive.about_bytes,
-        size_bytes=archive.size_bytes,
-        md5=archive.md5,
-        sha256=archive.sha256,
-    )

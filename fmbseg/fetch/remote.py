@@ -1,10 +1,9 @@
-"""What is to be fetched, from where, and how addresses are written in messages."""
+"""Whether anything may be fetched, by one process at a time, and how messages write addresses."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,30 +15,6 @@ OFFLINE = "FMBSEG_OFFLINE"
 
 class DownloadError(RuntimeError):
     """A file could not be fetched or is not the one wanted; nothing half-made is left in place."""
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file to fetch.
-
-    Attributes:
-        urls: addresses of the same bytes in the order of trying, http or https.
-        about_bytes: size to reckon with before a server has told the real one.
-        size_bytes: exact size, where it is published.
-        md5: hexadecimal, where published.
-        sha256: hexadecimal, where published.
-    """
-
-    urls: tuple[str, ...]
-    about_bytes: int | None = None
-    size_bytes: int | None = None
-    md5: str | None = None
-    sha256: str | None = None
-
-    @property
-    def has_checksum(self) -> bool:
-        """Whether the publisher says what the bytes are."""
-        return self.md5 is not None or self.sha256 is not None
 
 
 def shown(url: str) -> str:

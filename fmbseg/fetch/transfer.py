@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from fmbseg.fetch.remote import Remote
+from fmbseg.datasets.entry import Remote
 from fmbseg.progress import progress as progress_of
 from fmbseg.store import (
     StoreError,

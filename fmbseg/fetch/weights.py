@@ -3,9 +3,9 @@
 from dataclasses import astuple
 from pathlib import Path
 
+from fmbseg.datasets.entry import Remote
 from fmbseg.fetch.checksums import set_aside
 from fmbseg.fetch.http import fetch
-from fmbseg.fetch.remote import Remote
 from fmbseg.models.families import Family, Role, Spec
 from fmbseg.models.profiles import Overrides, resolve_profile
 from fmbseg.models.status import WeightsStatus, weights_status

@@ -45,7 +45,7 @@ def catalogue(
         path = f"/{archive.file_name}"
         server.paths.pop(path, None)
         url = server.url(path) if content is None else server.serve(path, content, **how)
-        plain = replace(archive, url=url, mirrors=(), size_bytes=None, md5=None, sha256=None)
+        plain = replace(archive, urls=(url,), size_bytes=None, md5=None, sha256=None)
         plain = replace(plain, about_bytes=None)
         if content is None:
             return plain

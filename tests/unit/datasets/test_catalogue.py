@@ -25,8 +25,8 @@ def test_every_archive_can_be_fetched_checked_and_placed():
         assert entry.needed(["val"])
         names = [archive.file_name for archive in entry.archives]
         for archive in entry.archives:
-            assert re.match(r"https?://[\w.-]+\.\w+/", archive.url)
-            assert archive.login or archive.url.endswith("/" + archive.file_name)
+            assert re.match(r"https?://[\w.-]+\.\w+/", archive.urls[0])
+            assert archive.login or archive.urls[0].endswith("/" + archive.file_name)
             assert not archive.unpack_to.startswith("/")
             assert archive.size_bytes in (None, archive.about_bytes)
             assert archive.md5 is None or re.fullmatch("[0-9a-f]{32}", archive.md5)

@@ -179,7 +179,7 @@ def test_killed_while_unpacking_nothing_is_half_installed_and_the_next_run_compl
         from fmbseg.datasets.catalogue import CATALOGUE
         from fmbseg.fetch import install
         entry = CATALOGUE["ade150"]
-        there = replace(entry.archives[0], url={server.url(f"/{file}")!r})
+        there = replace(entry.archives[0], urls=({server.url(f"/{file}")!r},))
         CATALOGUE["ade150"] = replace(entry, archives=(there,))
         install("ade150", {str(root)!r})
     """
