@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fmbseg.cli import add_archive_options
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.errors import MISTAKE, STOPPED, say
 from fmbseg.fetch import install
@@ -142,11 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", default="paper", help="of a workspace that is made; default: paper"
     )
-    parser.add_argument("--zips", type=Path, help="folder of archives you have already")
-    parser.add_argument(
-        "--mirror", action="append", default=[], metavar="URL",
-        help="address of a folder with the archives under their own names, tried first",
-    )  # fmt: skip
+    add_archive_options(parser)
     return parser
 
 

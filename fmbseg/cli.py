@@ -83,6 +83,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_archive_options(parser: argparse.ArgumentParser) -> None:
+    """What `fmbseg download` and `make benchmarks` take."""
+    parser.add_argument("--zips", type=Path, help="folder of archives you have already")
+    parser.add_argument(
+        "--mirror", action="append", default=[], metavar="URL",
+        help="address of a folder with the archives under their own names, tried first",
+    )  # fmt: skip
+
+
 def _add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--params", type=Path, help="default: params.yaml, or the defaults where there is none"
@@ -98,11 +107,7 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-archives", action="store_true", help="do not delete them at the end"
     )
-    parser.add_argument("--zips", type=Path, help="folder of archives you have already")
-    parser.add_argument(
-        "--mirror", action="append", default=[], metavar="URL",
-        help="address of a folder with the archives under their own names, tried first",
-    )  # fmt: skip
+    add_archive_options(parser)
     parser.add_argument(
         "--weights", choices=("miniature", "base", "paper"), help="fetch this profile's models too"
     )

@@ -49,8 +49,6 @@ class AlignedSegmentation(TextPrompted):
 
     def encode_names(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
         """Text features of class names, or of a vocabulary as training has them; see `encode`."""
-        if isinstance(classes, Vocabulary):
-            return self._texts.of(classes)
         return self._texts(classes)
 
     @torch.inference_mode()

@@ -1,7 +1,8 @@
 """Text features of class names, kept for the class lists used last, and who prompts with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -25,37 +26,33 @@ class TextFeatures:
         Without `prompts` every name goes through CLIP's own template.
         """
         self._clip, self._most_lists, self._prompts = clip, most_lists, prompts
-        self._known: dict[tuple[str, ...] | Vocabulary, Float[Tensor, "category dim"]] = {}
+        self._features = lru_cache(most_lists)(self._computed)
 
     def prompted(self, prompts: Prompts) -> "TextFeatures":
         """The same CLIP with other templates and synonyms."""
         return TextFeatures(self._clip, self._most_lists, prompts=prompts)
 
-    def __call__(self, class_names: Sequence[str]) -> Float[Tensor, "category dim"]:
-        """Unit-length features of the names, float32 on the CPU.
+    def __call__(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
+        """Unit-length features, float32 on the CPU.
+
+        Args:
+            classes: names; or a vocabulary, for the features that training aims at, synonyms
+                included, where prompts play no part.
 
         Raises:
             ValueError: no name at all.
         """
-        names = tuple(class_names)
+        if isinstance(classes, Vocabulary):
+            return self._features(classes)
+        names = tuple(classes)
         if not names:
             raise ValueError("class names: found an empty list; wanted at least one name")
-        return self._remembered(names, lambda: self._encode(names))
+        return self._features(names)
 
-    def of(self, vocabulary: Vocabulary) -> Float[Tensor, "category dim"]:
-        """The features that training aims at, synonyms included; prompts play no part."""
-        return self._remembered(vocabulary, lambda: encode(self._clip, vocabulary))
-
-    def _remembered(
-        self, key: tuple[str, ...] | Vocabulary, compute: Callable[[], Tensor]
-    ) -> Float[Tensor, "category dim"]:
-        texts = self._known.pop(key, None)
-        if texts is None:
-            texts = compute().float().cpu()
-        self._known[key] = texts
-        if len(self._known) > self._most_lists:
-            del self._known[next(iter(self._known))]
-        return texts
+    def _computed(self, classes: tuple[str, ...] | Vocabulary) -> Tensor:
+        if isinstance(classes, Vocabulary):
+            return encode(self._clip, classes).float().cpu()
+        return self._encode(classes).float().cpu()
 
     def _encode(self, names: tuple[str, ...]) -> Float[Tensor, "category dim"]:
         if self._prompts is None:

@@ -28,7 +28,6 @@ class RunFacts:
         images: how many readable images it has.
         vocabulary_size: number of class names.
         keep_fraction: fraction of stage 1.2's masks that was kept; None when unknown.
-        seconds_per_step: wall time of the steps that are known.
         settings: any further settings worth printing, dotted key to value.
     """
 
@@ -39,7 +38,6 @@ class RunFacts:
     images: int
     vocabulary_size: int
     keep_fraction: float | None = None
-    seconds_per_step: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -220,4 +218,3 @@ class ReportContent:
     tracking: TrackingHint | None = None
     presence: PresenceScore | None = None
     sam: SamScore | None = None
-    extra_figures: Mapping[str, float | int | str | None] = field(default_factory=dict)

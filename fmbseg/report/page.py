@@ -114,7 +114,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        fraction=_fraction, figure=_figure, duration=_duration,
+        fraction=_fraction,
         percent=comparison.percent, signed=comparison.signed,
         shown=shown, isolated=isolated, link=link, class_list=class_list, setting=paper.shown,
     )  # fmt: skip
@@ -178,20 +178,3 @@ def _data_sets(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
 def _fraction(value: float | None) -> str:
     """0.xxx, or a dash where there is no figure."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _figure(value: object) -> str:
-    """A number as a reader wants it."""
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    """0.42 s, 12 s, 3 min 5 s, 2 h 7 min."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"

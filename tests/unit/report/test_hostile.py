@@ -79,13 +79,13 @@ def named(name: Callable[[int], str], folder: Path) -> ReportContent:
         FULL, title=name(13), class_names=classes, notes=(name(14),), results=(result,),
         facts=replace(
             FULL.facts, profile=name(15), data_set=name(16), models={name(17): name(18)},
-            settings={name(19): name(20)}, seconds_per_step={name(21): 1.0},
+            settings={name(19): name(20)},
         ),
         mask_counts=tuple(MaskCount(one, 1, 1, 1, 0) for one in classes),
         never_found=NeverFound(classes[:2], 3, 10),
-        gallery=(replace(row(name(22)), files=(link,)),), files=(link,),
-        quarantined=(Refused(name(23), name(24)),), extra_figures={name(25): name(26)},
-        tracking=TrackingHint("http://127.0.0.1:5000", name(27), name(28)),
+        gallery=(replace(row(name(21)), files=(link,)),), files=(link,),
+        quarantined=(Refused(name(22), name(23)),),
+        tracking=TrackingHint("http://127.0.0.1:5000", name(24), name(25)),
     )  # fmt: skip
 
 

@@ -83,7 +83,6 @@ FULL = ReportContent(
     notes=("Only a demonstration.",),
     presence=PresenceScore(0.8, 0.7, 0.746, 0.005),
     sam=SamScore(0.71, None, 150),
-    extra_figures={"masks per image": 7.25},
 )
 
 
@@ -120,7 +119,7 @@ def build(folder: Path, content: ReportContent) -> str:
 def test_the_page_shows_every_method_class_and_figure(tmp_path: Path) -> None:
     html = build(tmp_path, FULL)
     wanted = [*CLASSES, "maskclip", "fmbseg", "0.312", "0.610", "0.125", "abc", "1,500",
-              "bad.jpg", "truncated file", "Only a demonstration.", "0.746", "0.710", "7.25",
+              "bad.jpg", "truncated file", "Only a demonstration.", "0.746", "0.710",
               "a/b.png", "prototype_supcon", "1,234", "1 min 15 s"]  # fmt: skip
     assert [text for text in wanted if text not in html] == []
     said = [METHODS[result.method].summary for result in FULL.results]
@@ -190,7 +189,7 @@ def test_tables_sort_pictures_enlarge_and_a_class_filters_by_keyboard_too(tmp_pa
 
 
 def test_without_labels_the_page_says_so(tmp_path: Path) -> None:
-    html = build(tmp_path, replace(FULL, results=(), presence=None, sam=None, extra_figures={}))
+    html = build(tmp_path, replace(FULL, results=(), presence=None, sam=None))
     assert "nothing could be scored" in html
     assert "IoU of each class" not in html
     assert 'href="#classes"' not in html
