@@ -8,7 +8,7 @@ from flows.finished import remember
 from flows.orphans import alive
 from flows.own_parameters import Began, begin, keep, require_own, say_changes, shown_values
 from flows.parameters import NO_CHANGES, Parameters
-from flows.runner import mapper, start
+from flows.runner import start, task_runner, wait
 from fmbseg.steps.plan import Stages
 from fmbseg.steps.workspace import Workspace
 from tasks.progress import say_time_left
@@ -38,8 +38,8 @@ def fmbseg(root: str = ".", parameters: Parameters = NO_CHANGES) -> str:
 def _run_stages(root: str, began: Began) -> str:
     place = began.place
     connect_early(place)
-    with mapper(began.params.runner) as each:
-        stages = Stages(partial(Workspace.open, place), partial(start, each, place), each.wait)
+    with task_runner(began.params.runner) as runner:
+        stages = Stages(partial(Workspace.open, place), partial(start, runner, place), wait)
         stages.run_through("download")  # images and class names in place
         say_time_left(place)
         stages.run_through("pseudo_masks")  # stage 1: CLIP says what, SAM says where

@@ -1,11 +1,9 @@
 """Where shards and evaluations run: threads of this process, or the workers of a Dask cluster."""
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
-from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -17,47 +15,32 @@ ADDRESS = "FMBSEG_DASK_ADDRESS"
 """Environment variable with a scheduler's address; goes before `runner.dask_address`."""
 
 
-class Mapper:
-    """Submits tasks to an open runner."""
-
-    def __init__(self, runner: TaskRunner[Any]) -> None:
-        self._runner = runner
-
-    def submit(self, task: Task[Any, Any], **parameters: Any) -> PrefectFuture[Any]:
-        """Start a task as soon as a worker is free."""
-        future: PrefectFuture[Any] = self._runner.submit(task, parameters)
-        return future
-
-    @staticmethod
-    def wait(started: Iterable[PrefectFuture[Any] | None]) -> None:
-        """Wait for all; the first failure is raised once every one has ended."""
-        futures = [future for future in started if future is not None]
-        for future in futures:
-            future.wait()
-        for future in futures:
-            future.result()
-
-
-def start(each: Mapper, root: str, unit: Unit) -> PrefectFuture[Any] | None:
+def start(runner: TaskRunner[Any], root: str, unit: Unit) -> PrefectFuture[Any] | None:
     """Start a unit's task on a worker; a step with a single unit runs here, and is then done."""
     if unit.of.mapped:
-        return each.submit(TASKS[unit.step], root=root, unit=unit.name)
+        future: PrefectFuture[Any] = runner.submit(
+            TASKS[unit.step], {"root": root, "unit": unit.name}
+        )
+        return future
     TASKS[unit.step](root, unit.name)
     return None
 
 
-@contextmanager
-def mapper(params: RunnerParams) -> Iterator[Mapper]:
-    """The runner that params.yaml names, open for the length of a `with` block.
+def wait(started: Iterable[PrefectFuture[Any] | None]) -> None:
+    """Wait for all; the first failure is raised once every one has ended."""
+    futures = [future for future in started if future is not None]
+    for future in futures:
+        future.wait()
+    for future in futures:
+        future.result()
+
+
+def task_runner(params: RunnerParams) -> TaskRunner[Any]:
+    """The runner that params.yaml names, to be opened by a `with` block.
 
     Raises:
         ModuleNotFoundError: `dask` without the extra `fmbseg[dask]`.
     """
-    with _runner(params) as runner:
-        yield Mapper(runner)
-
-
-def _runner(params: RunnerParams) -> TaskRunner[Any]:
     if params.kind == "threads":
         return ThreadPoolTaskRunner(max_workers=params.workers)
     from prefect_dask import DaskTaskRunner

@@ -36,7 +36,7 @@ def download(arguments: argparse.Namespace) -> int:
             zips=arguments.zips, mirrors=arguments.mirror,
         )  # fmt: skip
         counts = ", ".join(f"{split} {count} images" for split, count in found.images.items())
-        print(f"{name}: in place in {found.root}: {counts}; class names in {found.classes}")
+        print(f"{name}: in place in {root}: {counts}; class names in {found.classes}")
         for note in found.notes:
             print(f"  {note}")
     return _weights(arguments) if arguments.weights else 0

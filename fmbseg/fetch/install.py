@@ -18,16 +18,12 @@ class Installed:
     """A data set that was opened where it lies.
 
     Attributes:
-        name: of the data set.
-        root: what `fmbseg.datasets.load` takes.
         images: split to number of images.
         classes: class file for runs on its images, one name a line, background left out.
         notes: what to know before comparing figures, such as a split of another size than
             published.
     """
 
-    name: str
-    root: Path
     images: dict[str, int]
     classes: Path
     notes: tuple[str, ...]
@@ -93,7 +89,7 @@ def install(
         for split, count in found.items()
         if count != published[split]
     ]
-    return Installed(name, root, found, _class_file(entry, root), tuple(notes))
+    return Installed(found, _class_file(entry, root), tuple(notes))
 
 
 def opened(entry: Entry, root: Path, splits: Sequence[str]) -> dict[str, int] | str:

@@ -44,11 +44,6 @@ def encode_rles(masks: Bool[np.ndarray, "mask height width"]) -> list[Rle]:
     ]
 
 
-def encode_rle(mask: Bool[np.ndarray, "height width"]) -> Rle:
-    """Run-length encode one mask."""
-    return encode_rles(mask[None])[0]
-
-
 def decode_rle(rle: Rle) -> Bool[np.ndarray, "height width"]:
     """Pixels of a COCO RLE."""
     pixels: Bool[np.ndarray, "height width"] = pycocotools.mask.decode(rle).astype(bool)
@@ -105,8 +100,7 @@ def write_coco(
     Raises:
         StoreError: a mask of an unknown image or class, or of another size than its image.
     """
-    names = sorted(image_sizes_hw)
-    image_ids = {name: index for index, name in enumerate(names, start=1)}
+    image_ids = {name: index for index, name in enumerate(sorted(image_sizes_hw), start=1)}
     annotations = []
     for index, mask in enumerate(masks, start=1):
         if mask.image not in image_ids:
@@ -138,13 +132,8 @@ def write_coco(
             }
         )
     images = [
-        {
-            "id": image_ids[name],
-            "file_name": name,
-            "height": image_sizes_hw[name][0],
-            "width": image_sizes_hw[name][1],
-        }
-        for name in names
+        {"id": image_ids[name], "file_name": name, "height": height, "width": width}
+        for name, (height, width) in sorted(image_sizes_hw.items())
     ]
     categories = [
         {"id": index, "name": name, "supercategory": ""}

@@ -45,7 +45,7 @@ def workspace(root: Path, runner: dict[str, object]) -> Workspace:
 def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_server(
     prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from flows.runner import mapper, start
+    from flows.runner import start, task_runner, wait
 
     alone = workspace(tmp_path / "alone", {})
     for step in ("download", "pseudo_masks"):
@@ -56,10 +56,10 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
 
     @flow
     def stage_1(root: str) -> list[int]:
-        with mapper(mapped.params.runner) as each:
+        with task_runner(mapped.params.runner) as runner:
             for step in ("download", "pseudo_masks"):
                 units = units_of(Workspace.open(root), step)
-                each.wait([start(each, root, unit) for unit in units])
+                wait([start(runner, root, unit) for unit in units])
         return sorted({line["pid"] for line in mapped.journal.lines()})
 
     pids = stage_1(str(mapped.root))
