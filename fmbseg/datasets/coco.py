@@ -126,11 +126,6 @@ _ARCHIVES = (
         unpack_to="coco_stuff164k/annotations",
     ),
 )  # fmt: skip
-_INSTANCES = Archive(
-    ("http://images.cocodataset.org/annotations/annotations_trainval2017.zip",), 250 * MB,
-    file_name="annotations_trainval2017.zip", unpack_to="coco_stuff164k",
-    instead_of="stuffthingmaps_trainval2017.zip",
-)  # fmt: skip
 _SIZES = (("train", 118_287), ("val", 5_000))
 _LICENCE = "images: Flickr's terms of use; annotations: CC BY 4.0"
 _HOME = "https://github.com/nightrome/cocostuff"
@@ -142,11 +137,11 @@ ENTRIES = (
     ),
     Entry(
         "coco_object81", load_coco, "COCO-Object, 80 things and background",
-        CLASSES["coco_object81"], _SIZES, _LICENCE, _HOME, (*_ARCHIVES, _INSTANCES), None,
+        CLASSES["coco_object81"], _SIZES, _LICENCE, _HOME, _ARCHIVES, None,
         "is class 0; its text is the stuff names of COCO-Stuff",
     ),
     Entry(
         "coco_things80", load_coco, "COCO-Object, 80 things", CLASSES["coco_things80"], _SIZES,
-        _LICENCE, _HOME, (*_ARCHIVES, _INSTANCES), "CO-80", "ignored",
+        _LICENCE, _HOME, _ARCHIVES, "CO-80", "ignored",
     ),
 )  # fmt: skip

@@ -110,8 +110,6 @@ class Job:
 
     def _alternatives(self, archive: Archive) -> list[Archive]:
         """Archives that give the very same data set in the end."""
-        if self.entry.convert is None:
-            return []
         return [one for one in self.entry.archives if one.instead_of == archive.file_name]
 
     def _own(self, archive: Archive) -> Path | None:
