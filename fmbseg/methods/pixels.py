@@ -43,18 +43,10 @@ def label_pixels(
 
     Paper: section 3.3, bilinear interpolation of the similarities, then argmax.
     """
-    names = tuple(class_names)
     if similarities:
         full = resize_similarities(grid.float(), image_hw)
-        return LabelMap(full.argmax(0).int().numpy(), names, full.numpy())
-    group = max(1, MAX_ELEMENTS // (image_hw[0] * image_hw[1]))
-    best, labels = resize_similarities(grid[:group].float(), image_hw).max(0)
-    for start in range(group, len(grid), group):
-        value, index = resize_similarities(grid[start : start + group].float(), image_hw).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        labels = torch.where(better, index + start, labels)
-    return LabelMap(labels.int().numpy(), names)
+        return LabelMap(full.argmax(0).int().numpy(), tuple(class_names), full.numpy())
+    return replace(label_or_none(grid, image_hw, class_names), best_similarity=None)
 
 
 @torch.inference_mode()
