@@ -4,9 +4,10 @@ prefect deployment run fmbseg/full --watch [-p parameters='{"epochs": 30}']
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -24,7 +25,6 @@ from prefect.settings import PREFECT_API_URL
 from flows.api import answering
 from flows.orphans import close_orphans
 from fmbseg.params import ParamsError, load_params
-from tasks.tracking.facts import git
 
 LOCK = Path(".scratch") / "serve.lock"
 DEPLOYMENTS = {"fmbseg": "full", "watch": "drops"}
@@ -120,7 +120,10 @@ def _close_orphans() -> None:
 
 def _version() -> str:
     """The git commit, or the package's version where there is none."""
-    return git("rev-parse", "--short=12", "HEAD") or package_version("fmbseg")
+    command, commit = ["git", "rev-parse", "--short=12", "HEAD"], ""
+    with suppress(FileNotFoundError):  # no git
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return commit or package_version("fmbseg")
 
 
 if __name__ == "__main__":

@@ -138,8 +138,8 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
     units = {name: key[:12] for name, key in keys.items() if name not in shards}
     units["data/pseudo_masks"] = sha_of(shards)[:12]
     lock = workspace.root / "dvc.lock"
-    commit = git("rev-parse", "HEAD") or "none"
-    edited = len(git("status", "--porcelain", "-uno").splitlines())
+    commit = _git("rev-parse", "HEAD") or "none"
+    edited = len(_git("status", "--porcelain", "-uno").splitlines())
     packages = {"fmbseg": version("fmbseg")}
     packages |= {name: v for step in PLAN for name, v in code_of(step.name).packages.items()}
     listing = read_json(workspace.download / "listing.json")
@@ -182,8 +182,7 @@ def _allowed(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-. " else "_" for c in kept)[:_LONGEST_METRIC]
 
 
-def git(*arguments: str) -> str:
-    """What git says of the checkout; empty where it has nothing to say."""
+def _git(*arguments: str) -> str:
     try:
         found = subprocess.run(
             ["git", *arguments], cwd=_CHECKOUT, capture_output=True, text=True, check=False
