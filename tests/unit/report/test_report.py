@@ -35,7 +35,7 @@ from tests.support.masks import encode_rle
 CLASSES = ("sky", "brick wall", "cat")
 FACTS = RunFacts(
     "miniature", {"clip": "small"}, 3, "miniature", 1234, 3, 0.25,
-    {"train": 75.0}, {"train.loss": "prototype_supcon"},
+    {"train.loss": "prototype_supcon"},
 )  # fmt: skip
 
 
