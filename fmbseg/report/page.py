@@ -114,7 +114,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        fraction=_fraction,
+        fraction=_fraction, figure=_figure,
         percent=comparison.percent, signed=comparison.signed,
         shown=shown, isolated=isolated, link=link, class_list=class_list, setting=paper.shown,
     )  # fmt: skip
@@ -178,3 +178,10 @@ def _data_sets(results: Sequence[MethodResult]) -> list[dict[str, Any]]:
 def _fraction(value: float | None) -> str:
     """0.xxx, or a dash where there is no figure."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _figure(value: object) -> str:
+    """A number as a reader wants it."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
