@@ -18,6 +18,7 @@ from fmbseg.store import (
     StoreError,
     UnitKey,
     decode_rle,
+    encode_rle,
     encode_rles,
     folder_digest,
     load_safetensors,
@@ -32,7 +33,6 @@ from fmbseg.store import (
     write_json,
 )
 from fmbseg.types import PseudoMask, SamMask
-from tests.support.masks import encode_rle
 
 KEY = UnitKey(inputs={"a.png": "12"}, params={"epochs": 3}, code={"x.py": "34"})
 OTHER = UnitKey(inputs={"a.png": "12"}, params={"epochs": 4}, code={"x.py": "34"})
