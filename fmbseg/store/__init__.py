@@ -12,7 +12,6 @@ from fmbseg.store.files import (
     MANIFEST,
     StoreError,
     file_sha,
-    folder_digest,
     known_file_sha,
     load_safetensors,
     read_json,

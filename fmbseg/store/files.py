@@ -61,19 +61,18 @@ def _write_bytes(path: Path, data: bytes, flush: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, obj: Any, *, compact: bool = False, flush: bool = True) -> None:
+def write_json(path: str | Path, obj: Any, *, compact: bool = False) -> None:
     """Write JSON in one step; the same object gives the same bytes (keys keep their order).
 
     Args:
         path: target.
         obj: JSON values; NaN and infinity are refused, write None for "no value".
         compact: one line without spaces, for large files.
-        flush: see `write_bytes`.
 
     Raises:
         ValueError: a NaN or an infinity.
     """
-    write_bytes(path, json_bytes(obj, compact=compact), flush=flush)
+    write_bytes(path, json_bytes(obj, compact=compact))
 
 
 def json_bytes(obj: Any, *, compact: bool = False) -> bytes:
@@ -170,17 +169,3 @@ def file_shas(folder: str | Path) -> dict[str, str]:
             if not name.startswith(".") and relative != MANIFEST:
                 shas[relative] = file_sha(path)
     return dict(sorted(shas.items()))
-
-
-def folder_digest(folder: str | Path) -> str:
-    """One SHA-256 over the names and contents of `file_shas`.
-
-    The manifest is left out, so a later step re-runs when the outputs changed, not when they
-    were merely computed again.
-
-    Raises:
-        StoreError: no such folder.
-    """
-    if not Path(folder).is_dir():
-        raise StoreError(f"{folder}: no such folder; run the step that writes it")
-    return sha_of(file_shas(folder))

@@ -20,7 +20,6 @@ from fmbseg.store import (
     decode_rle,
     encode_rle,
     encode_rles,
-    folder_digest,
     load_safetensors,
     read_coco,
     read_json,
@@ -32,6 +31,7 @@ from fmbseg.store import (
     write_coco,
     write_json,
 )
+from fmbseg.store.files import file_shas
 from fmbseg.types import PseudoMask, SamMask
 
 KEY = UnitKey(inputs={"a.png": "12"}, params={"epochs": 3}, code={"x.py": "34"})
@@ -91,17 +91,17 @@ def test_safetensors_round_trip_with_the_same_bytes(tmp_path):
         assert torch.equal(tensor, tensors[name])
 
 
-def test_a_folder_digest_sees_names_and_contents_but_not_dates_or_the_manifest(tmp_path):
+def test_the_hashes_of_a_folder_see_names_and_contents_but_not_dates_or_the_manifest(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/a").write_text("1")
-    before = folder_digest(tmp_path)
+    before = file_shas(tmp_path)
     os.utime(tmp_path / "sub/a", (0, 0))
     (tmp_path / MANIFEST).write_text("{}")
-    assert folder_digest(tmp_path) == before
+    assert file_shas(tmp_path) == before
     (tmp_path / "sub/a").rename(tmp_path / "sub/b")
-    renamed = folder_digest(tmp_path)
+    renamed = file_shas(tmp_path)
     (tmp_path / "sub/b").write_text("2")
-    assert len({before, renamed, folder_digest(tmp_path)}) == 3
+    assert before != renamed != file_shas(tmp_path) != before
 
 
 # masks
@@ -176,9 +176,9 @@ def test_masks_that_do_not_fit_are_not_written(tmp_path):
 
 def test_a_valid_unit_is_not_computed_again(tmp_path):
     assert run_unit(tmp_path / "u", KEY, write_number(1))
-    before = folder_digest(tmp_path / "u")
+    before = file_shas(tmp_path / "u")
     assert not run_unit(tmp_path / "u", KEY, write_number(2))
-    assert folder_digest(tmp_path / "u") == before
+    assert file_shas(tmp_path / "u") == before
     assert unit_is_valid(tmp_path / "u", KEY)
     assert listed(tmp_path) == ["u", "u.lock"]
 
