@@ -8,6 +8,7 @@ from fmbseg.commands.params_option import params_option
 from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.fetch import install
 from fmbseg.fetch.overview import overview
+from fmbseg.steps.evaluation_sets import benchmark_root
 from fmbseg.steps.foundation_models import overrides_of
 from fmbseg.store import free_bytes, human_bytes
 
@@ -45,10 +46,7 @@ def download(arguments: argparse.Namespace) -> int:
 def _root(arguments: argparse.Namespace) -> Path:
     """Where `evaluate` looks for public data sets, unless the user names another folder."""
     given: Path | None = arguments.root
-    if given is not None:
-        return given
-    workspace = params_option(arguments.params)
-    return workspace.root / workspace.params.data.benchmarks
+    return given or benchmark_root(params_option(arguments.params))
 
 
 def _list(names: list[str], root: Path) -> None:

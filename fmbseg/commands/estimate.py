@@ -21,6 +21,7 @@ from fmbseg.models.device import resolve_device
 from fmbseg.models.status import weights_status
 from fmbseg.params import Params
 from fmbseg.section import Section
+from fmbseg.steps.evaluation_sets import benchmark_root
 from fmbseg.steps.foundation_models import overrides_of
 
 _BUSY = 0.8
@@ -36,8 +37,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     workers = arguments.workers or params.runner.workers
     device = resolve_device(params.device)
     torch.set_num_threads(params.threads)
-    root = arguments.root or home.root / params.data.benchmarks
-    train, scored = data_sets_of(params, images, root)
+    train, scored = data_sets_of(params, images, arguments.root or benchmark_root(home))
     left = whole_run(params, train, scored)
     if not arguments.images:
         left = rest_of_run(replace(home, params=params), left)
