@@ -5,8 +5,8 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +20,6 @@ from fmbseg.estimate.table import human_time, lines
 from fmbseg.models.device import resolve_device
 from fmbseg.models.status import weights_status
 from fmbseg.params import Params
-from fmbseg.section import Section
 from fmbseg.steps.evaluation_sets import benchmark_root
 from fmbseg.steps.foundation_models import overrides_of
 
@@ -32,15 +31,16 @@ def estimate(arguments: argparse.Namespace) -> int:
     for name in ("workers", "sample", "budget_seconds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: wanted at least 1")
-    home = params_option(arguments.params)
-    params, images = _asked_for(home.params, arguments)
+    changes, images = _asked_for(arguments)
+    home = params_option(arguments.params, changes)
+    params = home.params
     workers = arguments.workers or params.runner.workers
     device = resolve_device(params.device)
     torch.set_num_threads(params.threads)
     train, scored = data_sets_of(params, images, arguments.root or benchmark_root(home))
     left = whole_run(params, train, scored)
     if not arguments.images:
-        left = rest_of_run(replace(home, params=params), left)
+        left = rest_of_run(home, left)
     if not left:
         print(f"{train.title}: all is up to date, nothing is left to compute")
         return 0
@@ -68,21 +68,21 @@ def estimate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _asked_for(params: Params, arguments: argparse.Namespace) -> tuple[Params, str | None]:
-    """The parameters with the folder and profile asked for, and --images where it is no folder."""
-    changes: dict[str, Section] = {}
+def _asked_for(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
+    """The parameters that options replace, and --images where it is no folder."""
+    changes: dict[str, Any] = {}
     images: str | None = arguments.images
     if images is not None and Path(images).is_dir():
         if arguments.classes is None:
             raise UserError("--images names a folder; wanted --classes FILE with its class names")
-        classes = str(arguments.classes)
-        changes["data"] = params.data.changed(images=images, classes=classes, labels=None)
+        changes = {"images": images, "classes": str(arguments.classes), "labels": None}
+        changes = {f"data.{name}": value for name, value in changes.items()}
         images = None
     elif arguments.classes is not None:
         raise UserError("--classes: wanted --images FOLDER beside it")
     if arguments.profile is not None:
-        changes["models"] = params.models.changed(profile=arguments.profile)
-    return params.model_copy(update=changes), images
+        changes["models.profile"] = arguments.profile
+    return changes, images
 
 
 def _notes(

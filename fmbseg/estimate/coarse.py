@@ -11,15 +11,15 @@ from fmbseg.methods.table import METHODS
 from fmbseg.steps import evaluate
 
 _SECONDS = {
-    "base": {"clip": 17.0, "encoder": 21.0, "prompt": 0.15, "vision": 5.5, "step": 0.2},
-    "paper": {"clip": 80.0, "encoder": 136.0, "prompt": 0.15, "vision": 20.0, "step": 21.0},
+    "base": {"clip": 16.0, "encoder": 21.0, "prompt": 0.13, "vision": 5.4, "step": 0.3},
+    "paper": {"clip": 69.0, "encoder": 97.0, "prompt": 0.13, "vision": 17.0, "step": 15.0},
 }
 """Of a photograph (of SAM's decoder: a prompt) on a processor core of the pace `_PACE`."""
 _PACE = 85e9
 """Operations a second in a product of two matrices."""
 _SIZES = {
-    "base": {"features": 5.6e6, "model": 60e6, "models": 1.1e9, "work": 2.8e9},
-    "paper": {"features": 7.4e6, "model": 110e6, "models": 5.5e9, "work": 3.6e9},
+    "base": {"features": 5.6e6, "model": 120e6, "models": 1.1e9, "work": 3.2e9},
+    "paper": {"features": 7.4e6, "model": 210e6, "models": 5.5e9, "work": 3.9e9},
 }
 """Bytes of an image's features and of the trained model; of the models in memory, and beside."""
 _MASKS_BYTES = 50e3

@@ -1,5 +1,6 @@
 """`fmbseg estimate`: how near it comes, what it says about that, and what it refuses."""
 
+import math
 import shutil
 import time
 import tracemalloc
@@ -192,6 +193,8 @@ def test_missing_weights_are_said_and_known_times_are_taken_at_this_machines_pac
     assert f"profile {profile} on cpu" in out
     assert "! weights of clip, sam, vision are not here, so all is coarse" in out
     assert f"fmbseg download --weights {profile}" in out
+    epochs = {"base": 30, "paper": 10}[profile]
+    assert f"{epochs * math.ceil(118_287 / 5):,} steps" in out, "epochs: auto is the profile's"
     found = {line.split()[0]: line for line in reversed(out.splitlines()) if line}
     assert {"pseudo_masks", "subsample", "train", "evaluate", "all"} <= found.keys()
     assert {f"{name}-voc20" for name in ("foundation", *METHODS)} <= found.keys()
