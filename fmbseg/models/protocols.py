@@ -3,12 +3,12 @@
 Every model takes the raw RGB image and does its own preprocessing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fmbseg.types import Image
@@ -63,17 +63,34 @@ class SamEmbedding:
     encoded: Any
 
 
+Wanted = Callable[[Float[Tensor, "prompt mask"]], Bool[Tensor, "prompt mask"]]
+"""From the predicted IoU of some prompts' masks to which of the masks are wanted."""
+
+
 @dataclass(frozen=True)
 class SamPrediction:
-    """Three candidate masks for each prompt set, on the model's device.
+    """Three candidate masks for each prompt set, on the model's device; logits of those wanted.
 
     Attributes:
-        logits: low-resolution mask logits (inside means > 0).
-        predicted_iou: SAM's own quality estimate per mask.
+        logits: low-resolution mask logits (inside means > 0), in order of prompt and mask.
+        predicted_iou: SAM's own quality estimate of every mask, wanted or not.
+        wanted: the masks that `logits` holds.
     """
 
-    logits: Float[Tensor, "prompt mask low_height low_width"]
+    logits: Float[Tensor, "wanted low_height low_width"]
     predicted_iou: Float[Tensor, "prompt mask"]
+    wanted: Bool[Tensor, "prompt mask"]
+
+    @property
+    def scores(self) -> Float[Tensor, " wanted"]:
+        """Predicted IoU of the wanted masks."""
+        return self.predicted_iou[self.wanted]
+
+    @property
+    def prompts(self) -> list[int]:
+        """Index of each wanted mask's prompt."""
+        found: list[int] = self.wanted.nonzero()[:, 0].tolist()
+        return found
 
 
 @runtime_checkable
@@ -87,9 +104,16 @@ class SamModel(Protocol):
         ...
 
     def predict_points(
-        self, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
+        self,
+        embedding: SamEmbedding,
+        points_xy_px: Float[np.ndarray, "prompt point 2"],
+        wanted: Wanted | None = None,
     ) -> SamPrediction:
-        """Three masks for each set of joint positive points (x, y in px of the original image)."""
+        """Three masks for each set of joint positive points (x, y in px of the original image).
+
+        `wanted` is asked for a few prompts at a time, and answers for each of them by what
+        it alone is given; None wants all masks.
+        """
         ...
 
     def upscale(

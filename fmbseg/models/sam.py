@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import require_rgb
-from fmbseg.models.protocols import SamEmbedding, SamPrediction
+from fmbseg.models.protocols import SamEmbedding, SamPrediction, Wanted
 from fmbseg.models.sam_architecture import build_sam_from_config
+from fmbseg.models.sam_decoder import ImageSide, PromptDecoder, all_wanted
 from fmbseg.models.sam_weights import SAM_CONFIG, sam_folder, sam_source
 from fmbseg.models.tensor_files import load_all_weights, read_weights
 from fmbseg.models.weights import ModelError
@@ -27,11 +28,11 @@ class _Encoded:
     """What `SegmentAnything` keeps of an image.
 
     Attributes:
-        features: output of the image encoder, on the model's device.
+        side: what the decoder needs of the image, on the model's device.
         input_hw: size after the longest side was scaled, px.
     """
 
-    features: Float[Tensor, "1 channel rows cols"]
+    side: ImageSide
     input_hw: tuple[int, int]
 
 
@@ -49,6 +50,7 @@ class SegmentAnything:
         self.grid_side: int = model.prompt_encoder.image_embedding_size[0]
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         with torch.inference_mode():
+            self._decoder = PromptDecoder(self.model.mask_decoder)
             self._dense_position = model.prompt_encoder.get_dense_pe()
 
     def embed(self, image: Image) -> SamEmbedding:
@@ -65,17 +67,23 @@ class SegmentAnything:
         pixels = torch.as_tensor(scaled, device=self.device).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             features = self.model.image_encoder(self.model.preprocess(pixels))
-        encoded = _Encoded(features.clone(), (pixels.shape[2], pixels.shape[3]))
+            no_mask = self.model.prompt_encoder.no_mask_embed.weight[0]
+            side = self._decoder.image_side(features, self._dense_position, no_mask)
+        encoded = _Encoded(side, (pixels.shape[2], pixels.shape[3]))
         return SamEmbedding((image.shape[0], image.shape[1]), encoded)
 
     def predict_points(
-        self, embedding: SamEmbedding, points_xy_px: Float[np.ndarray, "prompt point 2"]
+        self,
+        embedding: SamEmbedding,
+        points_xy_px: Float[np.ndarray, "prompt point 2"],
+        wanted: Wanted | None = None,
     ) -> SamPrediction:
-        """Three masks for each set of joint positive points; all sets in one decoder call.
+        """Three masks for each set of joint positive points; see `PromptDecoder`.
 
         Args:
             embedding: of the image.
             points_xy_px: x, y in px of the original image.
+            wanted: which masks' logits are worth their making; None for all.
 
         Returns:
             Logits at a quarter of the encoder's size, padding included (`upscale` drops it), and
@@ -92,17 +100,9 @@ class SegmentAnything:
         points = torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
         positive = torch.ones(points.shape[:2], dtype=torch.int, device=self.device)
         with torch.inference_mode():
-            sparse, dense = self.model.prompt_encoder(
-                points=(points, positive), boxes=None, masks=None
-            )
-            logits, quality = self.model.mask_decoder(
-                image_embeddings=embedding.encoded.features,
-                image_pe=self._dense_position,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=True,
-            )
-        return SamPrediction(logits.float().clone(), quality.float().clone())
+            sparse, _ = self.model.prompt_encoder(points=(points, positive), boxes=None, masks=None)
+            found = self._decoder.decode(embedding.encoded.side, sparse, wanted or all_wanted)
+        return SamPrediction(found.logits.clone(), found.predicted_iou.clone(), found.wanted)
 
     def upscale(
         self, embedding: SamEmbedding, logits: Float[Tensor, "mask low_height low_width"]

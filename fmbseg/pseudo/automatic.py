@@ -29,10 +29,10 @@ def automatic_masks(
     """Propose masks of everything in the image.
 
     The same filters as segment-anything's `SamAutomaticMaskGenerator` with one crop, in an order
-    that costs less and gives the same masks: predicted IoU is looked at before the masks are
-    upscaled. Stability, area and box are measured at the image's size. Ours beyond it: the
-    bounds on the area, applied before duplicates are dropped, so a whole-image mask cannot push
-    out a large stuff region.
+    that costs less and gives the same masks: predicted IoU is looked at before there is a mask.
+    Stability, area and box are measured at the image's size. Ours beyond it: the bounds on the
+    area, applied before duplicates are dropped, so a whole-image mask cannot push out a large
+    stuff region.
 
     Args:
         sam: the model.
@@ -54,15 +54,15 @@ def automatic_masks(
     masks: list[SamMask] = []
     for start in range(0, len(grid), _POINTS_AT_ONCE):
         points = grid[start : start + _POINTS_AT_ONCE]
-        prediction = sam.predict_points(embedding, points[:, None, :])
-        good = prediction.predicted_iou > options.min_predicted_iou
-        prompts = good.nonzero()[:, 0].tolist()
+        prediction = sam.predict_points(
+            embedding, points[:, None, :], lambda iou: iou > options.min_predicted_iou
+        )
         found = rasterise(
             sam,
             embedding,
-            prediction.logits[good],
-            prediction.predicted_iou[good],
-            [((float(points[row, 0]), float(points[row, 1])),) for row in prompts],
+            prediction.logits,
+            prediction.scores,
+            [((float(points[row, 0]), float(points[row, 1])),) for row in prediction.prompts],
             stability_offset=options.stability_offset,
             min_stability=options.min_stability,
             min_area_px=options.min_area_fraction * height * width,

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fmbseg.models.protocols import DenseClip, SamEmbedding, SamModel
 from fmbseg.pseudo.rasterise import rasterise
 from fmbseg.types import PseudoMask
-
-_PROMPTS_AT_ONCE = 32
 
 
 def top_patches(
@@ -90,38 +88,45 @@ def prompted_masks(
     """
     found: list[PseudoMask] = []
     flat = dense.patches.flatten(0, 1).float()
-    for start in range(0, len(present), _PROMPTS_AT_ONCE):
-        classes = present[start : start + _PROMPTS_AT_ONCE]
-        points = np.stack(
-            [top_points(dense.patches, texts[c], count, embedding.image_hw) for c in classes]
-        )
-        asked = points if together else points.reshape(-1, 1, 2)
-        prediction = sam.predict_points(embedding, asked)
-        logits = prediction.logits.unflatten(0, (len(classes), -1)).flatten(1, 2)
-        quality = prediction.predicted_iou.unflatten(0, (len(classes), -1)).flatten(1, 2)
-        every = torch.arange(len(classes), device=quality.device)
-        best = quality.argmax(dim=1)
-        masks = rasterise(
-            sam,
-            embedding,
-            logits[every, best],
-            quality[every, best],
-            [tuple((float(x), float(y)) for x, y in prompt) for prompt in points],
-            stability_offset=stability_offset,
-        )
-        for row, mask in masks:
-            class_index = classes[row]
-            text = texts[class_index].float()
-            prompt_mean = flat[top_patches(dense.patches, text, count)].mean(dim=0)
-            similarity = torch.nn.functional.cosine_similarity(prompt_mean, text, dim=0)
-            found.append(
-                PseudoMask(
-                    image=image_name,
-                    class_index=class_index,
-                    class_name=class_names[class_index],
-                    stage="1.1",
-                    clip_similarity=round(float(similarity), 6),
-                    mask=mask,
-                )
+    if not present:
+        return found
+    points = np.stack([top_points(dense.patches, texts[c], count, embedding.image_hw)
+                       for c in present])  # fmt: skip
+    prediction = sam.predict_points(
+        embedding, points if together else points.reshape(-1, 1, 2), _best_of_each
+    )
+    quality = prediction.scores.unflatten(0, (len(present), -1))  # the best of each prompt
+    best = quality.argmax(dim=1, keepdim=True)
+    rows = best[:, 0] + torch.arange(len(present), device=best.device) * quality.shape[1]
+    masks = rasterise(
+        sam,
+        embedding,
+        prediction.logits[rows],
+        prediction.scores[rows],
+        [tuple((float(x), float(y)) for x, y in prompt) for prompt in points],
+        stability_offset=stability_offset,
+    )
+    for row, mask in masks:
+        class_index = present[row]
+        text = texts[class_index].float()
+        prompt_mean = flat[top_patches(dense.patches, text, count)].mean(dim=0)
+        similarity = torch.nn.functional.cosine_similarity(prompt_mean, text, dim=0)
+        found.append(
+            PseudoMask(
+                image=image_name,
+                class_index=class_index,
+                class_name=class_names[class_index],
+                stage="1.1",
+                clip_similarity=round(float(similarity), 6),
+                mask=mask,
             )
+        )
     return found
+
+
+def _best_of_each(
+    predicted_iou: Float[Tensor, "prompt mask"],
+) -> Bool[Tensor, "prompt mask"]:
+    """Of each prompt the mask with the highest predicted IoU."""
+    masks = torch.arange(predicted_iou.shape[1], device=predicted_iou.device)
+    return predicted_iou.argmax(dim=1, keepdim=True) == masks

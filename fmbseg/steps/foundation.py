@@ -116,7 +116,7 @@ def _random_point(
     embedding = models.sam.embed(image)
     points = np.array([[[x + 0.5, y + 0.5]]], np.float32)
     prediction = models.sam.predict_points(embedding, points)
-    masks = (models.sam.upscale(embedding, prediction.logits[0]) > 0).cpu().numpy()
+    masks = (models.sam.upscale(embedding, prediction.logits) > 0).cpu().numpy()
     ious = [_iou(mask, region) for mask in masks]
     top = ious[int(prediction.predicted_iou[0].argmax())]
     return {"labelled": len(ys), "top": top, "best": max(ious)}

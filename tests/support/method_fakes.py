@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fmbseg.align.head import AlignmentHead
-from fmbseg.models.protocols import DenseClip, SamEmbedding, SamPrediction
+from fmbseg.models.protocols import DenseClip, SamEmbedding
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.types import Image
+from tests.support.whole_sam import Masks, WholeSam
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 NAMES = list(COLOURS)
@@ -75,7 +76,7 @@ class ColourVision:
         return image_hw[0] // PATCH_PX, image_hw[1] // PATCH_PX
 
 
-class ColourSam:
+class ColourSam(WholeSam):
     """The mask of a point: the pixels of its colour; blue has no mask that is any good."""
 
     grid_side = 8
@@ -84,7 +85,7 @@ class ColourSam:
         features = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
         return SamEmbedding(image.shape[:2], features)
 
-    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
+    def all_masks(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> Masks:
         logits, quality = [], []
         for points in points_xy_px:
             x, y = points[0].astype(int)
@@ -92,7 +93,7 @@ class ColourSam:
             same = (embedding.encoded[0] == colour[:, None, None]).all(0)
             logits.append((same.float() * 20 - 10).expand(3, -1, -1))
             quality.append([0.9, 0.8, 0.1])
-        return SamPrediction(torch.stack(logits), torch.tensor(quality))
+        return torch.stack(logits), torch.tensor(quality)
 
     def upscale(self, embedding: SamEmbedding, logits: Tensor) -> Tensor:
         return logits
@@ -101,11 +102,9 @@ class ColourSam:
 class BlindSam(ColourSam):
     """Every mask is empty, so nothing is covered."""
 
-    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
-        found = super().predict_points(embedding, points_xy_px)
-        return SamPrediction(
-            torch.full_like(found.logits, -10), torch.zeros_like(found.predicted_iou)
-        )
+    def all_masks(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> Masks:
+        logits, quality = super().all_masks(embedding, points_xy_px)
+        return torch.full_like(logits, -10), torch.zeros_like(quality)
 
 
 OPTIONS = PseudoMasksParams(

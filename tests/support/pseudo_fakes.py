@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fmbseg.models.protocols import DenseClip, SamEmbedding, SamPrediction
+from fmbseg.models.protocols import DenseClip, SamEmbedding
 from fmbseg.pseudo.settings import PseudoMasksParams
+from tests.support.whole_sam import Masks, WholeSam
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -62,7 +63,7 @@ class ColourClip:
         return unit(torch.tensor([COLOURS[name] for name in names]))
 
 
-class ColourSam:
+class ColourSam(WholeSam):
     """A mask is every pixel whose colour is near the mean colour at the prompts; half size."""
 
     grid_side = 8
@@ -81,7 +82,7 @@ class ColourSam:
         small = torch.nn.functional.interpolate(features, (max(1, height // 2), max(1, width // 2)))
         return SamEmbedding((height, width), small)
 
-    def predict_points(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> SamPrediction:
+    def all_masks(self, embedding: SamEmbedding, points_xy_px: np.ndarray) -> Masks:
         features = embedding.encoded[0]
         _, rows, cols = features.shape
         height, width = embedding.image_hw
@@ -94,7 +95,7 @@ class ColourSam:
             spread = seeds.std(dim=1, correction=0).mean()
             logits.append(torch.stack([(reach - distance) / 8 for reach in (20.0, 60.0, 500.0)]))
             quality.append(torch.tensor([0.8, 0.95, 0.3]) - spread / 500)
-        return SamPrediction(torch.stack(logits), torch.stack(quality))
+        return torch.stack(logits), torch.stack(quality)
 
     def upscale(self, embedding: SamEmbedding, logits: torch.Tensor) -> torch.Tensor:
         self.upscaled += len(logits)

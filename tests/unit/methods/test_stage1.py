@@ -26,14 +26,14 @@ from tests.support.method_fakes import (
 class HalfBlindSam(ColourSam):
     """Has a mask of red alone."""
 
-    def predict_points(self, embedding, points_xy_px):
-        found = super().predict_points(embedding, points_xy_px)
+    def all_masks(self, embedding, points_xy_px):
+        logits, quality = super().all_masks(embedding, points_xy_px)
         for index, points in enumerate(points_xy_px):
             x, y = points[0].astype(int)
             if tuple(embedding.encoded[0, :, y, x].int().tolist()) != COLOURS["red"]:
-                found.logits[index] = -10
-                found.predicted_iou[index] = 0
-        return found
+                logits[index] = -10
+                quality[index] = 0
+        return logits, quality
 
 
 @pytest.mark.parametrize("stages", [("1.1",), ("1.2",), ("1.1", "1.2")])

@@ -45,9 +45,8 @@ def assert_equal_to_predictor(sam, image, prompts):
     prediction = sam.predict_points(embedding, prompts)
     predictor = SamPredictor(sam.model)
     predictor.set_image(image)
-    torch.testing.assert_close(embedding.encoded.features, predictor.features)
     for points, logits, quality in zip(
-        prompts, prediction.logits, prediction.predicted_iou, strict=True
+        prompts, prediction.logits.unflatten(0, (-1, 3)), prediction.predicted_iou, strict=True
     ):
         theirs, their_quality, their_logits = predictor.predict(
             points, np.ones(len(points)), multimask_output=True, return_logits=True
@@ -75,18 +74,19 @@ def test_a_batch_of_prompt_sets_equals_the_sets_one_by_one(folder):
     embedding = sam.embed(random_image(40, 100))
     prompts = random_prompts(40, 100, 6, 5)
     together = sam.predict_points(embedding, prompts)
-    assert together.logits.shape == (6, 3, 32, 32)
+    assert together.logits.shape == (18, 32, 32)
     assert together.predicted_iou.shape == (6, 3)
     for index in range(6):
         alone = sam.predict_points(embedding, prompts[index : index + 1])
-        torch.testing.assert_close(together.logits[index], alone.logits[0], rtol=1e-4, atol=1e-4)
+        three = together.logits[3 * index : 3 * index + 3]
+        torch.testing.assert_close(three, alone.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_the_embedding_tells_the_sizes_of_a_non_square_image(folder):
     embedding = build_sam(f"local-dir:{folder}").embed(random_image(40, 100))
     assert embedding.image_hw == (40, 100)
     assert embedding.encoded.input_hw == (26, 64)
-    assert embedding.encoded.features.shape == (1, 16, 8, 8)
+    assert embedding.encoded.side.tokens.shape == (1, 64, 16)
 
 
 def test_the_model_is_frozen_and_unchanged_by_use(folder):
@@ -187,11 +187,11 @@ def test_vit_b_gives_sam_predictors_masks_and_scores_on_a_non_square_image(tmp_p
     sam.model.image_encoder = EncodedOnce(sam.model.image_encoder)
     image = random_image(120, 200)
     embedding = sam.embed(image)
-    assert embedding.encoded.features.shape == (1, 256, 64, 64)
+    assert embedding.encoded.side.tokens.shape == (1, 4096, 256)
     assert embedding.encoded.input_hw == (614, 1024)
     prompts = random_prompts(120, 200, 2, 5)
     prediction = sam.predict_points(embedding, prompts)
-    assert prediction.logits.shape == (2, 3, 256, 256)
+    assert prediction.logits.shape == (6, 256, 256)
     assert_equal_to_predictor(sam, image, prompts)
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from fmbseg.models.protocols import SamPrediction
 from fmbseg.pseudo.presence import count_votes, present_classes
 from fmbseg.pseudo.prompts import prompted_masks, top_points
 from fmbseg.store import decode_rle
@@ -92,9 +91,9 @@ def test_every_present_class_gets_the_mask_of_its_own_region():
 
 def test_the_mask_with_the_highest_predicted_quality_is_kept():
     class Chooser(ColourSam):
-        def predict_points(self, embedding, points_xy_px):
-            found = super().predict_points(embedding, points_xy_px)
-            return SamPrediction(found.logits, torch.tensor([[0.1, 0.2, 0.3]]))
+        def all_masks(self, embedding, points_xy_px):
+            logits, _ = super().all_masks(embedding, points_xy_px)
+            return logits, torch.tensor([[0.1, 0.2, 0.3]])
 
     image = painted("red", "green")
     (mask,) = prompted(image, [0], Chooser())
@@ -106,13 +105,13 @@ def test_points_asked_one_by_one_leave_the_best_of_all_their_masks():
     asked = []
 
     class Chooser(ColourSam):
-        def predict_points(self, embedding, points_xy_px):
+        def all_masks(self, embedding, points_xy_px):
             asked.append(points_xy_px.shape)
-            found = super().predict_points(embedding, points_xy_px)
-            quality = torch.zeros(len(points_xy_px), found.logits.shape[1])
+            logits, _ = super().all_masks(embedding, points_xy_px)
+            quality = torch.zeros(len(points_xy_px), logits.shape[1])
             quality[3, 1] = 0.9  # red's fourth point
             quality[5, 2] = 0.8  # green's first
-            return SamPrediction(found.logits, quality)
+            return logits, quality
 
     image = painted("red", "green")
     red, green = prompted(image, [0, 1], Chooser(), together=False)
@@ -125,10 +124,10 @@ def test_points_asked_one_by_one_leave_the_best_of_all_their_masks():
 
 def test_an_empty_mask_is_left_out_and_the_others_keep_their_class():
     class Blind(ColourSam):
-        def predict_points(self, embedding, points_xy_px):
-            found = super().predict_points(embedding, points_xy_px)
-            found.logits[0] = -9.0
-            return found
+        def all_masks(self, embedding, points_xy_px):
+            logits, quality = super().all_masks(embedding, points_xy_px)
+            logits[0] = -9.0
+            return logits, quality
 
     masks = prompted(painted("red", "green"), [0, 1], Blind())
     assert [mask.class_name for mask in masks] == ["green"]

@@ -37,7 +37,7 @@ def upscale_first_reference(sam, image, options):
             x = width * (2 * i + 1) / (2 * options.points_per_side)
             y = height * (2 * j + 1) / (2 * options.points_per_side)
             prediction = sam.predict_points(embedding, np.array([[[x, y]]]))
-            logits = sam.upscale(embedding, prediction.logits[0]).numpy()
+            logits = sam.upscale(embedding, prediction.logits).numpy()
             for logit, quality in zip(logits, prediction.predicted_iou[0].tolist(), strict=True):
                 inner = (logit > options.stability_offset).sum()
                 outer = (logit > -options.stability_offset).sum()
@@ -229,9 +229,9 @@ class LevelsSam(ColourSam):
         one = super().embed(image)
         return SamEmbedding(one.image_hw, {"coarse": None, "fine": one.encoded})
 
-    def predict_points(self, embedding, points_xy_px):
+    def all_masks(self, embedding, points_xy_px):
         fine = SamEmbedding(embedding.image_hw, embedding.encoded["fine"])
-        return super().predict_points(fine, points_xy_px)
+        return super().all_masks(fine, points_xy_px)
 
 
 def test_a_sam_may_keep_of_an_image_whatever_it_wants():

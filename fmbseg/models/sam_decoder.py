@@ -1,0 +1,242 @@
+"""SAM's mask decoder, run so that nothing is computed twice or for masks that nobody wants.
+
+It calls the layers of `segment_anything`'s `MaskDecoder` and `TwoWayTransformer`, with the same
+answers as their own `forward`. What differs is the order:
+
+- what does not depend on the prompt is computed once an image: the first layer's keys, values and
+  queries on the image's side;
+- a mask's predicted IoU comes from a token of its own, so it is known before any mask is made, and
+  only the prompts of which a mask is wanted are upscaled;
+- a few prompts go through at once, as many as fit into a processor's cache.
+
+On the CPU in float32 every operation is the one of `segment_anything`, in the same order, so the
+bits are the same where prompts go through in fours; torch multiplies matrices of another number of
+rows in another order, which moves the last digit. On an accelerator the attention is torch's fused
+one.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from fmbseg.models.protocols import SamPrediction, Wanted
+
+Heads = Float[Tensor, "_batch head _token head_dim"]
+_CACHE_BYTES = 2**24
+"""An image's tokens, once a prompt, that go through the layers at once on the CPU."""
+_PROMPTS_AT_ONCE = 64
+"""At most; on an accelerator always."""
+_FOUR = 4
+"""So many prompts, or a multiple, leave torch's order of summing as it is."""
+
+
+@dataclass(frozen=True)
+class ImageSide:
+    """What the decoder knows of an image before there is a prompt.
+
+    Attributes:
+        tokens: the encoder's features with the embedding of "no mask", row by row.
+        placed: the same with their positions added.
+        position: of each token.
+        keys: of the first layer's attention from the prompt to the image.
+        values: of the same.
+        queries: of the first layer's attention from the image to the prompt.
+        grid_hw: rows and columns of tokens.
+    """
+
+    tokens: Float[Tensor, "1 token channel"]
+    placed: Float[Tensor, "1 token channel"]
+    position: Float[Tensor, "1 token channel"]
+    keys: Heads
+    values: Heads
+    queries: Heads
+    grid_hw: tuple[int, int]
+
+
+def all_wanted(predicted_iou: Float[Tensor, "prompt mask"]) -> Bool[Tensor, "prompt mask"]:
+    """Every mask."""
+    return torch.ones_like(predicted_iou, dtype=torch.bool)
+
+
+class PromptDecoder:
+    """Answers prompts on an image that `ImageSide` describes."""
+
+    def __init__(self, decoder: MaskDecoder) -> None:
+        """Take the layers of a decoder; their weights are not copied."""
+        self._decoder = decoder
+        self._layers: list[TwoWayAttentionBlock] = list(decoder.transformer.layers)
+        self._output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+
+    def image_side(
+        self,
+        features: Float[Tensor, "1 channel rows cols"],
+        position: Float[Tensor, "1 channel rows cols"],
+        no_mask: Float[Tensor, " channel"],
+    ) -> ImageSide:
+        """Compute what all prompts of an image share.
+
+        Args:
+            features: of the image encoder.
+            position: the prompt encoder's dense positional encoding.
+            no_mask: the embedding that stands for "no mask was given".
+        """
+        first = self._layers[0]
+        tokens = (features + no_mask.view(1, -1, 1, 1)).flatten(2).permute(0, 2, 1)
+        places = position.flatten(2).permute(0, 2, 1)
+        placed = tokens + places
+        to_image, to_prompt = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+        return ImageSide(
+            tokens, placed, places,
+            keys=_heads(to_image, to_image.k_proj(placed)),
+            values=_heads(to_image, to_image.v_proj(tokens)),
+            queries=_heads(to_prompt, to_prompt.q_proj(placed)),
+            grid_hw=(features.shape[2], features.shape[3]),
+        )  # fmt: skip
+
+    def decode(
+        self,
+        image: ImageSide,
+        prompts: Float[Tensor, "prompt point channel"],
+        wanted: Wanted,
+    ) -> SamPrediction:
+        """Predicted IoU of three masks a prompt, and the logits of those that are wanted.
+
+        Args:
+            image: what the prompts are about.
+            prompts: the prompt encoder's sparse embeddings.
+            wanted: decides by the predicted IoU; asked for some prompts at a time.
+        """
+        upscaling = _Upscaling(self._decoder, image, alone=len(prompts) == 1)
+        scores, chosen = [], []
+        for some in prompts.split(self._at_once(image)):
+            tokens = torch.cat([self._output_tokens.expand(len(some), -1, -1), some], dim=1)
+            answered, seen = self._transform(image, tokens)
+            predicted = self._decoder.iou_prediction_head(answered[:, 0])[:, 1:]
+            keep = wanted(predicted)
+            upscaling.add(answered, seen, keep)
+            scores.append(predicted)
+            chosen.append(keep)
+        return SamPrediction(upscaling.logits(), torch.cat(scores), torch.cat(chosen))
+
+    def _at_once(self, image: ImageSide) -> int:
+        if image.tokens.device.type != "cpu":
+            return _PROMPTS_AT_ONCE
+        fitting = _CACHE_BYTES // (image.tokens.numel() * image.tokens.element_size())
+        return min(max(fitting // _FOUR, 1) * _FOUR, _PROMPTS_AT_ONCE)
+
+    def _transform(
+        self, image: ImageSide, tokens: Float[Tensor, "prompt token channel"]
+    ) -> tuple[Float[Tensor, "prompt token channel"], Float[Tensor, "prompt pixel channel"]]:
+        """The two-way transformer: tokens of the prompt and of the image after all layers."""
+        transformer = self._decoder.transformer
+        asking, keys, placed = tokens, image.tokens, image.placed
+        for index, layer in enumerate(self._layers):
+            to_image, to_prompt = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+            if layer.skip_first_layer_pe:
+                asking = layer.self_attn(q=asking, k=asking, v=asking)
+            else:
+                own = asking + tokens
+                asking = asking + layer.self_attn(q=own, k=own, v=asking)
+            asking = layer.norm1(asking)
+            first = index == 0
+            looked = _attention(
+                to_image,
+                _heads(to_image, to_image.q_proj(asking + tokens)),
+                image.keys if first else _heads(to_image, to_image.k_proj(placed)),
+                image.values if first else _heads(to_image, to_image.v_proj(keys)),
+            )
+            asking = layer.norm2(asking + looked)
+            asking = layer.norm3(asking + layer.mlp(asking))
+            told = _attention(
+                to_prompt,
+                image.queries if first else _heads(to_prompt, to_prompt.q_proj(placed)),
+                _heads(to_prompt, to_prompt.k_proj(asking + tokens)),
+                _heads(to_prompt, to_prompt.v_proj(asking)),
+            )
+            keys = layer.norm4(told.add_(keys))
+            placed = keys + image.position
+        last = transformer.final_attn_token_to_image
+        looked = _attention(
+            last,
+            _heads(last, last.q_proj(asking + tokens)),
+            _heads(last, last.k_proj(placed)),
+            _heads(last, last.v_proj(keys)),
+        )
+        return transformer.norm_final_attn(asking + looked), keys
+
+
+class _Upscaling:
+    """The logits of wanted masks, made for a few prompts at a time."""
+
+    def __init__(self, decoder: MaskDecoder, image: ImageSide, *, alone: bool) -> None:
+        self._decoder, self._grid_hw, self._alone = decoder, image.grid_hw, alone
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._prompts = 0
+        low_hw = [4 * side for side in image.grid_hw]
+        self._made = [image.tokens.new_zeros((0, *low_hw))]
+
+    def add(
+        self,
+        answered: Float[Tensor, "prompt token channel"],
+        seen: Float[Tensor, "prompt pixel channel"],
+        keep: Bool[Tensor, "prompt mask"],
+    ) -> None:
+        """Take the prompts of which a mask is wanted."""
+        rows = keep.any(dim=1).nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        mlps = list(self._decoder.output_hypernetworks_mlps)
+        weights = torch.stack([mlp(answered[:, 1 + slot]) for slot, mlp in enumerate(mlps)], dim=1)
+        self._waiting.append((seen[rows], weights[rows], keep[rows]))
+        self._prompts += len(rows)
+        if self._prompts >= _FOUR:
+            self._make()
+
+    def logits(self) -> Float[Tensor, "wanted low_height low_width"]:
+        """Of all that were added, in order."""
+        if self._waiting:
+            self._make()
+        return torch.cat(self._made)
+
+    def _make(self) -> None:
+        """Upscale what waits.
+
+        What is left of many prompts goes through twice if it is one, and the single mask that SAM
+        makes beside its three goes through the product: without them torch would sum in another
+        order.
+        """
+        seen, weights, keep = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        if len(seen) == 1 and not self._alone:
+            seen = seen.repeat(2, 1, 1)
+        pixels = seen.transpose(1, 2).unflatten(2, self._grid_hw)
+        upscaled = self._decoder.output_upscaling(pixels)[: len(keep)]
+        logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
+        self._made.append(logits[:, 1:][keep])
+        self._waiting, self._prompts = [], 0
+
+
+def _heads(attention: Attention, projected: Float[Tensor, "_batch _token inner"]) -> Heads:
+    heads: Tensor = projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    return heads
+
+
+def _attention(
+    attention: Attention, q: Heads, k: Heads, v: Heads
+) -> Float[Tensor, "_batch _token channel"]:
+    """Attention of projected heads, and the output projection; one side may be shared."""
+    if q.device.type == "cpu":
+        weights = q @ k.transpose(2, 3)
+        weights = torch.softmax(weights.div_(math.sqrt(q.shape[3])), dim=-1)
+        mixed = weights @ v
+    else:
+        batch = max(len(q), len(k))
+        q, k, v = (one.expand(batch, -1, -1, -1) for one in (q, k, v))
+        mixed = scaled_dot_product_attention(q, k, v)
+    joined: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return joined
