@@ -25,14 +25,11 @@ def count_votes(
     return torch.bincount(nearest, minlength=len(texts))
 
 
-def present_classes(
-    cls: Float[Tensor, "crop dim"], texts: Float[Tensor, "category dim"], min_votes: int
-) -> list[int]:
+def present_classes(votes: Int[Tensor, " category"], min_votes: int) -> list[int]:
     """Classes with more than `min_votes` votes.
 
     Args:
-        cls: unit-length class tokens, at least one.
-        texts: unit-length text features.
+        votes: see `count_votes`.
         min_votes: a class needs more votes than this.
 
     Returns:
@@ -41,11 +38,6 @@ def present_classes(
 
     Paper: section 3.1 (more than 1 vote); the fallback is ours.
     """
-    return qualifying(count_votes(cls, texts), min_votes)
-
-
-def qualifying(votes: Int[Tensor, " category"], min_votes: int) -> list[int]:
-    """Classes with more than `min_votes` votes, or the one with the most; see above."""
     present = [int(index) for index in (votes > min_votes).nonzero()[:, 0]]
     return present or [int(votes.argmax())]
 

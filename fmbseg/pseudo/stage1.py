@@ -10,7 +10,7 @@ from torch import Tensor
 from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.labelling import label_masks
-from fmbseg.pseudo.presence import count_votes, given_classes, qualifying
+from fmbseg.pseudo.presence import count_votes, given_classes, present_classes
 from fmbseg.pseudo.prompts import prompted_masks
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.types import Image, PseudoMask, Stage
@@ -79,7 +79,7 @@ def pseudo_masks_of_image(
         dense = clip.encode_dense(image)
     votes = count_votes(dense.cls, texts)
     if present is None:
-        found = qualifying(votes, options.presence_votes)
+        found = present_classes(votes, options.presence_votes)
     else:
         found = given_classes(present, len(class_names))
     embedding = sam.embed(image)

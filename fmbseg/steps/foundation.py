@@ -10,7 +10,7 @@ from torch import Tensor
 from fmbseg.datasets import Dataset, DatasetError
 from fmbseg.image_size import size_problem
 from fmbseg.models.build import FoundationModels
-from fmbseg.pseudo.presence import present_classes
+from fmbseg.pseudo.presence import count_votes, present_classes
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps.image_records import ImageRecords
 from fmbseg.store import UnreadableImageError, write_json
@@ -91,7 +91,7 @@ def _presence(
     votes: int,
 ) -> dict[str, Any]:
     """How many classes CLIP finds rightly, misses, and finds though they are not there."""
-    found = set(present_classes(models.clip.encode_dense(image).cls, texts, votes))
+    found = set(present_classes(count_votes(models.clip.encode_dense(image).cls, texts), votes))
     values, counts = np.unique(target[target != IGNORE], return_counts=True)
     true = {int(v) for v, n in zip(values, counts, strict=True)
             if n >= MIN_PRESENT_FRACTION * target.size}  # fmt: skip

@@ -3,7 +3,6 @@
 from fmbseg.store.archives import ArchiveError, extract_archive
 from fmbseg.store.coco import (
     decode_rle,
-    encode_rle,
     encode_rles,
     read_coco,
     write_coco,

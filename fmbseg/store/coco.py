@@ -44,11 +44,6 @@ def encode_rles(masks: Bool[np.ndarray, "mask height width"]) -> list[Rle]:
     ]
 
 
-def encode_rle(mask: Bool[np.ndarray, "height width"]) -> Rle:
-    """Run-length encode one mask."""
-    return encode_rles(mask[None])[0]
-
-
 def decode_rle(rle: Rle) -> Bool[np.ndarray, "height width"]:
     """Pixels of a COCO RLE."""
     pixels: Bool[np.ndarray, "height width"] = pycocotools.mask.decode(rle).astype(bool)

@@ -15,8 +15,9 @@ from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.steps import evaluate, plots
 from fmbseg.steps.shards import shard_folder, shards
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import encode_rle, list_images, read_coco, read_json, write_coco, write_json
+from fmbseg.store import list_images, read_coco, read_json, write_coco, write_json
 from fmbseg.types import PseudoMask, SamMask
+from tests.support.masks import encode_rle
 
 HOSTILE = (
     "<script>alert('x')</script>", "a\"b'c`d", "\u202eevil\u202c", "\u05e2\u05d1\u05e8\u05d9\u05ea",

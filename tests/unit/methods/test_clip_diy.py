@@ -12,8 +12,8 @@ from fmbseg.methods import clip_diy
 from fmbseg.methods.clip_diy import ClipDiySegmentation, crop_starts, objectness
 from fmbseg.methods.segmentation import Prompts
 from fmbseg.models.protocols import DenseClip
-from fmbseg.store import encode_rle
 from fmbseg.types import SamMask
+from tests.support.masks import encode_rle
 from tests.support.method_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, image
 
 

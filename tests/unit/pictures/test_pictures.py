@@ -18,8 +18,8 @@ from fmbseg.pictures.drawing import (
     with_legend,
 )
 from fmbseg.pictures.layers import INK_RGB, _eroded, layer_png, map_layer, masks_layer
-from fmbseg.store import encode_rle
 from fmbseg.types import IGNORE, PseudoMask, SamMask, Stage
+from tests.support.masks import encode_rle
 
 COLOURS = palette(4)
 LABELS = np.array([[0, 0, 1, 1], [0, 2, 2, 1], [3, 3, IGNORE, IGNORE]], np.uint8)

@@ -6,8 +6,8 @@ import pytest
 
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.pseudo.subsample import subsample
-from fmbseg.store import encode_rle
 from fmbseg.types import IGNORE, PseudoMask, SamMask
+from tests.support.masks import encode_rle
 
 
 def pseudo(pixels, class_index, stage="1.1", score=0.9, image="a.png"):

@@ -12,8 +12,9 @@ from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.shard import compute_shard
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
 from fmbseg.pseudo.teacher import ClipSamTeacher, Teacher
-from fmbseg.store import encode_rle, list_images, read_coco, read_image, read_json
+from fmbseg.store import list_images, read_coco, read_image, read_json
 from fmbseg.types import IGNORE, PseudoMask, SamMask
+from tests.support.masks import encode_rle
 from tests.support.pseudo_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, painted
 
 TEXTS = ColourClip().encode_text(NAMES)

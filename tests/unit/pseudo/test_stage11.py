@@ -26,20 +26,20 @@ def test_votes_equal_a_double_loop():
 def test_a_class_is_present_with_more_votes_than_the_threshold():
     texts = torch.eye(4)
     cls = texts[[3, 3, 1, 0, 0, 0]]
-    assert present_classes(cls, texts, 0) == [0, 1, 3]
-    assert present_classes(cls, texts, 1) == [0, 3]
-    assert present_classes(cls, texts, 2) == [0]
+    assert present_classes(count_votes(cls, texts), 0) == [0, 1, 3]
+    assert present_classes(count_votes(cls, texts), 1) == [0, 3]
+    assert present_classes(count_votes(cls, texts), 2) == [0]
 
 
 def test_a_class_is_always_present_even_with_one_crop():
     texts = torch.eye(4)
-    assert present_classes(texts[[2]], texts, 1) == [2]
-    assert present_classes(texts[[3, 1]], texts, 5) == [1]
+    assert present_classes(count_votes(texts[[2]], texts), 1) == [2]
+    assert present_classes(count_votes(texts[[3, 1]], texts), 5) == [1]
 
 
 def test_every_one_of_255_classes_can_be_present():
     texts = torch.eye(255)
-    assert present_classes(texts.repeat(2, 1), texts, 1) == list(range(255))
+    assert present_classes(count_votes(texts.repeat(2, 1), texts), 1) == list(range(255))
 
 
 def test_points_are_the_centres_of_the_most_similar_patches_x_before_y():

@@ -9,8 +9,9 @@ from fmbseg.pseudo import automatic
 from fmbseg.pseudo.automatic import automatic_masks, drop_duplicates, point_grid
 from fmbseg.pseudo.labelling import coverage, label_masks
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image
-from fmbseg.store import decode_rle, encode_rle
+from fmbseg.store import decode_rle
 from fmbseg.types import SamMask
+from tests.support.masks import encode_rle
 from tests.support.pseudo_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, painted
 
 

@@ -27,9 +27,10 @@ from fmbseg.report.content import (
     ValidationPoint,
 )
 from fmbseg.report.page import build_report
-from fmbseg.store import Refused, encode_rle
+from fmbseg.store import Refused
 from fmbseg.types import IGNORE, PseudoMask, SamMask
 from tests.support.figures import figures
+from tests.support.masks import encode_rle
 
 CLASSES = ("sky", "brick wall", "cat")
 FACTS = RunFacts(

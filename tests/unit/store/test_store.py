@@ -18,7 +18,6 @@ from fmbseg.store import (
     StoreError,
     UnitKey,
     decode_rle,
-    encode_rle,
     encode_rles,
     load_safetensors,
     read_coco,
@@ -33,6 +32,7 @@ from fmbseg.store import (
 )
 from fmbseg.store.files import file_shas
 from fmbseg.types import PseudoMask, SamMask
+from tests.support.masks import encode_rle
 
 KEY = UnitKey(inputs={"a.png": "12"}, params={"epochs": 3}, code={"x.py": "34"})
 OTHER = UnitKey(inputs={"a.png": "12"}, params={"epochs": 4}, code={"x.py": "34"})
