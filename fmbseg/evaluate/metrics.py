@@ -17,6 +17,7 @@ from fmbseg.types import IGNORE
 if TYPE_CHECKING:  # figures are read without torch
     from torch import Tensor
 
+_LABELS = IGNORE + 1
 Labels = Integer[np.ndarray, "height width"]
 Counts = Int64[np.ndarray, "..."]
 
@@ -67,18 +68,28 @@ class ConfusionMatrix:
         found, truth = _integers(predicted, "predicted"), _integers(target, "target")
         if found.shape != truth.shape:
             raise ValueError(f"predicted has shape {found.shape}, target {truth.shape}")
-        counted = truth != IGNORE
-        found, truth = found[counted].astype(np.int64), truth[counted].astype(np.int64)
-        silent = found == IGNORE
-        for name, labels in (("target", truth), ("predicted", found[~silent])):
-            if labels.size and (labels.min() < 0 or labels.max() >= self.num_classes):
-                raise ValueError(
-                    f"{name}: found labels {labels.min()} to {labels.max()}; wanted 0 to "
-                    f"{self.num_classes - 1} or IGNORE ({IGNORE})"
-                )
-        found[silent] = self.num_classes
-        cells = np.bincount(truth * (self.num_classes + 1) + found, minlength=self.matrix.size)
-        self.matrix += cells.reshape(self.matrix.shape)
+        if found.dtype != np.uint8 or truth.dtype != np.uint8:
+            for name, labels in (("target", truth), ("predicted", found[truth != IGNORE])):
+                if labels.size and (labels.min() < 0 or labels.max() > IGNORE):
+                    raise self._others(name, labels)
+            found, truth = found.astype(np.uint8), truth.astype(np.uint8)
+        pairs = truth.astype(np.uint16)  # both labels of a pixel in one number, in place
+        pairs <<= 8
+        pairs |= found
+        cells = np.bincount(pairs.ravel(), minlength=_LABELS**2)
+        cells = cells.reshape(_LABELS, _LABELS)[:IGNORE]
+        if cells[self.num_classes :].any():
+            raise self._others("target", truth[truth != IGNORE])
+        if cells[:, self.num_classes : IGNORE].any():
+            raise self._others("predicted", found[(truth != IGNORE) & (found != IGNORE)])
+        self.matrix[:, :-1] += cells[: self.num_classes, : self.num_classes]
+        self.matrix[:, -1] += cells[: self.num_classes, IGNORE]
+
+    def _others(self, name: str, labels: Integer[np.ndarray, "..."]) -> ValueError:
+        return ValueError(
+            f"{name}: found labels {labels.min()} to {labels.max()}; wanted 0 to "
+            f"{self.num_classes - 1} or IGNORE ({IGNORE})"
+        )
 
     def iou(self) -> Float64[np.ndarray, " category"]:
         """Intersection over union per class, 0 to 1; nan where neither truth nor prediction is."""
