@@ -11,7 +11,7 @@ from flows.parameters import NO_CHANGES, Parameters
 from flows.runner import start, task_runner, wait
 from fmbseg.steps.plan import Stages
 from fmbseg.steps.workspace import Workspace
-from tasks.progress import say_time_left
+from tasks.progress import run_log, say_time_left
 from tasks.summary import summarise
 from tasks.task_logging import reason_first
 from tasks.tracking import connect_early, fetch_champion, store_file, system_metrics, track
@@ -39,7 +39,8 @@ def _run_stages(root: str, began: Began) -> str:
     place = began.place
     connect_early(place)
     with task_runner(began.params.runner) as runner:
-        stages = Stages(partial(Workspace.open, place), partial(start, runner, place), wait)
+        look, begin_unit = partial(Workspace.open, place), partial(start, runner, place)
+        stages = Stages(look, begin_unit, wait, run_log().info)
         stages.run_through("download")  # images and class names in place
         say_time_left(place)
         stages.run_through("pseudo_masks")  # stage 1: CLIP says what, SAM says where

@@ -20,7 +20,7 @@ from fmbseg.progress import progress
 from fmbseg.steps import evaluate, plan
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json
-from studies.worker import work
+from studies.worker import end_with_parent, work
 
 PARAMS = Path("params.yaml")
 AT_ONCE = 2
@@ -145,7 +145,9 @@ def run_all(cells: Sequence[Cell], title: str) -> dict[Path, float]:
 
     ordered = sorted(_with_bases(cells), key=_depth)
     with (
-        ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as processes,
+        ProcessPoolExecutor(
+            AT_ONCE, multiprocessing.get_context("spawn"), initializer=end_with_parent
+        ) as processes,
         ThreadPoolExecutor(AT_ONCE) as threads,
         progress(title, total=len(ordered), unit="cell") as done,
     ):

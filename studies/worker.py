@@ -4,8 +4,11 @@ Trainings of a study differ in their loss or seed and mostly share their images:
 encoder's features of training images stay in memory from one training to the next.
 """
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import sys
+import threading
 import traceback
 from hashlib import blake2b
 from pathlib import Path
@@ -50,6 +53,18 @@ class RememberingVision:
     def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """As the encoder's own."""
         return self._vision.grid_hw(image_hw)
+
+
+def end_with_parent() -> None:
+    """End this process once the one that started it has ended, even by a kill."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with the study", daemon=True).start()
 
 
 def compute(root: Path, until: str) -> None:

@@ -3,9 +3,8 @@
 from dataclasses import astuple, dataclass, fields
 
 from fmbseg.models.families import Family, Spec, weights_of
-from fmbseg.models.fingerprints import content_sha256
 from fmbseg.models.profiles import ROLES, Overrides, resolve_profile
-from fmbseg.models.weights import MissingWeightsError, ModelError
+from fmbseg.models.weights import MissingWeightsError, ModelError, content_sha256
 
 _BESIDE = ("open_clip_config.json", "config.json", "tokenizer.json", "tokenizer_config.json")
 """Files of a hub's repository that decide on a model beside its weights."""

@@ -1,5 +1,6 @@
 """Where a model's weights may lie, which of them are there, and where they would come from."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-from fmbseg.models.fingerprints import content_sha256, file_digest
+from fmbseg.store.hashes import file_hash, file_sha
 
 __all__ = [
     "MINIATURE_FOLDER", "MissingWeightsError", "ModelError", "Source", "content_sha256",
@@ -98,7 +99,7 @@ class Source:
         if self.files and path == self.files[-1]:
             published += [("md5", self.md5), ("sha256", self.sha256)]
         for kind, wanted in published:
-            found = file_digest(path, kind) if wanted else ""
+            found = file_hash(path, kind) if wanted else ""
             if not found.startswith(wanted):
                 return f"{path}: {kind} {found} is not the published {wanted}"
         return None
@@ -167,3 +168,13 @@ def fetch_hub_file(
         except Exception as error:  # whatever the network or the hub's client raises
             causes.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     raise MissingWeightsError(what, f"{source} does not give them: {causes[-1]}{ending}")
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder with their names."""
+    if path.is_file():
+        return file_sha(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {content_sha256(file)}\n".encode())
+    return digest.hexdigest()

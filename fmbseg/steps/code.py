@@ -22,7 +22,7 @@ from importlib.metadata import distribution, requires, version
 from pathlib import Path
 
 from fmbseg.steps.syntax import parsed, save
-from fmbseg.store.files import file_sha
+from fmbseg.store.hashes import file_sha
 
 PACKAGE = "fmbseg"
 LIBRARY = Path(__file__).parents[1]

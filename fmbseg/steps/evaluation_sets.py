@@ -11,7 +11,7 @@ from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
 from fmbseg.steps.truth import truth_inputs
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import known_file_sha, sha_of
+from fmbseg.store import file_sha, sha_of
 from fmbseg.vocabulary import Vocabulary, read_classes
 
 HOME = "home"
@@ -87,7 +87,7 @@ def inputs(workspace: Workspace, name: str) -> Mapping[str, str]:
     benchmark, root = open_evaluation_set(workspace, name), benchmark_root(workspace)
     assert isinstance(benchmark.samples, BenchmarkDataset)
     files = benchmark.samples.sources()
-    found = {str(path.relative_to(root)): known_file_sha(path) for path in files}
+    found = {str(path.relative_to(root)): file_sha(path) for path in files}
     return found | (
         {"synonyms": sha_of(synonyms)} if any(synonyms := benchmark.classes.synonyms) else {}
     )

@@ -37,6 +37,10 @@ def through(last: str) -> tuple[Step, ...]:
     return PLAN[: [step.name for step in PLAN].index(last) + 1]
 
 
+FEW = 64
+"""Of a step with more units only those that have something to do are started."""
+
+
 class Stages:
     """Runs the plan: a unit starts as soon as the steps that it reads are finished."""
 
@@ -45,6 +49,7 @@ class Stages:
         open_workspace: Callable[[], Workspace],
         start: Callable[[Unit], Any],
         wait: Callable[[Iterable[Any]], object],
+        say: Callable[[str], object] = lambda words: None,
     ) -> None:
         """Nothing is started yet.
 
@@ -52,8 +57,9 @@ class Stages:
             open_workspace: reads the workspace as it is now.
             start: begins or makes a unit; what it returns is handed to `wait`.
             wait: until all are done; raises what one of them raised.
+            say: is told how many units of a large step are left out, being up to date.
         """
-        self._open, self._start, self._wait = open_workspace, start, wait
+        self._open, self._start, self._wait, self._say = open_workspace, start, wait, say
         self._started: dict[str, dict[str, Any]] = {}
         self._finished: set[str] = set()
 
@@ -75,9 +81,17 @@ class Stages:
         if step.name not in self._started:
             step.before(workspace)
             self._started[step.name] = {}
-        started = self._started[step.name]
-        for unit in step.units_in(workspace):
-            if unit.name not in started and set(unit.needs()) <= self._finished:
+        started, units = self._started[step.name], step.units_in(workspace)
+        ready = [
+            unit for unit in units
+            if unit.name not in started and set(unit.needs()) <= self._finished
+        ]  # fmt: skip
+        idle = [unit for unit in ready if unit.problem() is None] if len(units) > FEW else []
+        if idle:
+            started |= dict.fromkeys((unit.name for unit in idle), None)
+            self._say(f"{step.name}: {len(idle):,} of {len(units):,} units are up to date")
+        for unit in ready:
+            if unit.name not in started:
                 started[unit.name] = self._start(unit)
 
 

@@ -1,8 +1,9 @@
 """How the training images are cut into shards, and which of them could not be used."""
 
+import functools
 from pathlib import Path
 
-from fmbseg.steps.workspace import Workspace
+from fmbseg.steps.workspace import Listing, Workspace
 from fmbseg.store import read_json, sha_of
 
 _MAX_STEM = 100
@@ -14,9 +15,14 @@ def shards(workspace: Workspace) -> dict[str, list[str]]:
     A new image in one sub-folder leaves the shards of the others, and the full ones before it
     in its own, as they are.
     """
-    size = workspace.params.data.shard_images
+    return _cut(workspace.listing(), workspace.params.data.shard_images)
+
+
+@functools.lru_cache(maxsize=8)
+def _cut(listing: Listing, size: int) -> dict[str, list[str]]:
+    """The same of a listing; cut once, since every unit of a run asks."""
     folders: dict[str, list[str]] = {}
-    for name in sorted(workspace.listing().images):
+    for name in sorted(listing.images):
         folders.setdefault(str(Path(name).parent), []).append(name)
     found: dict[str, list[str]] = {}
     for folder, names in sorted(folders.items()):

@@ -4,6 +4,7 @@ A workspace is a folder with params.yaml, data/, models/ and reports/. The repos
 `make run IMAGES=...` makes another below runs/.
 """
 
+import functools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ DROPS = "drops"
 """Data set and name prefix of the images that came through `data.drops`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of a data set.
+    """The images of a data set; nobody changes one, since the same is handed to all.
 
     Attributes:
         images: name to SHA-256 of the file.
@@ -37,9 +38,19 @@ class Listing:
 
     @staticmethod
     def read(folder: Path) -> "Listing":
-        """Read `<folder>/listing.json`."""
-        found = read_json(folder / "listing.json")
-        return Listing(dict(found["images"]), tuple(found["refused"]))
+        """Read `<folder>/listing.json`; the same object as long as the file stays as it is.
+
+        Raises:
+            StoreError: no such file, or it is damaged.
+        """
+        path = folder / "listing.json"
+        try:
+            state = path.stat()
+        except OSError:
+            return _listing(path)
+        return _known_listing(
+            path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+        )
 
     @staticmethod
     def scan(root: Path) -> "Listing":
@@ -51,6 +62,26 @@ class Listing:
             {name: image_sha(root / name) for name in found.names},
             tuple({"image": one.image, "reason": one.reason} for one in found.refused),
         )
+
+
+def _listing(path: Path) -> Listing:
+    found = read_json(path)
+    return Listing(dict(found["images"]), tuple(found["refused"]))
+
+
+@functools.lru_cache(maxsize=16)
+def _known_listing(path: Path, *state: int) -> Listing:
+    return _listing(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _with_drops(found: Listing, dropped: Listing) -> Listing:
+    return Listing(
+        found.images | {f"{DROPS}/{name}": sha for name, sha in dropped.images.items()},
+        found.refused + tuple(
+            {**one, "image": f"{DROPS}/{one['image']}"} for one in dropped.refused
+        ),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,13 +167,7 @@ class Workspace:
         found = Listing.read(self.download)
         if not (self.downloads / DROPS).is_dir():
             return found
-        dropped = Listing.read(self.downloads / DROPS)
-        return Listing(
-            found.images | {f"{DROPS}/{name}": sha for name, sha in dropped.images.items()},
-            found.refused + tuple(
-                {**one, "image": f"{DROPS}/{one['image']}"} for one in dropped.refused
-            ),
-        )  # fmt: skip
+        return _with_drops(found, Listing.read(self.downloads / DROPS))
 
     def images_root(self) -> Path:
         """The folder that the names of the images not dropped are relative to."""

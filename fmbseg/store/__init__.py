@@ -10,8 +10,6 @@ from fmbseg.store.coco import (
 from fmbseg.store.files import (
     MANIFEST,
     StoreError,
-    file_sha,
-    known_file_sha,
     load_safetensors,
     read_json,
     save_safetensors,
@@ -21,6 +19,7 @@ from fmbseg.store.files import (
 )
 from fmbseg.store.flush import flush_tree
 from fmbseg.store.formats import UnreadableImageError
+from fmbseg.store.hashes import file_sha
 from fmbseg.store.images import MAX_PIXELS, decode_image, encode_image, image_sha, read_image
 from fmbseg.store.listing import IMAGE_SUFFIXES, Refused, list_images, scan_images
 from fmbseg.store.manifest import UnitKey, run_unit, unit_is_valid, unit_problem

@@ -3,7 +3,6 @@
 That holds after a cut of power, too: the content is on the disk before it gets its name.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmbseg.store.flush import flush_file, flush_names
+from fmbseg.store.hashes import file_sha
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,26 +131,6 @@ def sha_of(obj: Any) -> str:
     """SHA-256 of an object's JSON, keys sorted; hexadecimal."""
     text = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sha(path: str | Path) -> str:
-    """SHA-256 of a file's content, hexadecimal; its name and dates play no part."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def known_file_sha(path: str | Path) -> str:
-    """`file_sha`, read once per process as long as size, time and inode stay the same.
-
-    For large folders that are looked through again and again.
-    """
-    status = Path(path).stat()
-    return _known_sha(str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1_000_000)
-def _known_sha(path: str, inode: int, size_bytes: int, modified_ns: int) -> str:
-    return file_sha(path)
 
 
 def file_shas(folder: str | Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import stat
@@ -18,6 +17,7 @@ import PIL.ImageOps
 from jaxtyping import UInt8
 
 from fmbseg.store.formats import HEAD_BYTES, UnreadableImageError, open_picture, require_picture
+from fmbseg.store.hashes import hash_of
 from fmbseg.types import Image
 
 MAX_PIXELS = 100_000_000
@@ -112,7 +112,7 @@ def image_sha(path: str | Path) -> str:
     """
     try:
         with open_regular(path) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hash_of(stream, path)
     except UnreadableImageError as error:
         return f"unreadable: {error.reason}"
     except OSError as error:

@@ -1,6 +1,5 @@
 """Files in the official formats: found, told apart, refused in one line, hashed into keys."""
 
-import os
 import re
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from safetensors.torch import save_file
 
 from fmbseg.cli import main
 from fmbseg.fetch.weights import fetch_weights
-from fmbseg.models import fingerprints
 from fmbseg.models.build import (
     MissingWeightsError,
     build_clip,
@@ -170,34 +168,6 @@ def test_download_replaces_a_published_file_of_other_bytes(weights, monkeypatch)
     overrides = overrides | {"sam": {"name": "vit_b", "checkpoint": "sam.pth"}}
     assert [one.present for one in fetch_weights("base", overrides)] == [True] * 3
     assert asked == [(REPO, HUB_FILES[0])]
-
-
-def test_a_large_file_is_hashed_once_a_state_and_over_processes(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(fingerprints, "LARGE_BYTES", 4)
-    read: list[Path] = []
-    hash_of = fingerprints._hash
-
-    def noted(path, kind):
-        read.append(path)
-        return hash_of(path, kind)
-
-    monkeypatch.setattr(fingerprints, "_hash", noted)
-    file = tmp_path / "large.pth"
-    file.write_bytes(b"12345")
-    first = fingerprints.content_sha256(file)
-    assert fingerprints.content_sha256(file) == first
-    fingerprints._digest.cache_clear()  # as in another process
-    assert fingerprints.content_sha256(file) == first
-    assert len(read) == 1
-    status = file.stat()
-    file.write_bytes(b"54321")
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert fingerprints.content_sha256(file) != first, "same size and date, other bytes"
-    for kept in (tmp_path / "cache").rglob("*.json"):
-        kept.write_text("[]")
-    fingerprints._digest.cache_clear()
-    assert fingerprints.content_sha256(file) != first, "a damaged cache costs time alone"
 
 
 def test_status_knows_a_file_of_another_name_by_its_path(weights):

@@ -1,0 +1,156 @@
+"""What a run with very many images costs before and beside its work: looking, listing, hashing.
+
+A folder with as many files as COCO has images, all shards but a few made up to date by stand-ins
+(small files under their right keys). Measured, each in a process of its own: a look that finds the
+first unit with something to do; the plan through stage 1, which must start the few shards that are
+new and no other; the same look when everything is up to date.
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmbseg.steps import plan, pseudo_masks
+from fmbseg.steps.shards import shards
+from fmbseg.steps.step import Unit
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import hashes, run_unit, write_json
+
+REPOSITORY = Path(__file__).parents[1]
+COCO_IMAGES = 118_287
+SECONDS, MEGABYTES = 20.0, 500
+
+
+def main() -> int:
+    """Print a table; exit code 1 where a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=COCO_IMAGES)
+    parser.add_argument("--new-shards", type=int, default=3)
+    parser.add_argument("--measure", choices=list(_MEASURED), help=argparse.SUPPRESS)
+    parser.add_argument("--root", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(_measured(arguments.measure, Path(arguments.root))))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _make(root, arguments.images, arguments.new_shards)
+        time.sleep(hashes.SETTLED_NS / 1e9)
+        print(f"{arguments.images:,} images, {arguments.new_shards} shards of them new")
+        print("| what | s | peak memory, MB | shards started |")
+        print("|---|---|---|---|")
+        found = [_in_process(what, root) for what in ("look", "plan", "look", "plan")]
+        _fill(root, 0)
+        found += [_in_process("nothing", root) for _ in range(2)]
+    kept = all(one["seconds"] <= SECONDS and one["megabytes"] <= MEGABYTES for one in found)
+    right = all(one["started"] in (None, arguments.new_shards) for one in found)
+    print(f"promise: {SECONDS:.0f} s and {MEGABYTES} MB each: {'kept' if kept else 'BROKEN'}")
+    return 0 if kept and right else 1
+
+
+def _make(root: Path, images: int, new_shards: int) -> None:
+    """A workspace whose images are files of a few bytes, which nobody opens as pictures here."""
+    folder = root / "images"
+    for index in range(images):
+        path = folder / f"{index // 10_000:02d}" / f"{index:012d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%012d" % index)
+    (root / "classes.txt").write_text("road\ncar\nsky\n")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["data"] |= {"images": str(folder), "classes": str(root / "classes.txt")}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    plan.run_step(Workspace.open(root), "download")
+    _fill(root, new_shards)
+
+
+def _fill(root: Path, new_shards: int) -> None:
+    workspace = Workspace.open(root)
+    names = list(shards(workspace))
+    for name in names[: len(names) - new_shards]:
+        unit = plan.unit_named(workspace, "pseudo_masks", name)
+        run_unit(unit.folder, unit.key(), _stand_in)
+
+
+def _stand_in(out: Path) -> None:
+    for name in ("stage11.json", "stage12.json", "presence.json"):
+        write_json(out / name, {})
+    write_json(out / "quarantine.json", [])
+
+
+def _in_process(what: str, root: Path) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bookkeeping",
+        "--measure",
+        what,
+        "--root",
+        str(root),
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    started = "" if found["started"] is None else found["started"]
+    print(
+        f"| {found['what']} | {found['seconds']:.1f} | {found['megabytes']:.0f} | {started} |",
+        flush=True,
+    )
+    return found
+
+
+def _measured(what: str, root: Path) -> dict[str, Any]:
+    words, call = _MEASURED[what]
+    began = time.perf_counter()
+    started = call(root)
+    return {
+        "what": words, "seconds": time.perf_counter() - began, "started": started,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip
+
+
+def _look(root: Path) -> None:
+    assert plan.problem(Workspace.open(root)) is not None
+
+
+def _nothing(root: Path) -> None:
+    found = plan.problem(Workspace.open(root), "pseudo_masks")
+    assert found is None, found
+
+
+def _plan(root: Path) -> int:
+    started: list[Unit] = []
+
+    def start(unit: Unit) -> None:
+        if unit.of is pseudo_masks.STEP:
+            started.append(unit)
+
+    def wait(units: Iterable[None]) -> None:
+        if started:
+            raise _Started
+
+    with contextlib.suppress(_Started):
+        plan.Stages(lambda: Workspace.open(root), start, wait).run_through("pseudo_masks")
+    return len(started)
+
+
+class _Started(Exception):
+    """The shards to compute are known."""
+
+
+_MEASURED: dict[str, tuple[str, Callable[[Path], int | None]]] = {
+    "look": ("a look until the first new shard", _look),
+    "plan": ("download, salvage, and which shards to start", _plan),
+    "nothing": ("a look when nothing is new", _nothing),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
