@@ -104,3 +104,18 @@ def test_the_page_of_the_method_lists_every_method() -> None:
 def test_the_page_of_the_method_lists_every_step() -> None:
     text = (REPOSITORY / "docs/how-it-works.md").read_text().split("## From the method")[1]
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [step.name for step in PLAN]
+
+
+def test_the_first_screen_of_the_readme_shows_what_one_gets_of_ones_own_photographs() -> None:
+    screen = (REPOSITORY / "README.md").read_text().split("\n## ")[0]
+    picture = re.search(r"!\[([^\]]*mask[^\]]*prediction[^\]]*)\]\((docs/\w+\.png)\)", screen)
+    assert picture is not None, "a picture of image, masks and prediction"
+    assert (REPOSITORY / picture[2]).is_file()
+    assert screen.index(picture[2]) < 1_000, "before the commands"
+    assert "make run IMAGES=" in screen
+    for where, how in (("data/pseudo_masks", "COCO"), ("models/train", "safetensors"),
+                       ("predictions/", "PNG"), ("reports/report/index.html", "page")):  # fmt: skip
+        (row,) = [line for line in screen.splitlines() if line.startswith("|") and where in line]
+        assert how in row, "in which file, in which format"
+    for needed in ("PROFILE=base", "fmbseg download --weights", "GPU", "fmbseg estimate"):
+        assert needed in screen, "what real photographs need"
