@@ -20,7 +20,7 @@ def load(name: str, root: str | Path | None, split: str, **options: Any) -> Data
             pretrain, train, val or test; a public data set: train or val (VOC: trainval too).
         options: those of `FolderDataset` (class_names, labels, ignore_label, max_pixels), of
             `MiniatureDataset` (count, seed, start, thing_names, look), or of the public data
-            set's loader (with_labels; COCO's things: source).
+            set's loader (with_labels).
 
     Returns:
         A sequence of `Sample` with `.class_names`, `.names` and `.background_index`.

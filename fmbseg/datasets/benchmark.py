@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,19 +12,6 @@ from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.label_files import Encoding
 from fmbseg.datasets.tree import Tree
 from fmbseg.store import MAX_PIXELS, read_image
-
-
-@runtime_checkable
-class Targets(Protocol):
-    """Gives the class index per pixel of an image by the image's name."""
-
-    def read(self, name: str) -> UInt8[np.ndarray, "height width"]:
-        """Read one target; DatasetError when that cannot be done."""
-        ...
-
-    def sources(self) -> list[Path]:
-        """The files that the targets come from."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class BenchmarkDataset:
     """
 
     def __init__(
-        self, classes: ClassTable, images: Path, names: Sequence[str], targets: Targets | None
+        self, classes: ClassTable, images: Path, names: Sequence[str], targets: LabelFiles | None
     ) -> None:
         self.classes = classes
         self.class_names = classes.names

@@ -1,12 +1,9 @@
 """COCO 2017: `coco_stuff171`, `coco_object81` (things and background), `coco_things80`."""
 
 from pathlib import Path
-from typing import Literal
 
-from fmbseg.datasets.base import DatasetError
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
 from fmbseg.datasets.classes import ClassTable, voc_palette
-from fmbseg.datasets.coco_instances import InstanceTargets
 from fmbseg.datasets.coco_names import RAW_IDS, STUFF, THINGS
 from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, counted
@@ -18,8 +15,6 @@ CLASSES = {
     "coco_object81": ClassTable(("background", *THINGS), voc_palette(81), 0, STUFF),
     "coco_things80": ClassTable(THINGS, voc_palette(80, first=1)),
 }
-
-Source = Literal["maps", "instances"]
 
 _SPLITS = {"train": "train2017", "val": "val2017"}
 
@@ -56,12 +51,7 @@ _ENCODINGS = {name: _encodings(name) for name in CLASSES}
 
 
 def load_coco(
-    name: str,
-    root: str | Path,
-    split: str,
-    *,
-    with_labels: bool = True,
-    source: Source = "maps",
+    name: str, root: str | Path, split: str, *, with_labels: bool = True
 ) -> BenchmarkDataset:
     """Open COCO 2017 with the label maps of COCO-Stuff.
 
@@ -76,33 +66,17 @@ def load_coco(
         root: holds coco_stuff164k, or is it.
         split: train or val.
         with_labels: False asks for images alone; no label file need be there.
-        source: "instances" draws the two of things alone from
-            `annotations/instances_{train,val}2017.json`; see `InstanceTargets` for how. The maps
-            differ at overlaps and borders, so figures of the two do not compare.
 
     Raises:
-        DatasetError: an unknown split or source, or an incomplete tree; all that is missing is
-            named.
+        DatasetError: an unknown split, or an incomplete tree; all that is missing is named.
     """
-    if source not in ("maps", "instances") or (source, name) == ("instances", "coco_stuff171"):
-        raise DatasetError(
-            f"{name}: source {source!r}; wanted 'maps'"
-            + (", since instances hold no stuff" if source == "instances" else " or 'instances'")
-        )
     folder = split_folder(name, split, _SPLITS)
     tree = Tree(name, root, ("coco_stuff164k", "."), ("images", "annotations"))
     images, labels = tree.top / "images" / folder, tree.top / "annotations"
-    if not with_labels or source == "maps":
-        return open_paired(
-            tree, CLASSES[name], images, labels / folder, ".jpg", _ENCODINGS[name],
-            with_labels=with_labels,
-        )  # fmt: skip
-    file = labels / f"instances_{folder}.json"
-    if not file.is_file():
-        tree.note(tree.place(file))
-    opened = open_paired(tree, CLASSES[name], images, labels, ".jpg", {}, with_labels=False)
-    targets = InstanceTargets(file, first=1 if name == "coco_object81" else 0)
-    return BenchmarkDataset(CLASSES[name], images, opened.names, targets)
+    return open_paired(
+        tree, CLASSES[name], images, labels / folder, ".jpg", _ENCODINGS[name],
+        with_labels=with_labels,
+    )  # fmt: skip
 
 
 _BUCKET = "https://s3.amazonaws.com/images.cocodataset.org"  # the official one, with TLS

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -118,69 +117,3 @@ def test_half_unpacked_archives_are_counted(tmp_path: Path):
     assert f"1 of 3 images of labels (first: coco_stuff164k/images/val2017/{139:012d}" in str(
         caught.value
     )
-
-
-@pytest.fixture
-def with_instances(tmp_path: Path) -> Path:
-    """Image 139: a crowd from column 1 on, a large bus, a small toothbrush on the bus."""
-    written = trees.coco_stuff164k(tmp_path)
-    height, width = next(iter(written.values())).shape
-    toothbrush = np.zeros((height, width), bool)
-    toothbrush[4:6, 4:7] = True
-    crowd = {"size": [height, width], "counts": [height, height * (width - 1)]}
-    content = {
-        "info": {"year": 2017},
-        "licenses": [],
-        "images": [
-            {"id": 100 + index, "file_name": name, "height": raw.shape[0], "width": raw.shape[1]}
-            for index, (name, raw) in enumerate(written.items())
-        ],
-        "annotations": [
-            {"id": 1, "image_id": 100, "category_id": 90, "iscrowd": 0,
-             "segmentation": trees.rle(toothbrush)},
-            {"id": 2, "image_id": 100, "category_id": 6, "iscrowd": 0,
-             "segmentation": [[2, 2, 10, 2, 10, 9, 2, 9]]},
-            {"id": 3, "image_id": 100, "category_id": 1, "iscrowd": 1,
-             "segmentation": crowd},
-        ],
-        "categories": [{"id": 1, "name": "person"}],
-    }  # fmt: skip
-    (tmp_path / "coco_stuff164k/annotations/instances_val2017.json").write_text(json.dumps(content))
-    return tmp_path
-
-
-@pytest.mark.parametrize(("name", "shift", "nothing"), [("coco_object81", 1, 0),
-                                                        ("coco_things80", 0, 255)])  # fmt: skip
-def test_instances_are_drawn_crowd_first_and_small_ones_last(
-    name: str, shift: int, nothing: int, with_instances: Path
-):
-    data = datasets.load(name, with_instances, "val", source="instances")
-    target = data[0].target
-    expected = np.full(target.shape, 0 + shift)
-    expected[:, 0] = nothing
-    expected[2:9, 2:10] = 5 + shift
-    expected[4:6, 4:7] = 79 + shift
-    np.testing.assert_array_equal(target, expected)
-    assert data.class_names[5 + shift] == "bus"
-    assert set(np.unique(data[1].target)) == {nothing}
-
-
-def test_instances_need_their_file_and_hold_no_stuff(with_instances: Path):
-    with pytest.raises(DatasetError, match="instances hold no stuff"):
-        datasets.load("coco_stuff171", with_instances, "val", source="instances")
-    with pytest.raises(DatasetError, match="wanted 'maps' or 'instances'"):
-        datasets.load("coco_things80", with_instances, "val", source="panoptic")
-    with pytest.raises(DatasetError, match=r"annotations/instances_train2017\.json"):
-        datasets.load("coco_things80", with_instances, "train", source="instances")
-    file = with_instances / "coco_stuff164k/annotations/instances_val2017.json"
-    data = datasets.load("coco_things80", with_instances, "val", source="instances")
-    whole = file.read_text()
-    for content, words in (
-        (whole[: len(whole) // 2], "not a whole JSON file"),
-        (whole.replace('"category_id": 6', '"category_id": 12'), "category 12"),
-        (whole.replace('"segmentation"', '"caption"'), "no instance annotations"),
-        (whole.replace(f"{139:012d}.jpg", "other.jpg"), f"no image {139:012d}.jpg"),
-    ):
-        file.write_text(content)
-        with pytest.raises(DatasetError, match=words):
-            data[0]
