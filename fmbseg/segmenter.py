@@ -14,7 +14,7 @@ from fmbseg.align.head import AlignmentHead
 from fmbseg.align.settings import DESCRIPTION
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
-from fmbseg.models.build import FoundationModels, build_profile_clip, build_profile_vision
+from fmbseg.models.build import FoundationModels, build_model
 from fmbseg.models.device import resolve_device
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.trust import trusted_overrides
@@ -91,19 +91,15 @@ class Segmenter:
             method = AlignedSegmentation(models.vision, head, models.clip)
             return Segmenter(method, classes, synonyms, temperature)
         section = _models_section(folder, description)
-        overrides = {
-            name: spec.model_dump(exclude_none=True)
-            for name, spec in (("clip", section.clip), ("vision", section.vision))
-            if spec is not None
-        }
+        overrides = section.model_dump(include={"clip", "vision"}, exclude_none=True)
         overrides = trusted_overrides(overrides, folder, allow_paths=allow_paths)
-        clip = build_profile_clip(
-            section.profile, overrides, projection=section.projection, template=section.template,
-            device=where,
+        clip = build_model(
+            "clip", section.profile, overrides, device=where, projection=section.projection,
+            template=section.template,
         )  # fmt: skip
-        vision = build_profile_vision(
-            section.profile, overrides, short_side_px=description["input_short_side_px"],
-            device=where,
+        vision = build_model(
+            "vision", section.profile, overrides, device=where,
+            short_side_px=description["input_short_side_px"],
         )  # fmt: skip
         method = AlignedSegmentation(vision, head, clip)
         return Segmenter(method, classes, synonyms, temperature)

@@ -1,6 +1,7 @@
 """Any method in overlapping windows of the resized image, as protocols for large images ask."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.segmentation import Prompts, Segmentation, ask, needs_image_labels
+from fmbseg.models.images import crop_starts_px
 from fmbseg.types import Image, LabelMap
 
 
@@ -44,8 +46,8 @@ def sliding_window(
     height, width = image.shape[:2]
     total: Tensor | None = None
     counts = torch.zeros(height, width)
-    for top in _starts(height, window_px, stride_px):
-        for left in _starts(width, window_px, stride_px):
+    for top in crop_starts_px(height, window_px, stride_px):
+        for left in crop_starts_px(width, window_px, stride_px):
             window = image[top : top + window_px, left : left + window_px]
             found = f(np.ascontiguousarray(window))
             if tuple(found.shape[1:]) != window.shape[:2]:
@@ -84,43 +86,35 @@ def resize_short_side(
     return np.asarray(PilImage.fromarray(image).resize(size_wh, PilImage.Resampling.BILINEAR))
 
 
+@dataclass
 class SlidingSegmentation:
     """Another method in overlapping windows of the resized image.
 
     Attributes:
+        inner: the method, which answers with similarities.
+        short_side_px: wanted short side of the image; see `resize_short_side`.
+        window_px: side of the windows; see `sliding_window`.
+        stride_px: step between them.
+        longest_px: bound of the long side.
         name: of the inner method.
+        needs_image_labels: whether the inner method does.
 
     Paper: section 4, after the protocol of TCL.
     """
 
-    def __init__(
-        self,
-        inner: Segmentation,
-        short_side_px: int,
-        window_px: int,
-        stride_px: int,
-        longest_px: int | None = None,
-    ) -> None:
-        """Wrap a method that answers with similarities; see `resize_short_side` for the sizes."""
-        self.name = inner.name
-        self._inner = inner
-        self._short_side_px, self._longest_px = short_side_px, longest_px
-        self._window_px, self._stride_px = window_px, stride_px
+    inner: Segmentation
+    short_side_px: int
+    window_px: int
+    stride_px: int
+    longest_px: int | None = None
 
-    @property
-    def needs_image_labels(self) -> bool:
-        """Whether the inner method does."""
-        return needs_image_labels(self._inner)
+    def __post_init__(self) -> None:
+        self.name = self.inner.name
+        self.needs_image_labels = needs_image_labels(self.inner)
 
     def prompted(self, prompts: Prompts) -> Self:
         """The same windows of the method prompted anew."""
-        return type(self)(
-            self._inner.prompted(prompts),
-            self._short_side_px,
-            self._window_px,
-            self._stride_px,
-            self._longest_px,
-        )
+        return replace(self, inner=self.inner.prompted(prompts))
 
     def segment(
         self,
@@ -143,18 +137,11 @@ class SlidingSegmentation:
         """
 
         def similarities_of(window: Image) -> Tensor:
-            found = ask(
-                self._inner, window, class_names, similarities=True, present=present
-            ).similarities
-            if found is None:
+            found = ask(self.inner, window, class_names, similarities=True, present=present)
+            if found.similarities is None:
                 raise ValueError(f"{self.name} has no similarities to average; use protocol whole")
-            return torch.from_numpy(np.asarray(found))
+            return torch.from_numpy(np.asarray(found.similarities))
 
-        resized = resize_short_side(image, self._short_side_px, self._longest_px)
-        averaged = sliding_window(resized, self._window_px, self._stride_px, similarities_of)
+        resized = resize_short_side(image, self.short_side_px, self.longest_px)
+        averaged = sliding_window(resized, self.window_px, self.stride_px, similarities_of)
         return label_pixels(averaged, image.shape[:2], class_names, similarities=similarities)
-
-
-def _starts(length_px: int, window_px: int, stride_px: int) -> list[int]:
-    last = max(0, length_px - window_px)
-    return [*range(0, last, stride_px), last]

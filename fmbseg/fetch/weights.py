@@ -6,10 +6,11 @@ from pathlib import Path
 from fmbseg.datasets.entry import Remote
 from fmbseg.fetch.checksums import set_aside
 from fmbseg.fetch.http import fetch
-from fmbseg.models.families import Family, Role, Spec
+from fmbseg.models.families import Family, Spec
 from fmbseg.models.profiles import Overrides, resolve_profile
 from fmbseg.models.status import WeightsStatus, weights_status
 from fmbseg.models.weights import Source, fetch_hub_file, offline_flags
+from fmbseg.types import Role
 
 _ORDER: tuple[Role, ...] = ("sam", "clip", "vision")
 

@@ -9,9 +9,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmbseg.models.clip_config import TEMPLATE, Tokenizer
-from fmbseg.models.clip_projection import crop_starts_px
 from fmbseg.models.clip_towers import Tower
-from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
+from fmbseg.models.images import (
+    ShortSide,
+    crop_starts_px,
+    normalised_pixels,
+    patch_aligned_hw,
+    require_rgb,
+)
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
 
@@ -102,23 +107,15 @@ class OpenClipDense:
         for first in range(0, len(corners), self._batch_crops):
             batch = corners[first : first + self._batch_crops]
             crops = [pixels[:, top : top + crop_h, left : left + crop_w] for top, left in batch]
-            of_crops, patches = self.encode_crops(torch.stack(crops))
-            features.append(of_crops)
+            with torch.inference_mode():
+                of_crops, patches = self._tower(torch.stack(crops).to(self.device))
+                patches = normalize(patches.float(), dim=3).cpu()
+                features.append(normalize(of_crops.float(), dim=1).cpu())
             for (top, left), crop_patches in zip(batch, patches, strict=True):
                 row, col = top // self.patch_hw[0], left // self.patch_hw[1]
                 grid_h, grid_w = crop_patches.shape[:2]
                 total[row : row + grid_h, col : col + grid_w] += crop_patches
         return DenseClip(patches=normalize(total, dim=2), cls=torch.cat(features))
-
-    def encode_crops(
-        self, pixels: Float[Tensor, "crop 3 height width"]
-    ) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop rows cols dim"]]:
-        """Unit-length features of normalised crops and of their patches, float32, on the CPU."""
-        with torch.inference_mode():
-            of_crops, patches = self._tower(pixels.to(self.device))
-            of_crops = normalize(of_crops.float(), dim=1).cpu()
-            patches = normalize(patches.float(), dim=3).cpu()
-        return of_crops.clone(), patches.clone()
 
     def encode_text(
         self, names: Sequence[str], templates: Sequence[str] | None = None

@@ -44,7 +44,6 @@ def build_clip(
     short_side_px: ShortSide = None,
     stride_fraction: float = 0.5,
     batch_crops: int = 32,
-    cache_dir: Path | None = None,
 ) -> OpenClipDense:
     """Build a frozen CLIP; nothing is fetched, and no weight file can run code.
 
@@ -62,7 +61,6 @@ def build_clip(
             Either way it is enlarged to at least one crop.
         stride_fraction: stride of the crops over their size, above 0, up to 1.
         batch_crops: crops that go through the encoder at once.
-        cache_dir: where downloaded weights lie; None is upstream's default.
 
     Raises:
         MissingWeightsError: the weights are not here.
@@ -71,11 +69,11 @@ def build_clip(
     """
     target = resolve_device(device)
     tag = None if pretrained is None else str(pretrained)
-    model = clip_model(name, tag, quick_gelu, cache_dir).to(target).eval().requires_grad_(False)
+    model = clip_model(name, tag, quick_gelu).to(target).eval().requires_grad_(False)
     return OpenClipDense(
         model,
         tower_of(model.visual, projection),
-        build_clip_tokenizer(name, clip_folder(name, cache_dir), cache_dir),
+        build_clip_tokenizer(name, clip_folder(name)),
         target,
         template=template,
         short_side_px=short_side_px,
@@ -85,11 +83,7 @@ def build_clip(
 
 
 def clip_model(
-    name: str,
-    tag: str | None,
-    quick_gelu: bool | None = None,
-    cache_dir: Path | None = None,
-    device: str = "cpu",
+    name: str, tag: str | None, quick_gelu: bool | None = None, device: str = "cpu"
 ) -> Any:
     """The open_clip model with its weights and its preprocessing; on "meta" it is only checked.
 
@@ -97,7 +91,7 @@ def clip_model(
         MissingWeightsError: see `build_clip`.
         ModelError: see `build_clip`.
     """
-    folder = clip_folder(name, cache_dir)
+    folder = clip_folder(name)
     if folder is not None:
         config, preprocess = read_clip_config(folder)
     else:
@@ -115,7 +109,7 @@ def clip_model(
     defaults = vars(PreprocessCfg())
     set_model_preprocess_cfg(model, merge_preprocess_dict({**defaults, **size}, preprocess) | size)
     if folder is not None or tag is not None:
-        source = clip_source(name, tag, quick_gelu, cache_dir)
+        source = clip_source(name, tag, quick_gelu)
         load_clip_weights(model, source.require(), source.what, device)
     return model
 

@@ -6,13 +6,12 @@ that is looked up, downloaded or imported by name.
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from copy import deepcopy
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmbseg.models.weights import MissingWeightsError, ModelError, find_hub_file
+from fmbseg.models.weights import ModelError, Source
 
 if TYPE_CHECKING:  # where a folder is only found, nobody waits for torch
     from torch import Tensor
@@ -55,12 +54,12 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from None
     known = {one for one in inspect.signature(open_clip.CLIP).parameters if one != "cast_dtype"}
     _refuse_unknown(path, "model_cfg", model, known | {"custom_text"})
-    _refuse_unknown(path, "model_cfg.text_cfg", model["text_cfg"], _names(CLIPTextCfg))
-    _refuse_unknown(path, "model_cfg.vision_cfg", model["vision_cfg"], _names(CLIPVisionCfg))
+    for part, kind in (("text_cfg", CLIPTextCfg), ("vision_cfg", CLIPVisionCfg)):
+        _refuse_unknown(path, f"model_cfg.{part}", model[part], kind.__dataclass_fields__)
     require_known_towers(model, str(path))
     keywords = model["text_cfg"].get("tokenizer_kwargs") or {}
-    _refuse_unknown(path, "model_cfg.text_cfg.tokenizer_kwargs", keywords, set(_TOKENIZER_KEYS))
-    _refuse_unknown(path, "preprocess_cfg", preprocess, set(_PREPROCESS))
+    _refuse_unknown(path, "model_cfg.text_cfg.tokenizer_kwargs", keywords, _TOKENIZER_KEYS)
+    _refuse_unknown(path, "preprocess_cfg", preprocess, _PREPROCESS)
     return model, preprocess
 
 
@@ -85,9 +84,7 @@ def require_known_towers(config: Mapping[str, Any], what: str) -> None:
         )
 
 
-def build_clip_tokenizer(
-    name: str, folder: Path | None, cache_dir: Path | None = None
-) -> Tokenizer:
+def build_clip_tokenizer(name: str, folder: Path | None) -> Tokenizer:
     """The tokenizer that belongs to a model; a folder may hold its own `bpe.txt.gz`.
 
     A tokenizer of transformers is read from the model's folder, or for a name of open_clip's list
@@ -96,7 +93,6 @@ def build_clip_tokenizer(
     Args:
         name: of the model.
         folder: that the name stands for, or None for a name of open_clip's list.
-        cache_dir: of the Hugging Face cache; None is its default.
 
     Raises:
         MissingWeightsError: the tokenizer's files are not here.
@@ -108,25 +104,25 @@ def build_clip_tokenizer(
     context, keywords = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}
     hub, bpe = text.get("hf_tokenizer_name"), None if folder is None else folder / "bpe.txt.gz"
     own = bpe is not None and bpe.is_file()
+    tokenizer: Tokenizer
     if folder is None and not hub:
-        tokenizer: Tokenizer = open_clip.get_tokenizer(name)
-        return tokenizer
-    if hub and not own:
-        place = folder or _cached_tokenizer(name, str(hub), cache_dir)
+        tokenizer = open_clip.get_tokenizer(name)
+    elif hub and not own:
+        place = folder or _cached_tokenizer(name, str(hub))
         _refuse_code(place / "tokenizer_config.json")
         try:
-            hf: Tokenizer = open_clip.tokenizer.HFTokenizer(
+            tokenizer = open_clip.tokenizer.HFTokenizer(
                 str(place), context_length=context, tokenizer_mode=text.get("tokenizer_mode"),
                 trust_remote_code=False, local_files_only=True, **keywords,
             )  # fmt: skip
         except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
             line = " ".join(str(error).split())[:160]
             raise ModelError(f"{place}: its tokenizer cannot be read ({line})") from None
-        return hf
-    options = {key: value for key, value in keywords.items() if key == "clean"}
-    options |= {"bpe_path": bpe} if own else {}
-    simple: Tokenizer = open_clip.SimpleTokenizer(context_length=context, **options)
-    return simple
+    else:
+        options = {key: value for key, value in keywords.items() if key == "clean"}
+        options |= {"bpe_path": bpe} if own else {}
+        tokenizer = open_clip.SimpleTokenizer(context_length=context, **options)
+    return tokenizer
 
 
 def tokenizer_files(name: str, folder: Path | None) -> list[tuple[str, str]]:
@@ -148,13 +144,9 @@ def _text_config(name: str, folder: Path | None) -> dict[str, Any]:
     return {} if config is None else dict(config["text_cfg"])
 
 
-def _cached_tokenizer(name: str, repo: str, cache_dir: Path | None) -> Path:
-    found = [find_hub_file(repo, (file,), cache_dir) for file in TOKENIZER_FILES]
-    if found[0] is None or found[1] is None:
-        raise MissingWeightsError(
-            f"the tokenizer of CLIP {name} ({repo})",
-            "fetch them once: fmbseg download --weights PROFILE",
-        )
+def _cached_tokenizer(name: str, repo: str) -> Path:
+    what = f"the tokenizer of CLIP {name} ({repo})"
+    found = [Source(what, hub=repo, hub_files=(file,)).require() for file in TOKENIZER_FILES]
     return found[0].parent
 
 
@@ -169,16 +161,12 @@ def _refuse_code(path: Path) -> None:
             raise ModelError(f"{path}: {key} is refused, since it makes the folder's code run")
 
 
-def _refuse_unknown(path: Path, where: str, found: Any, known: set[str]) -> None:
+def _refuse_unknown(path: Path, where: str, found: Any, known: Container[str]) -> None:
     if not isinstance(found, Mapping):
         raise ModelError(f"{path}: {where}: found {type(found).__name__}, wanted a section")
     for key in found:
         if key not in known:
             raise ModelError(f"{path}: {where}.{str(key)[:60]} is refused; no folder may set it")
-
-
-def _names(config: type) -> set[str]:
-    return {field.name for field in fields(config)}
 
 
 def clip_class(config: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:

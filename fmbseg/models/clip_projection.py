@@ -4,9 +4,9 @@ CLIP trains its class token alone, so the last block's ordinary attention mixes 
 projection changes that block, and nothing else; the class token never sees the change.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -65,68 +65,62 @@ class Projection:
 
     Attributes:
         attend: replaces the attention; gives one row per patch.
-        residual: whether the block's input is added to the attention's output.
-        mlp: whether the block's MLP (with its own residual) follows.
+        whole: whether the block's input is added to the attention's output and its MLP (with its
+            own residual) follows, as in the block itself.
     """
 
     attend: Attend
-    residual: bool
-    mlp: bool
+    whole: bool
 
 
 PROJECTIONS: dict[str, Projection] = {
-    "plain": Projection(plain_attention, residual=True, mlp=True),
-    "maskclip": Projection(value_attention, residual=False, mlp=False),
-    "sclip": Projection(self_correlative_attention, residual=True, mlp=True),
-    "naclip": Projection(neighbour_attention, residual=False, mlp=False),
+    "plain": Projection(plain_attention, whole=True),
+    "maskclip": Projection(value_attention, whole=False),
+    "sclip": Projection(self_correlative_attention, whole=True),
+    "naclip": Projection(neighbour_attention, whole=False),
 }
 
 
-class LastBlock:
-    """Runs an open_clip residual attention block in parts, for the class token and for patches."""
+Block: TypeAlias = ResidualAttentionBlock | CustomResidualAttentionBlock
 
-    def __init__(self, block: ResidualAttentionBlock | CustomResidualAttentionBlock) -> None:
-        self.block = block
-        self.attention = block.attn
-        if getattr(self.attention, "logit_scale", None) is not None:
-            raise ValueError("CLIP's last block has cosine attention; wanted scaled dot products")
 
-    def queries_keys_values(
-        self, tokens: Float[Tensor, "crop token width"]
-    ) -> tuple[Heads, Heads, Heads]:
-        """Split the normed tokens into heads, as the block's own attention does."""
-        attention = self.attention
-        crops, count, _ = tokens.shape
-        joined = linear(self.block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
-        q, k, v = joined.view(crops, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        if hasattr(attention, "ln_q"):
-            q, k = attention.ln_q(q), attention.ln_k(k)
-        return q, k, v
+def queries_keys_values(
+    block: Block, tokens: Float[Tensor, "crop token width"]
+) -> tuple[Heads, Heads, Heads]:
+    """Norm the tokens and split them into heads, as the block's own attention does."""
+    attention = block.attn
+    if getattr(attention, "logit_scale", None) is not None:
+        raise ValueError("CLIP's last block has cosine attention; wanted scaled dot products")
+    crops, count, _ = tokens.shape
+    joined = linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = joined.view(crops, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    if hasattr(attention, "ln_q"):
+        q, k = attention.ln_q(q), attention.ln_k(k)
+    return q, k, v
 
-    def finish(
-        self,
-        attended: Float[Tensor, "crop head row head_dim"],
-        inputs: Float[Tensor, "crop row width"],
-        *,
-        residual: bool = True,
-        mlp: bool = True,
-    ) -> Float[Tensor, "crop row width"]:
-        """Join the heads and run what the block does after its attention."""
-        block, attention = self.block, self.attention
-        if getattr(attention, "head_scale", None) is not None:
-            attended = attended * attention.head_scale
-        joined = attended.transpose(1, 2).flatten(2)
-        if hasattr(attention, "ln_inner"):
-            joined = attention.ln_inner(joined)
-        out: Tensor = attention.out_proj(joined)
-        if hasattr(block, "ln_attn"):
-            out = block.ln_attn(out)
-        out = block.ls_1(out)
-        if residual:
-            out = inputs + out
-        if mlp:
-            out = out + block.ls_2(block.mlp(block.ln_2(out)))
-        return out
+
+def finish(
+    block: Block,
+    attended: Float[Tensor, "crop head row head_dim"],
+    inputs: Float[Tensor, "crop row width"],
+    *,
+    whole: bool = True,
+) -> Float[Tensor, "crop row width"]:
+    """Join the heads and run what the block does after its attention."""
+    attention = block.attn
+    if getattr(attention, "head_scale", None) is not None:
+        attended = attended * attention.head_scale
+    joined = attended.transpose(1, 2).flatten(2)
+    if hasattr(attention, "ln_inner"):
+        joined = attention.ln_inner(joined)
+    out: Tensor = attention.out_proj(joined)
+    if hasattr(block, "ln_attn"):
+        out = block.ln_attn(out)
+    out = block.ls_1(out)
+    if whole:
+        out = inputs + out
+        out = out + block.ls_2(block.mlp(block.ln_2(out)))
+    return out
 
 
 def project_tokens(
@@ -147,20 +141,9 @@ def project_tokens(
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
         tokens = block(tokens)
-    block = LastBlock(last)
-    q, k, v = block.queries_keys_values(tokens)
-    cls = block.finish(scaled_dot_product_attention(q[:, :, :1], k, v), tokens[:, :1])
-    patches = block.finish(
-        projection.attend(q, k, v, visual.grid_size),
-        tokens[:, 1:],
-        residual=projection.residual,
-        mlp=projection.mlp,
-    )
+    q, k, v = queries_keys_values(last, tokens)
+    cls = finish(last, scaled_dot_product_attention(q[:, :, :1], k, v), tokens[:, :1])
+    attended = projection.attend(q, k, v, visual.grid_size)
+    patches = finish(last, attended, tokens[:, 1:], whole=projection.whole)
     both = visual.ln_post(torch.cat([cls, patches], dim=1)) @ visual.proj
     return both[:, 0], both[:, 1:]
-
-
-def crop_starts_px(length_px: int, crop_px: int, stride_px: int) -> list[int]:
-    """Left edges of crops that cover a length; the last one is shifted back to the border."""
-    count = 1 + math.ceil((length_px - crop_px) / stride_px)
-    return [min(i * stride_px, length_px - crop_px) for i in range(count)]

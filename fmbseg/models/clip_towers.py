@@ -8,7 +8,7 @@ Where it has a class token, which gathers in the last block, `maskclip` sends ea
 through that block's attention too; `plain` takes the block's own patches.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,48 +23,14 @@ from fmbseg.models.clip_projection import PROJECTIONS, project_tokens
 _BY_TIMM = ("plain", "maskclip")
 
 
-@runtime_checkable
-class Tower(Protocol):
-    """An image tower as `OpenClipDense` asks it.
+class ClassTokenTower:
+    """open_clip's own VisionTransformer with a class token.
 
     Attributes:
         dim: size of the joint space.
         crop_hw: size of a crop, px.
         patch_hw: size of a patch, px.
     """
-
-    dim: int
-    crop_hw: tuple[int, int]
-    patch_hw: tuple[int, int]
-
-    def __call__(
-        self, pixels: Float[Tensor, "crop 3 height width"]
-    ) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop rows cols dim"]]:
-        """The tower's own feature of each normalised crop, and those of its patches."""
-        ...
-
-
-def tower_of(visual: nn.Module, projection: str) -> Tower:
-    """The tower of an open_clip model, which must be where it will run and in `eval` mode.
-
-    Raises:
-        ValueError: no such projection, the tower has another form, or it cannot answer with this
-            projection.
-    """
-    if projection not in PROJECTIONS:
-        raise ValueError(f"projection: found {projection!r}, wanted {', '.join(PROJECTIONS)}")
-    if isinstance(visual, VisionTransformer):
-        return ClassTokenTower(visual, projection)
-    if isinstance(visual, TimmModel):
-        return TimmTower(visual, projection)
-    raise ValueError(
-        f"CLIP's image tower: found {type(visual).__name__}, wanted open_clip's VisionTransformer "
-        "(names such as ViT-B-16-quickgelu) or a tower of timm (ViT-B-16-SigLIP)"
-    )
-
-
-class ClassTokenTower:
-    """open_clip's own VisionTransformer with a class token."""
 
     def __init__(self, visual: VisionTransformer, projection: str) -> None:
         if visual.attn_pool is not None or visual.pool_type != "tok":
@@ -80,13 +46,16 @@ class ClassTokenTower:
     def __call__(
         self, pixels: Float[Tensor, "crop 3 height width"]
     ) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop rows cols dim"]]:
-        """See `Tower`."""
+        """The tower's own feature of each normalised crop, and those of its patches."""
         cls, patches = project_tokens(self._visual, pixels, self._projection)
         return cls, patches.unflatten(1, self._visual.grid_size)
 
 
 class TimmTower:
-    """A tower of timm that pools by a class token, by attention or by the mean."""
+    """A tower of timm that pools by a class token, by attention or by the mean.
+
+    Its attributes are those of `ClassTokenTower`.
+    """
 
     def __init__(self, visual: TimmModel, projection: str) -> None:
         trunk: Any = visual.trunk
@@ -124,7 +93,7 @@ class TimmTower:
     def __call__(
         self, pixels: Float[Tensor, "crop 3 height width"]
     ) -> tuple[Float[Tensor, "crop dim"], Float[Tensor, "crop rows cols dim"]]:
-        """See `Tower`."""
+        """The tower's own feature of each normalised crop, and those of its patches."""
         trunk = self._trunk
         if self._last is None:
             found = trunk.forward_features(pixels)
@@ -161,3 +130,25 @@ class TimmTower:
             out = block.gamma_1 * out
         normed: Tensor = self._trunk.norm(out[:, 0].unflatten(0, tokens.shape[:2]))
         return normed
+
+
+Tower = ClassTokenTower | TimmTower
+
+
+def tower_of(visual: nn.Module, projection: str) -> Tower:
+    """The tower of an open_clip model, which must be where it will run and in `eval` mode.
+
+    Raises:
+        ValueError: no such projection, the tower has another form, or it cannot answer with this
+            projection.
+    """
+    if projection not in PROJECTIONS:
+        raise ValueError(f"projection: found {projection!r}, wanted {', '.join(PROJECTIONS)}")
+    if isinstance(visual, VisionTransformer):
+        return ClassTokenTower(visual, projection)
+    if isinstance(visual, TimmModel):
+        return TimmTower(visual, projection)
+    raise ValueError(
+        f"CLIP's image tower: found {type(visual).__name__}, wanted open_clip's VisionTransformer "
+        "(names such as ViT-B-16-quickgelu) or a tower of timm (ViT-B-16-SigLIP)"
+    )

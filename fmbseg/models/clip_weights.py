@@ -1,6 +1,5 @@
 """Where the weights of an open_clip name lie, and whether they fit the name."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from fmbseg.models.weights import (
     MissingWeightsError,
     ModelError,
     Source,
-    find_hub_file,
 )
 
 HUB_FILES: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -19,18 +17,16 @@ _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _WORDS = {True: "with", False: "without"}
 
 
-def clip_folder(name: str, cache_dir: Path | None = None) -> Path | None:
+def clip_folder(name: str) -> Path | None:
     """The folder that a name stands for, or None for a name of open_clip's own list.
 
     Raises:
         MissingWeightsError: the folder lacks its config or weights.
     """
     if name.startswith("hf-hub:"):
-        source = clip_source(name, None, cache_dir=cache_dir)
-        config = find_hub_file(name.removeprefix("hf-hub:"), (CONFIG,), cache_dir)
-        if config is None:
-            raise MissingWeightsError(source.what, source.remedy)
-        source.require()
+        repo = name.removeprefix("hf-hub:")
+        config = Source(f"CLIP {name}", hub=repo, hub_files=(CONFIG,)).require()
+        clip_source(name, None).require()
         return config.parent
     if name == "miniature":
         folder, place = MINIATURE_FOLDER / "clip", "they belong to the package: reinstall fmbseg"
@@ -44,9 +40,7 @@ def clip_folder(name: str, cache_dir: Path | None = None) -> Path | None:
     return folder
 
 
-def clip_source(
-    name: str, tag: str | None, quick_gelu: bool | None = None, cache_dir: Path | None = None
-) -> Source:
+def clip_source(name: str, tag: str | None, quick_gelu: bool | None = None) -> Source:
     """Where a model's weights may lie.
 
     Raises:
@@ -55,11 +49,9 @@ def clip_source(
     """
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
-        return Source(
-            f"CLIP {name}", hub=repo, hub_files=HUB_FILES, hub_cache=cache_dir,
-            address=f"https://huggingface.co/{repo}",
-        )  # fmt: skip
-    folder = clip_folder(name, cache_dir)
+        address = f"https://huggingface.co/{repo}"
+        return Source(f"CLIP {name}", hub=repo, hub_files=HUB_FILES, address=address)
+    folder = clip_folder(name)
     if folder is not None:
         weights = _folder_weights(folder)
         return Source(f"CLIP {name}", () if weights is None else (weights,))
@@ -71,12 +63,12 @@ def clip_source(
     url = str(entry.get("url", ""))
     files: tuple[Path, ...] = ()
     if url:
-        files = ((cache_dir or Path.home() / ".cache" / "clip") / url.rsplit("/", 1)[1],)
+        files = (Path.home() / ".cache" / "clip" / url.rsplit("/", 1)[1],)
     if not entry.get("hf_hub"):
         return Source(what, files, address=url, sha256=_published_sha256(url))
     repo, filenames = _hub_location(entry)
     return Source(
-        what, files, hub=repo, hub_files=filenames, hub_cache=cache_dir,
+        what, files, hub=repo, hub_files=filenames,
         address=f"https://huggingface.co/{repo}", sha256=_published_sha256(url),
     )  # fmt: skip
 
@@ -167,23 +159,17 @@ def _published() -> dict[str, bool]:
 
     Left out are names that were published with both.
     """
-    found: dict[str, set[bool]] = {}
-    for name, quick in _published_names():
-        found.setdefault(name, set()).add(quick)
-    return {name: quick.pop() for name, quick in found.items() if len(quick) == 1}
-
-
-def _published_names() -> Iterator[tuple[str, bool]]:
     from open_clip.pretrained import _PRETRAINED
 
-    for tags in _PRETRAINED.values():
-        for entry in tags.values():
-            quick = bool(entry.get("quick_gelu", False))
-            if entry.get("url"):
-                yield str(entry["url"]).rsplit("/", 1)[1], quick
-            if entry.get("hf_hub"):
-                repo = _hub_location(entry)[0]
-                yield f"models--{repo.replace('/', '--')}", quick
+    found: dict[str, set[bool]] = {}
+    for entry in (entry for tags in _PRETRAINED.values() for entry in tags.values()):
+        url = entry.get("url")
+        names = [str(url).rsplit("/", 1)[1]] if url else []
+        if entry.get("hf_hub"):
+            names.append(f"models--{_hub_location(entry)[0].replace('/', '--')}")
+        for name in names:
+            found.setdefault(name, set()).add(bool(entry.get("quick_gelu", False)))
+    return {name: quick.pop() for name, quick in found.items() if len(quick) == 1}
 
 
 def _published_sha256(url: str) -> str:

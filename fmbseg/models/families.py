@@ -9,15 +9,14 @@ imported where a model is built or a name is looked up, and not where weights ar
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fmbseg.models.clip_config import CONFIG, tokenizer_files
 from fmbseg.models.clip_weights import clip_folder, clip_source
 from fmbseg.models.sam_weights import PUBLISHED, SAM_CONFIG, sam_folder, sam_source
 from fmbseg.models.vision_weights import vision_folder, vision_source
 from fmbseg.models.weights import ModelError, Source
-
-Role = Literal["clip", "sam", "vision"]
+from fmbseg.types import Role
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,6 @@ def _clip_defaults(name: str) -> dict[str, Any]:
     return {"quick_gelu": True} if name.endswith("-quickgelu") else {}
 
 
-def _sam_defaults(name: str) -> dict[str, Any]:
-    """The published file of a name."""
-    return {"checkpoint": PUBLISHED[name].file if name in PUBLISHED else None}
-
-
 def _known_clip(name: str) -> bool:
     import open_clip
 
@@ -176,7 +170,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "sam", knows=_known_sam, build=_build_sam, check=_check_sam, source=sam_source,
-        folder=sam_folder, config=SAM_CONFIG, defaults=_sam_defaults,
+        folder=sam_folder, config=SAM_CONFIG,
+        defaults=lambda name: {"checkpoint": PUBLISHED[name].file if name in PUBLISHED else None},
     ),
     Family(
         "vision", knows=lambda name: True, build=_build_vision, check=_check_vision,

@@ -56,6 +56,12 @@ def patch_aligned_hw(
     return rows * patch_hw[0], cols * patch_hw[1]
 
 
+def crop_starts_px(length_px: int, crop_px: int, stride_px: int) -> list[int]:
+    """Left edges of crops that cover a length; the last one is shifted back to the border."""
+    last = max(0, length_px - crop_px)
+    return [*range(0, last, stride_px), last]
+
+
 def normalised_pixels(
     image: Image,
     size_hw: tuple[int, int],

@@ -7,7 +7,6 @@ from typing import Any, get_args
 from fmbseg.models.families import (
     ClipSpec,
     Family,
-    Role,
     SamSpec,
     Spec,
     VisionSpec,
@@ -15,6 +14,7 @@ from fmbseg.models.families import (
 )
 from fmbseg.models.sam_weights import PUBLISHED
 from fmbseg.models.weights import ModelError
+from fmbseg.types import Role
 
 Overrides = Mapping[str, Mapping[str, Any] | None]
 """Per model ("clip", "sam", "vision") the keys that differ from the profile."""

@@ -60,17 +60,15 @@ def missing_weights(profile: str, overrides: Overrides) -> str | None:
     Raises:
         ModelError: see `resolve_profile`.
     """
-    statuses = [one for one in weights_status(profile, overrides) if not one.present]
-    wrong = [one for one in statuses if not one.missing]
-    if wrong:
-        return wrong[0].where
-    if not statuses:
+    absent = [one for one in weights_status(profile, overrides) if not one.present]
+    wrong = [one for one in absent if not one.missing]
+    own = [one for one in absent if not one.where.startswith("https://")]
+    if wrong or own:
+        return (wrong or own)[0].where
+    if not absent:
         return None
-    own = [one for one in statuses if not one.where.startswith("https://")]
-    if own:
-        return own[0].where
     return (
-        f"weights of {', '.join(one.name for one in statuses)} are not on this machine; fetch "
+        f"weights of {', '.join(one.name for one in absent)} are not on this machine; fetch "
         f"them once: fmbseg download --weights {profile} (fmbseg doctor shows where each belongs)"
     )
 
@@ -117,29 +115,20 @@ def weights_fingerprint(profile: str, overrides: Overrides) -> dict[str, str]:
 
 
 def _fingerprint(family: Family, spec: Spec) -> str:
-    further = "".join(
-        f" {field.name} {value}"
+    name, weights, *_ = astuple(spec)
+    hub, given = name.startswith("hf-hub:"), isinstance(weights, str)
+    folder = None if hub else family.folder(name)
+    path = family.source(*astuple(spec)).find() if folder is None or given else None
+    files = [one for one in (folder, path) if one is not None]
+    if hub and path is not None:
+        files += [one for one in map(path.with_name, _BESIDE) if one.is_file()]
+    said = [name] if folder is None else []
+    said += [f"sha256:{content_sha256(one)}" for one in files]
+    if not files and given and not hub:
+        said.append(weights)
+    said += [
+        f"{field.name} {value}"
         for field, value in zip(fields(spec)[2:], astuple(spec)[2:], strict=True)
         if value is not None
-    )
-    return _of_bytes(family, spec) + further
-
-
-def _of_bytes(family: Family, spec: Spec) -> str:
-    name, weights = spec.name, weights_of(spec)
-    if name.startswith("hf-hub:"):
-        path = family.source(*astuple(spec)).find()
-        if path is None:
-            return name
-        beside = (path.with_name(one) for one in (path.name, *_BESIDE))
-        return f"{name} " + " ".join(
-            f"sha256:{content_sha256(one)}" for one in beside if one.is_file()
-        )
-    folder, given = family.folder(name), isinstance(weights, str)
-    path = family.source(*astuple(spec)).find() if folder is None or given else None
-    if folder is not None:
-        inside = f"sha256:{content_sha256(folder)}"
-        return inside if path is None else f"{inside} sha256:{content_sha256(path)}"
-    if path is not None:
-        return f"{name} sha256:{content_sha256(path)}"
-    return f"{name} {weights}" if given else name
+    ]
+    return " ".join(said)

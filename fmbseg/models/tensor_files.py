@@ -9,7 +9,6 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fmbseg.models.torchscript import NotTensorsError, is_torchscript, read_torchscript
@@ -49,21 +48,21 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
         if head[8:9] == b"{":
             return _read_safetensors(path, device)
         if is_torchscript(path):
-            return _plain(path, read_torchscript(path, device))
-        with path.open("rb") as file:  # by its name torch would take another reader
-            return _plain(path, torch.load(file, map_location=device, weights_only=True))
+            loaded: Any = read_torchscript(path, device)
+        else:
+            with path.open("rb") as file:  # by its name torch would take another reader
+                loaded = torch.load(file, map_location=device, weights_only=True)
     except (NotTensorsError, pickle.UnpicklingError) as error:
         raise ModelError(
             f"{path}: refused, since it holds more than tensors and could run code "
             f"({_short(error)}); take the weights as safetensors"
         ) from None
-    except ModelError:
-        raise
     except (
         safetensors.SafetensorError, zipfile.BadZipFile, RuntimeError, OSError, EOFError,
         ValueError, KeyError, IndexError, TypeError, AttributeError,
     ) as error:  # fmt: skip
         raise ModelError(f"{path}: cut short or damaged ({_short(error)}); {_FORMATS}") from None
+    return _plain(path, loaded)
 
 
 def load_all_weights(
@@ -97,13 +96,12 @@ def load_all_weights(
 
 
 def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
-    if device != "meta":
-        return dict(load_file(path))
     with safetensors.safe_open(path, "pt") as file:
         names: list[str] = list(file.keys())
-        return {
-            name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names
-        }
+        if device != "meta":
+            return {name: file.get_tensor(name) for name in names}
+        shapes = {name: file.get_slice(name).get_shape() for name in names}
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def _plain(path: Path, loaded: Any) -> dict[str, Tensor]:

@@ -22,7 +22,9 @@ _TYPES: dict[str, torch.dtype] = {
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }  # fmt: skip
-_LISTS = frozenset({"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"})
+_AS_THEY_ARE = (
+    "build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag",
+)  # fmt: skip
 
 
 class NotTensorsError(ValueError):
@@ -57,9 +59,9 @@ def read_torchscript(path: Path, device: str = "cpu") -> dict[str, Tensor]:
         zipfile.BadZipFile: it is cut short or damaged.
     """
     with zipfile.ZipFile(path) as archive:
-        reader = _Reader(archive, _top(archive.namelist()), device)
-        with archive.open(f"{reader.top}/data.pkl") as stream:
-            state = _Unpickler(stream, reader).load()
+        top = _top(archive.namelist())
+        with archive.open(f"{top}/data.pkl") as stream:
+            state = _Unpickler(stream, archive, top, device).load()
     found: dict[str, Tensor] = {}
     _collect(state, "", found, set())
     return found
@@ -84,63 +86,46 @@ class _Object:
         self.state = state
 
 
-class _Reader:
-    """Storages of an archive, each read once."""
+class _Unpickler(pickle.Unpickler):
+    """Reads an archive's pickle by a closed list of names that holds nothing that acts."""
 
-    def __init__(self, archive: zipfile.ZipFile, top: str, device: str) -> None:
-        self.archive, self.top, self.device = archive, top, device
+    def __init__(self, stream: Any, archive: zipfile.ZipFile, top: str, device: str) -> None:
+        super().__init__(stream)
+        self._archive, self._top, self._device = archive, top, device
         self._known: dict[str, Tensor] = {}
+        """Storages, each read once."""
         names = set(archive.namelist())
         if f"{top}/byteorder" in names and archive.read(f"{top}/byteorder") != b"little":
             raise NotTensorsError("its numbers are not little-endian")
 
-    def storage(self, dtype: torch.dtype, key: str, count: int) -> Tensor:
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return _Object
+        if (module, name) not in _NAMES:
+            raise NotTensorsError(f"it asks for {module}.{name}"[:120])
+        return _NAMES[module, name]
+
+    def persistent_load(self, pid: Any) -> Tensor:
         """All numbers of one storage in a row."""
-        if self.device == "meta":
-            return torch.empty(count, dtype=dtype, device="meta")
+        try:
+            kind, dtype, key, _, count = pid
+        except (TypeError, ValueError):
+            kind = dtype = key = count = None
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+            raise NotTensorsError("a tensor's storage is not described as torch does")
+        if self._device == "meta":
+            return torch.empty(int(count), dtype=dtype, device="meta")
         if key not in self._known:
             if not key.isalnum():
                 raise NotTensorsError(f"it names a storage {key!r}")
-            entry = self.archive.getinfo(f"{self.top}/data/{key}")
+            entry = self._archive.getinfo(f"{self._top}/data/{key}")
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise NotTensorsError("its tensors are compressed, which torch never does")
-            data = bytearray(self.archive.read(entry))
+            data = bytearray(self._archive.read(entry))
             self._known[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(
                 0, dtype=dtype
             )  # fmt: skip
         return self._known[key]
-
-
-class _Unpickler(pickle.Unpickler):
-    """A pickle reader whose closed list of names holds nothing that acts."""
-
-    def __init__(self, stream: Any, reader: _Reader) -> None:
-        super().__init__(stream)
-        self._reader = reader
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "__torch__" or module.startswith("__torch__."):
-            return _Object
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in _TYPES:
-            return _TYPES[name]
-        if module == "torch.jit._pickle" and name in _LISTS:
-            return _as_it_is
-        if (module, name) == ("torch.jit._pickle", "restore_type_tag"):
-            return _as_it_is
-        raise NotTensorsError(f"it asks for {module}.{name}"[:120])
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        try:
-            kind, dtype, key, _, count = pid
-        except (TypeError, ValueError):
-            raise NotTensorsError("a tensor's storage is not described as torch does") from None
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
-            raise NotTensorsError("a tensor's storage is not described as torch does")
-        return self._reader.storage(dtype, key, int(count))
 
 
 def _tensor(
@@ -152,6 +137,15 @@ def _tensor(
 
 def _as_it_is(value: Any, *_: Any) -> Any:
     return value
+
+
+_NAMES: dict[tuple[str, str], Any] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("collections", "OrderedDict"): OrderedDict,
+    **{("torch", name): dtype for name, dtype in _TYPES.items()},
+    **{("torch.jit._pickle", name): _as_it_is for name in _AS_THEY_ARE},
+}
+"""What a pickle may ask for, beside objects that are not made."""
 
 
 def _collect(value: Any, prefix: str, found: dict[str, Tensor], seen: set[int]) -> None:

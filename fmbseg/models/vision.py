@@ -31,12 +31,7 @@ class TimmVision:
     def __init__(
         self, model: VisionTransformer, device: torch.device, *, short_side_px: ShortSide = None
     ) -> None:
-        """Freeze the model and move it to the device.
-
-        Raises:
-            ValueError: the model has no patches or no dynamic image size.
-        """
-        require_patches(model)
+        """Freeze the model and move it to the device."""
         embed: Any = model.patch_embed
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
@@ -87,7 +82,6 @@ def build_vision(
     device: str | torch.device = "cpu",
     *,
     short_side_px: ShortSide = None,
-    cache_dir: Path | None = None,
 ) -> TimmVision:
     """Build a frozen vision encoder; nothing is fetched.
 
@@ -98,7 +92,6 @@ def build_vision(
         short_side_px: images are resized to this; None keeps their own size, "auto" takes what
             the weights' configuration names for use (timm's `test_input_size`), else the size
             that the model was built for.
-        cache_dir: of the Hugging Face cache; None is its default.
 
     Raises:
         MissingWeightsError: the weights are not here.
@@ -106,15 +99,11 @@ def build_vision(
             read or is of another architecture.
     """
     target = resolve_device(device)
-    model = vision_model(name, pretrained, cache_dir)
-    return TimmVision(model, target, short_side_px=short_side_px)
+    return TimmVision(vision_model(name, pretrained), target, short_side_px=short_side_px)
 
 
 def vision_model(
-    name: str,
-    pretrained: bool | str | Path = True,
-    cache_dir: Path | None = None,
-    device: str = "cpu",
+    name: str, pretrained: bool | str | Path = True, device: str = "cpu"
 ) -> VisionTransformer:
     """The timm model with its weights; on "meta" it is only checked.
 
@@ -122,8 +111,8 @@ def vision_model(
         MissingWeightsError: see `build_vision`.
         ModelError: see `build_vision`.
     """
-    folder = vision_folder(name, cache_dir)
-    source = vision_source(name, pretrained, cache_dir)
+    folder = vision_folder(name)
+    source = vision_source(name, pretrained)
     path = None if pretrained is False else source.require()
     keywords: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
     try:
@@ -136,7 +125,9 @@ def vision_model(
         raise ModelError(
             f"models.vision.name: found {name!r}, wanted a ViT of timm ({line})"
         ) from error
-    require_patches(model)
+    embed = getattr(model, "patch_embed", None)
+    if not hasattr(model, "num_prefix_tokens") or not hasattr(embed, "patch_size"):
+        raise ModelError(f"vision encoder: found {type(model).__name__}, wanted a ViT of timm")
     if path is not None:
         # The model's own module knows how its published weights are renamed and resized.
         adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -147,17 +138,6 @@ def vision_model(
                 state = adapt(state, model)
         load_all_weights(model, state, f"{source.what} ({path.name})", _is_head)
     return model
-
-
-def require_patches(model: nn.Module) -> None:
-    """Refuse what is no ViT.
-
-    Raises:
-        ModelError: the model has no patches.
-    """
-    embed: Any = getattr(model, "patch_embed", None)
-    if not hasattr(model, "num_prefix_tokens") or not hasattr(embed, "patch_size"):
-        raise ModelError(f"vision encoder: found {type(model).__name__}, wanted a ViT of timm")
 
 
 def _is_head(key: str) -> bool:

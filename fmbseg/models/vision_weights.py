@@ -7,25 +7,21 @@ from fmbseg.models.weights import (
     MissingWeightsError,
     ModelError,
     Source,
-    find_hub_file,
     hub_checkpoints,
 )
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def vision_folder(name: str, cache_dir: Path | None = None) -> Path | None:
+def vision_folder(name: str) -> Path | None:
     """The folder that a name stands for, or None for a name of timm's list.
 
     Raises:
         MissingWeightsError: the folder lacks its config.
     """
     if name.startswith("hf-hub:"):
-        config = find_hub_file(name.removeprefix("hf-hub:"), ("config.json",), cache_dir)
-        if config is None:
-            missing = vision_source(name, True, cache_dir)
-            raise MissingWeightsError(missing.what, missing.remedy)
-        return config.parent
+        repo, files = name.removeprefix("hf-hub:"), ("config.json",)
+        return Source(f"vision encoder {name}", hub=repo, hub_files=files).require().parent
     if name == "miniature":
         folder, place = MINIATURE_FOLDER / "vision", "they belong to the package: reinstall fmbseg"
     elif name.startswith("local-dir:"):
@@ -38,9 +34,7 @@ def vision_folder(name: str, cache_dir: Path | None = None) -> Path | None:
     return folder
 
 
-def vision_source(
-    name: str, pretrained: bool | str | Path = True, cache_dir: Path | None = None
-) -> Source:
+def vision_source(name: str, pretrained: bool | str | Path = True) -> Source:
     """Where the weights may lie: the user's file, the Hugging Face cache, Meta's in torch hub's.
 
     Raises:
@@ -57,15 +51,13 @@ def vision_source(
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
     else:
-        folder = vision_folder(name, cache_dir)
+        folder = vision_folder(name)
         if folder is not None:
             own = tuple(folder / file for file in HUB_FILES)
             return Source(what, own, remedy=f"put model.safetensors into {folder}")
         repo, files = timm_repo(name), _official_files(name)
-    return Source(
-        what, files, hub=repo, hub_files=HUB_FILES, hub_cache=cache_dir,
-        address=f"https://huggingface.co/{repo}",
-    )  # fmt: skip
+    address = f"https://huggingface.co/{repo}"
+    return Source(what, files, hub=repo, hub_files=HUB_FILES, address=address)
 
 
 def _official_files(name: str) -> tuple[Path, ...]:

@@ -10,11 +10,6 @@ import huggingface_hub
 
 from fmbseg.store.hashes import file_hash, file_sha
 
-__all__ = [
-    "MINIATURE_FOLDER", "MissingWeightsError", "ModelError", "Source", "content_sha256",
-    "fetch_hub_file", "find_hub_file", "hub_checkpoints", "offline_flags",
-]  # fmt: skip
-
 OFFLINE_FLAGS = ("FMBSEG_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 
@@ -44,7 +39,6 @@ class Source:
         files: paths to look at, in order of preference.
         hub: owner/name of a Hugging Face repository, whose cache is looked at first.
         hub_files: names in that repository, in order of preference.
-        hub_cache: of the Hugging Face cache; None is its default.
         address: where they would come from; empty when they are the user's own.
         md5: published for the file of the last of `files`, hexadecimal.
         sha256: published start of it, for the last of `files`.
@@ -56,7 +50,6 @@ class Source:
     files: tuple[Path, ...] = ()
     hub: str | None = None
     hub_files: tuple[str, ...] = ()
-    hub_cache: Path | None = None
     address: str = ""
     md5: str = ""
     sha256: str = ""
@@ -66,7 +59,7 @@ class Source:
     def find(self) -> Path | None:
         """The file that is used, or None."""
         if self.hub is not None:
-            found = find_hub_file(self.hub, self.hub_files, self.hub_cache)
+            found = find_hub_file(self.hub, self.hub_files)
             if found is not None:
                 return found
         return next((path for path in self.files if path.is_file()), None)
@@ -84,7 +77,7 @@ class Source:
 
     def searched(self) -> list[str]:
         """Every path that is looked at, in that order."""
-        folder = Path(self.hub_cache or huggingface_hub.constants.HF_HUB_CACHE)
+        folder = Path(huggingface_hub.constants.HF_HUB_CACHE)
         owner = f"models--{(self.hub or '').replace('/', '--')}"
         hub = [str(folder / owner / "snapshots" / "*" / name) for name in self.hub_files]
         return (hub if self.hub else []) + [str(path) for path in self.files]
@@ -122,52 +115,41 @@ def hub_checkpoints() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def find_hub_file(
-    repo: str, filenames: Sequence[str], cache_dir: Path | None = None
-) -> Path | None:
+def find_hub_file(repo: str, filenames: Sequence[str]) -> Path | None:
     """The first of `filenames` that lies in the Hugging Face cache, or None."""
     for filename in filenames:
-        found = huggingface_hub.try_to_load_from_cache(repo, filename, cache_dir=cache_dir)
+        found = huggingface_hub.try_to_load_from_cache(repo, filename)
         if isinstance(found, str):
             return Path(found)
     return None
 
 
-def fetch_hub_file(
-    what: str,
-    repo: str,
-    filenames: Sequence[str],
-    cache_dir: Path | None = None,
-    by_hand: str = "",
-) -> Path:
+def fetch_hub_file(what: str, repo: str, filenames: Sequence[str]) -> Path:
     """Find a file of a Hugging Face repository, or download it; runs never do.
 
     Args:
         what: the model, for the message.
         repo: owner/name.
         filenames: in order of preference.
-        cache_dir: of the Hugging Face cache; None is its default.
-        by_hand: what the user can do without the network, for the message.
 
     Raises:
         MissingWeightsError: it is not in the cache, and downloads are forbidden or failed.
     """
-    found = find_hub_file(repo, filenames, cache_dir)
+    found = find_hub_file(repo, filenames)
     if found is not None:
         return found
     source = f"https://huggingface.co/{repo} ({' or '.join(filenames)})"
-    ending = f". By hand: {by_hand}" if by_hand else ""
     flags = offline_flags()
     if flags:
         why = f"not fetched from {source}, since {flags[0]} is set in this shell"
-        raise MissingWeightsError(what, f"{why}; unset it{ending}")
+        raise MissingWeightsError(what, f"{why}; unset it")
     causes = []
     for filename in filenames:
         try:
-            return Path(huggingface_hub.hf_hub_download(repo, filename, cache_dir=cache_dir))
+            return Path(huggingface_hub.hf_hub_download(repo, filename))
         except Exception as error:  # whatever the network or the hub's client raises
             causes.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    raise MissingWeightsError(what, f"{source} does not give them: {causes[-1]}{ending}")
+    raise MissingWeightsError(what, f"{source} does not give them: {causes[-1]}")
 
 
 def content_sha256(path: Path) -> str:

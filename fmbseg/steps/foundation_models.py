@@ -16,7 +16,7 @@ from fmbseg.types import Role
 
 if TYPE_CHECKING:
     from fmbseg.models.build import FoundationModels
-    from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
+    from fmbseg.models.protocols import ClipModel
 
 _BUILDING = threading.RLock()
 """Tasks run in threads; two that want a model at once must not build it twice."""
@@ -31,13 +31,12 @@ def models_of(workspace: Workspace) -> "FoundationModels":
     """The three foundation models."""
     from fmbseg.models.build import FoundationModels
 
-    p, section = workspace.params, workspace.params.models
-    profile, overrides = section.profile, _overrides(workspace)
+    side_px = workspace.params.train.input_short_side_px
     with _BUILDING:
         return FoundationModels(
-            clip_of(workspace, section.projection),
-            _sam(profile, overrides, p.device),
-            _vision(profile, overrides, p.train.input_short_side_px, p.device),
+            clip_of(workspace, workspace.params.models.projection),
+            _built(workspace, "sam"),
+            _built(workspace, "vision", short_side_px=side_px),
         )
 
 
@@ -49,13 +48,13 @@ def clip_of(workspace: Workspace, projection: str, *, whole_crops: bool = False)
         projection: maskclip, sclip or naclip.
         whole_crops: take every image as one crop, scaled to CLIP's own size.
     """
-    p, section = workspace.params, workspace.params.models
-    with _BUILDING:
-        return _clip(
-            section.profile, _overrides(workspace), projection, section.template,
-            None if whole_crops else p.pseudo_masks.clip_short_side_px,
-            p.pseudo_masks.clip_stride_fraction, p.pseudo_masks.clip_batch_crops, p.device,
-        )  # fmt: skip
+    p = workspace.params.pseudo_masks
+    model: ClipModel = _built(
+        workspace, "clip", projection=projection, template=workspace.params.models.template,
+        short_side_px=None if whole_crops else p.clip_short_side_px,
+        stride_fraction=p.clip_stride_fraction, batch_crops=p.clip_batch_crops,
+    )  # fmt: skip
+    return model
 
 
 def models_params(workspace: Workspace, *roles: Role) -> dict[str, Any]:
@@ -92,36 +91,16 @@ def _recorded(workspace: Workspace, role: Role, fingerprint: str) -> str:
     return fingerprint
 
 
-def _overrides(workspace: Workspace) -> str:
-    """As JSON, so that a cache finds equal ones again."""
-    return json.dumps(overrides_of(workspace.params.models))
+def _built(workspace: Workspace, role: Role, **options: Any) -> Any:
+    """A model that is built once; overrides are text, so that the cache finds equal ones again."""
+    models = workspace.params.models
+    overrides = json.dumps(overrides_of(models))
+    with _BUILDING:
+        return _build(role, models.profile, overrides, device=workspace.params.device, **options)
 
 
-@functools.lru_cache(maxsize=4)
-def _clip(
-    profile: str, overrides: str, projection: str, template: str, short_side_px: Any,
-    stride_fraction: float, batch_crops: int, device: str,
-) -> "ClipModel":  # fmt: skip
-    from fmbseg.models.build import build_profile_clip
+@functools.lru_cache(maxsize=8)
+def _build(role: Role, profile: str, overrides: str, **options: Any) -> Any:
+    from fmbseg.models.build import build_model
 
-    return build_profile_clip(
-        profile, json.loads(overrides), projection=projection, template=template,
-        short_side_px=short_side_px, stride_fraction=stride_fraction, batch_crops=batch_crops,
-        device=device,
-    )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=2)
-def _sam(profile: str, overrides: str, device: str) -> "SamModel":
-    from fmbseg.models.build import build_profile_sam
-
-    return build_profile_sam(profile, json.loads(overrides), device=device)
-
-
-@functools.lru_cache(maxsize=2)
-def _vision(profile: str, overrides: str, short_side_px: Any, device: str) -> "VisionModel":
-    from fmbseg.models.build import build_profile_vision
-
-    return build_profile_vision(
-        profile, json.loads(overrides), short_side_px=short_side_px, device=device
-    )
+    return build_model(role, profile, json.loads(overrides), **options)

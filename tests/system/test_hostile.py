@@ -145,12 +145,12 @@ def test_warnings_made_errors_change_nothing(hostile):
 @pytest.mark.slow
 @pytest.mark.weights
 def test_stage_1_of_the_folder_completes_and_sets_exactly_the_bad_aside(hostile, scan, tmp_path):
-    from fmbseg.models.build import build_profile_clip, build_profile_sam
+    from fmbseg.models.build import build_model
     from fmbseg.params import load_params
     from fmbseg.pseudo.teacher import ClipSamTeacher
 
-    clip = build_profile_clip("miniature", {}, projection="naclip", short_side_px="auto")
-    sam = build_profile_sam("miniature", {})
+    clip = build_model("clip", "miniature", {}, projection="naclip", short_side_px="auto")
+    sam = build_model("sam", "miniature", {})
     names = world.SEEN_CLASS_NAMES
     options = load_params(REPOSITORY / "params.yaml").pseudo_masks.changed(points_per_side=4)
     compute_shard(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fmbseg.datasets.catalogue import CATALOGUE
-from fmbseg.models.build import build_profile_clip
+from fmbseg.models.build import build_model
 from fmbseg.report.quoted import COLUMNS, PAPER
-from fmbseg.steps import evaluate
+from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from fmbseg.types import IGNORE
@@ -38,12 +38,12 @@ def assert_the_table_is_filled(workspace: Workspace, protocol: str) -> None:
     gaps = []
     for column, data_set in DATA_SETS.items():
         for method in METHODS:
-            unit = evaluate.folder(workspace, f"{method}-{data_set}")
+            unit = workspace.evaluate / f"{method}-{data_set}"
             metrics = read_json(unit / "metrics.json")
             assert metrics["images"] == trees.IMAGES, "none was quarantined"
             assert list(metrics["iou"]) == list(CATALOGUE[data_set].classes.names)
             assert metrics["protocol"]["name"] == protocol
-            scores = read_json(unit / evaluate.IMAGE_SCORES)
+            scores = read_json(unit / IMAGE_SCORES)
             assert len([one for one in scores if one["example"]]) == 2
         measured, paper = 100 * metrics["miou"], PAPER.figures[column]
         gaps.append(f"{measured - paper:+.2f}".replace("-", "−"))
@@ -89,7 +89,7 @@ def test_the_flow_fills_the_table_under_the_papers_protocol_and_dvc_finds_nothin
 @pytest.mark.weights
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_names_that_the_miniature_never_saw_have_features_of_their_own(name: str):
-    clip = build_profile_clip("miniature", {}, device="cpu")
+    clip = build_model("clip", "miniature", {}, device="cpu")
     names = [*CATALOGUE[name].classes.names, "Müller's 自転車 " + "x" * 300]
     features = clip.encode_text(names).numpy()
     assert np.isfinite(features).all()

@@ -5,9 +5,7 @@ import torch
 from fmbseg.models import build, status
 from fmbseg.models.build import (
     PROFILES,
-    build_profile_clip,
-    build_profile_sam,
-    build_profile_vision,
+    build_model,
     resolve_profile,
     weights_fingerprint,
     weights_status,
@@ -99,16 +97,17 @@ def test_a_folders_fingerprint_follows_contents_and_names(tmp_path):
     assert content_sha256(tmp_path) != first
 
 
-def test_weights_in_the_hugging_face_cache_are_found(tmp_path):
+def test_weights_in_the_hugging_face_cache_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--owner--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").touch()
     refs = tmp_path / "models--owner--name" / "refs"
     refs.mkdir()
     (refs / "main").write_text("abc")
-    found = find_hub_file("owner/name", ("other.bin", "model.safetensors"), tmp_path)
+    found = find_hub_file("owner/name", ("other.bin", "model.safetensors"))
     assert found == snapshot / "model.safetensors"
-    assert find_hub_file("owner/other", ("model.safetensors",), tmp_path) is None
+    assert find_hub_file("owner/other", ("model.safetensors",)) is None
     assert huggingface_hub.__version__
 
 
@@ -133,7 +132,7 @@ def test_auto_is_a_device_of_this_machine_and_a_missing_one_is_an_error(monkeypa
 
 
 def test_the_public_names_are_offered_by_the_build_module():
-    for name in ["build_clip", "build_sam", "build_vision", "build_profile_sam", "weights_status"]:
+    for name in ["build_clip", "build_sam", "build_vision", "build_model", "weights_status"]:
         assert callable(getattr(build, name))
     assert build.weights_status is status.weights_status
 
@@ -143,10 +142,10 @@ def test_the_miniature_profile_builds_offline_from_the_package():
     missing = [row.model for row in weights_status("miniature", {}) if not row.present]
     if missing:
         pytest.skip(f"the miniature weights of {', '.join(missing)} are not here")
-    clip = build_profile_clip("miniature", {}, projection="naclip", short_side_px=128)
+    clip = build_model("clip", "miniature", {}, projection="naclip", short_side_px=128)
     assert clip.encode_text(["sky"]).shape == (1, clip.dim)
-    assert build_profile_sam("miniature", {}).grid_side > 0
-    assert build_profile_vision("miniature", {}, short_side_px=128).dim > 0
+    assert build_model("sam", "miniature", {}).grid_side > 0
+    assert build_model("vision", "miniature", {}, short_side_px=128).dim > 0
     assert all(v.startswith("sha256:") for v in weights_fingerprint("miniature", {}).values())
 
 

@@ -11,11 +11,11 @@ from fmbseg.models.build import MissingWeightsError, build_clip
 from fmbseg.models.clip_config import imagenet_templates
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
-    crop_starts_px,
     plain_attention,
     project_tokens,
 )
 from fmbseg.models.clip_weights import clip_source
+from fmbseg.models.images import crop_starts_px
 from tests.support.small_clip import (
     MEAN,
     SMALL,
@@ -193,15 +193,17 @@ def test_missing_weights_name_the_command_and_nothing_is_downloaded(monkeypatch,
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", forbidden)
     monkeypatch.setattr("socket.socket.connect", forbidden)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(MissingWeightsError) as caught:
-        build_clip("ViT-B-16-quickgelu", "openai", cache_dir=tmp_path)
+        build_clip("ViT-B-16-quickgelu", "openai")
     message = str(caught.value)
     for part in ["ViT-B-16-quickgelu (openai)", "fmbseg download --weights"]:
         assert part in message
-    source = clip_source("ViT-B-16-quickgelu", "openai", cache_dir=tmp_path)
+    source = clip_source("ViT-B-16-quickgelu", "openai")
     assert source.find() is None
     assert source.address == "https://huggingface.co/timm/vit_base_patch16_clip_224.openai"
-    assert str(tmp_path / "ViT-B-16.pt") in source.searched()
+    assert str(tmp_path / ".cache/clip/ViT-B-16.pt") in source.searched()
     with pytest.raises(MissingWeightsError, match="open_clip_config"):
         build_clip(f"local-dir:{tmp_path}")
 
@@ -269,7 +271,7 @@ def test_full_size_architectures_with_every_change_switched_off_agree_with_open_
     as_projected = {}
     for projection in ("maskclip", "sclip", "naclip"):
         switched_off = dataclasses.replace(
-            PROJECTIONS[projection], attend=plain_attention, residual=True, mlp=True
+            PROJECTIONS[projection], attend=plain_attention, whole=True
         )
         with torch.no_grad():
             _, patches = project_tokens(clip.model.visual, pixels, switched_off)

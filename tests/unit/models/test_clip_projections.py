@@ -7,10 +7,11 @@ import torch
 
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
-    LastBlock,
+    finish,
     gaussian_window,
     plain_attention,
     project_tokens,
+    queries_keys_values,
 )
 from tests.support.small_clip import (
     random_image,
@@ -40,9 +41,7 @@ def test_with_its_change_switched_off_each_projection_gives_the_models_own_patch
 ):
     model = small(folder).model
     pixels = torch.randn(2, 3, 32, 32)
-    switched_off = dataclasses.replace(
-        PROJECTIONS[name], attend=plain_attention, residual=True, mlp=True
-    )
+    switched_off = dataclasses.replace(PROJECTIONS[name], attend=plain_attention, whole=True)
     cls, patches = project_tokens(model.visual, pixels, switched_off)
     pooled, tokens = upstream_tokens(model, pixels)
     torch.testing.assert_close(cls, pooled, rtol=1e-4, atol=1e-5)
@@ -65,9 +64,8 @@ def test_custom_blocks_run_in_parts_equal_the_block():
         scale_attn=True, scale_fc=True,
     ).eval()  # fmt: skip
     x = torch.randn(2, 7, 16)
-    parts = LastBlock(block)
     with torch.no_grad():
-        ours = parts.finish(plain_attention(*parts.queries_keys_values(x), (2, 3)), x[:, 1:])
+        ours = finish(block, plain_attention(*queries_keys_values(block, x), (2, 3)), x[:, 1:])
         torch.testing.assert_close(ours, block(x)[:, 1:], rtol=1e-4, atol=1e-5)
 
 

@@ -156,14 +156,15 @@ def test_a_tower_that_timm_does_not_list_is_refused(folders, tmp_path, name):
         build_clip(f"local-dir:{tmp_path}")
 
 
-def test_siglips_tokenizer_is_read_from_the_cache_alone(tmp_path):
+def test_siglips_tokenizer_is_read_from_the_cache_alone(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     name, repo = "ViT-B-16-SigLIP", "timm/ViT-B-16-SigLIP"
     assert tokenizer_files(name, None) == [(repo, file) for file in TOKENIZER_FILES]
     with pytest.raises(MissingWeightsError, match="fmbseg download --weights"):
-        build_clip_tokenizer(name, None, tmp_path)
+        build_clip_tokenizer(name, None)
     folder = tmp_path / f"models--{repo.replace('/', '--')}"
     snapshot = folder / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -174,6 +175,6 @@ def test_siglips_tokenizer_is_read_from_the_cache_alone(tmp_path):
     words.save(str(snapshot / "tokenizer.json"))
     kind = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
     (snapshot / "tokenizer_config.json").write_text(json.dumps(kind))
-    tokens = build_clip_tokenizer(name, None, tmp_path)(["cat sky", "cat"])
+    tokens = build_clip_tokenizer(name, None)(["cat sky", "cat"])
     assert tokens.shape == (2, 64)
     assert tokens[:, :3].tolist() == [[1, 2, 0], [1, 0, 0]]

@@ -72,12 +72,12 @@ def test_a_clip_folder_runs_no_code(attack, file, folder, canary):
 
 
 @attacks
-def test_a_clip_of_the_hugging_face_cache_runs_no_code(attack, folder, tmp_path, canary):
-    cache = hub_cache(tmp_path / "hub", "owner/clip", folder)
+def test_a_clip_of_the_hugging_face_cache_runs_no_code(attack, folder, hub, canary):
+    cache = in_cache(hub, "owner/clip", folder)
     weights = next(cache.rglob("open_clip_model.safetensors"))
     weights.unlink()
     attack(weights.with_name("open_clip_pytorch_model.bin"), canary)
-    refused(canary, build_clip, "hf-hub:owner/clip", cache_dir=cache)
+    refused(canary, build_clip, "hf-hub:owner/clip")
 
 
 @attacks
@@ -90,7 +90,7 @@ def test_sam_files_and_folders_run_no_code(attack, tmp_path, canary):
 
 
 @attacks
-def test_vision_files_folders_and_caches_run_no_code(attack, tmp_path, canary):
+def test_vision_files_folders_and_caches_run_no_code(attack, tmp_path, hub, canary):
     attack(tmp_path / "dinov2_vits14_pretrain.pth", canary)
     name = "vit_tiny_patch16_224"
     refused(canary, build_vision, name, str(tmp_path / "dinov2_vits14_pretrain.pth"))
@@ -99,8 +99,8 @@ def test_vision_files_folders_and_caches_run_no_code(attack, tmp_path, canary):
     shutil.copyfile(SHIPPED / "vision/config.json", own / "config.json")
     attack(own / "pytorch_model.bin", canary)
     refused(canary, build_vision, f"local-dir:{own}")
-    cache = hub_cache(tmp_path / "hub", "owner/vit", own)
-    refused(canary, build_vision, "hf-hub:owner/vit", cache_dir=cache)
+    in_cache(hub, "owner/vit", own)
+    refused(canary, build_vision, "hf-hub:owner/vit")
 
 
 @attacks
@@ -213,7 +213,14 @@ def test_a_champion_of_the_registry_runs_no_code(
     refused(canary, AlignmentHead.load, found)
 
 
-def hub_cache(cache: Path, repo: str, folder: Path) -> Path:
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The Hugging Face cache, empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def in_cache(cache: Path, repo: str, folder: Path) -> Path:
     """A Hugging Face cache that holds a folder as a repository."""
     base = cache / f"models--{repo.replace('/', '--')}"
     shutil.copytree(folder, base / "snapshots" / "abc")

@@ -155,12 +155,14 @@ def test_missing_weights_name_the_command_and_nothing_is_downloaded(tmp_path, mo
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", forbidden)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     name = "vit_base_patch14_dinov2.lvd142m"
     with pytest.raises(MissingWeightsError) as caught:
-        build_vision(name, cache_dir=tmp_path)
+        build_vision(name)
     for part in [name, "fmbseg download --weights"]:
         assert part in str(caught.value)
-    source = vision_source(name, True, tmp_path)
+    source = vision_source(name, True)
     assert source.find() is None
     assert source.address == f"https://huggingface.co/timm/{name}"
     assert any(path.endswith("dinov2_vitb14_pretrain.pth") for path in source.searched())

@@ -13,7 +13,7 @@ from fmbseg.fetch.weights import fetch_weights
 from fmbseg.models.build import (
     MissingWeightsError,
     build_clip,
-    build_profile_sam,
+    build_model,
     build_vision,
     missing_weights,
     weights_fingerprint,
@@ -45,7 +45,7 @@ def test_present_means_that_it_will_load(weights, capsys):
     assert [line.split()[-1] for line in lines[1::2]] == ["present"] * 3
     assert missing_weights("base", overrides) is None
     build_clip(CLIP, "openai")
-    build_profile_sam("base", overrides)
+    build_model("sam", "base", overrides)
     build_vision(overrides["vision"]["name"])
 
 
@@ -100,7 +100,7 @@ def test_missing_weights_have_one_answer_whatever_flags_are_set(home, monkeypatc
         if flag:
             monkeypatch.setenv(flag, "1")
         with pytest.raises(MissingWeightsError) as caught:
-            build_profile_sam("base", {})
+            build_model("sam", "base", {})
         assert "fmbseg download --weights base" in str(caught.value)
         assert "fmbseg download --weights base" in str(missing_weights("base", {}))
         assert "OFFLINE" not in f"{caught.value} {missing_weights('base', {})}"
@@ -134,7 +134,7 @@ def test_the_name_stands_in_for_weights_that_are_not_here_and_no_run_fetches_the
         "vision": "vit_base_patch14_dinov2.lvd142m",
     }  # fmt: skip
     with pytest.raises(MissingWeightsError):
-        build_profile_sam("base", {})
+        build_model("sam", "base", {})
     assert weights_fingerprint("base", {}) == named
 
 

@@ -19,7 +19,7 @@ LARGE_PHOTO = """
 import json
 import numpy as np, PIL.Image, torch
 from fmbseg.miniature import world
-from fmbseg.models.build import build_profile_clip, build_profile_sam
+from fmbseg.models.build import build_model
 from fmbseg.params import load_params
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image
 
@@ -28,8 +28,8 @@ def peak_bytes():  # not ru_maxrss, which a child process has from its parent
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 torch.set_num_threads(1)
-clip = build_profile_clip("miniature", {}, projection="naclip", short_side_px="auto")
-sam, names = build_profile_sam("miniature", {}), world.SEEN_CLASS_NAMES
+clip = build_model("clip", "miniature", {}, projection="naclip", short_side_px="auto")
+sam, names = build_model("sam", "miniature", {}), world.SEEN_CLASS_NAMES
 texts = clip.encode_text(names)
 small = next(iter(world.generate(0, 1, "test"))).image
 image = np.asarray(PIL.Image.fromarray(small).resize((6000, 4000)))
