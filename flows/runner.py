@@ -19,10 +19,10 @@ def start(runner: TaskRunner[Any], root: str, unit: Unit) -> PrefectFuture[Any] 
     """Start a unit's task on a worker; a step with a single unit runs here, and is then done."""
     if unit.of.mapped:
         future: PrefectFuture[Any] = runner.submit(
-            TASKS[unit.step], {"root": root, "unit": unit.name}
+            TASKS[unit.of.name], {"root": root, "unit": unit.name}
         )
         return future
-    TASKS[unit.step](root, unit.name)
+    TASKS[unit.of.name](root, unit.name)
     return None
 
 

@@ -136,15 +136,6 @@ def departures(tree: Mapping[str, Any], models: Mapping[str, str]) -> list[Depar
     return departing + silent
 
 
-def lines(found: list[Departure]) -> list[str]:
-    """The departures as two lines of text, for a terminal or a log."""
-    parts = (
-        ("departs from the paper in", [one for one in found if one.published]),
-        ("the paper does not publish", [one for one in found if not one.published]),
-    )
-    return [f"{head}: {'; '.join(one.words() for one in part)}" for head, part in parts if part]
-
-
 def shown(value: Any) -> str:
     """A value as params.yaml writes it."""
     if value is None:

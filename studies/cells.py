@@ -59,7 +59,7 @@ class Cell:
     def metrics(self, method: str, data_set: str) -> dict[str, Any]:
         """A metric file."""
         unit = evaluate.unit_name(method, data_set)
-        folder = evaluate.folder(self.workspace, unit)
+        folder = self.workspace.evaluate / unit
         return dict(read_json(folder / "metrics.json"))
 
     def run(self, processes: Executor) -> float:

@@ -75,7 +75,7 @@ def compute(root: Path, until: str) -> None:
 
 
 def _run(unit: Unit) -> bool:
-    if unit.step == "train":
+    if unit.of.name == "train":
         return unit.run(vision=RememberingVision(models_of(unit.workspace).vision))
     return unit.run()
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from fmbseg.commands import UserError
 from fmbseg.commands.params_option import params_option
+from fmbseg.errors import UserError
 from fmbseg.estimate.coarse import coarse
-from fmbseg.estimate.forecast import forecast, rest_of_run, whole_run
+from fmbseg.estimate.forecast import forecast, human_time, lines, rest_of_run, whole_run
 from fmbseg.estimate.measure import Bench, measure
 from fmbseg.estimate.sample import TYPICAL_HW, DataSet, data_sets_of
-from fmbseg.estimate.table import human_time, lines
 from fmbseg.models.device import resolve_device
 from fmbseg.models.status import weights_status
 from fmbseg.params import Params
@@ -75,8 +74,8 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | Non
     if images is not None and Path(images).is_dir():
         if arguments.classes is None:
             raise UserError("--images names a folder; wanted --classes FILE with its class names")
-        changes = {"images": images, "classes": str(arguments.classes), "labels": None}
-        changes = {f"data.{name}": value for name, value in changes.items()}
+        classes = str(arguments.classes)
+        changes = {"data.images": images, "data.classes": classes, "data.labels": None}
         images = None
     elif arguments.classes is not None:
         raise UserError("--classes: wanted --images FOLDER beside it")

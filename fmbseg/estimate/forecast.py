@@ -1,4 +1,4 @@
-"""From what was measured to the whole run: arithmetic over the units that are left."""
+"""From what was measured to the whole run, as a table: arithmetic over the units that are left."""
 
 import math
 from collections import Counter
@@ -20,6 +20,7 @@ FLOW_BYTES = 2e8
 """What the flow's own libraries add to the process that computes (Prefect, MLflow), about."""
 OBJECT_BYTES = 2.0
 """Memory of masks as objects, for each byte of their files, at most; large masks take half."""
+_UNITS = (("years", 365.25 * 86400), ("days", 86400.0), ("h", 3600.0), ("min", 60.0))
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def rest_of_run(workspace: Workspace, whole: Mapping[str, int]) -> dict[str, int
             return dict(whole)
         images, left = shards(workspace), Counter[str]()
         for unit, _ in units_left(workspace):
-            name = unit.name if unit.step == "evaluate" else unit.step
+            name = unit.name if unit.of.name == "evaluate" else unit.of.name
             left[name] += len(images.get(unit.name, ())) or whole.get(name, 0)
     except (StoreError, OSError, ValueError):
         return dict(whole)
@@ -162,3 +163,29 @@ def _training(
     )
     whole_s = encode_s + steps * each_s["step"] + checking_s
     return whole_s, encode_s * (1 - 1 / at_once), held_bytes, words
+
+
+def human_time(seconds: float | None) -> str:
+    """A duration as people read it: "35 s", "12 min", "3.4 h", "2.1 days", "1.2 years"."""
+    if seconds is None:
+        return "-"
+    for unit, size in _UNITS:
+        if seconds >= 2 * size or (unit == "years" and seconds >= size):
+            return (
+                f"{seconds / size:.{int(seconds < (10 if unit == 'min' else 100) * size)}f} {unit}"
+            )
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def lines(rows: Sequence[Row], workers: int) -> list[str]:
+    """A table, then what each row stands on."""
+    cells = [["step", "1 worker", f"{workers} workers", "disk", "memory"]]
+    for row in rows:
+        sizes = (row.disk_bytes, row.memory_bytes)
+        room = [human_bytes(round(size)) if size else "-" for size in sizes]
+        cells.append([row.step, human_time(row.seconds), human_time(row.many_s), *room])
+    if workers == 1:
+        cells = [[*line[:2], *line[3:]] for line in cells]
+    first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
+    table = ["  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in cells]
+    return [*table, "", *(f"{row.step.strip()}: {row.basis}" for row in rows)]

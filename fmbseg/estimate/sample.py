@@ -48,11 +48,8 @@ class DataSet:
     archives: Mapping[str, int] = field(default_factory=dict)
     here: bool = True
 
-    def write(self, most: int, folder: Path) -> int:
+    def write(self, most: int, folder: Path) -> None:
         """Write images/, labels/ and classes.txt of at most so many images, drawn from all.
-
-        Returns:
-            How many there are.
 
         Raises:
             DatasetError: none of those looked at, four times as many, can be used.
@@ -81,7 +78,6 @@ class DataSet:
                 break
         if not written:
             raise DatasetError(f"{self.title}: of {len(looked_at)} images none can be used")
-        return written
 
 
 def data_sets_of(params: Params, images: str | None, root: Path) -> tuple[DataSet, list[DataSet]]:

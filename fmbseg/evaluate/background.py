@@ -46,16 +46,12 @@ class Background:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        wanted = _OPTIONS.get(self.score)
-        options = {"temperature": self.temperature, "midpoint": self.midpoint}
-        found = {key for key, value in options.items() if value is not None}
+        given = {key for key in ("temperature", "midpoint") if getattr(self, key) is not None}
         if (
-            self.mode not in ("ignore", "threshold", "stuff_names")
-            or bool(self.names) != (self.mode == "stuff_names")
+            bool(self.names) != (self.mode == "stuff_names")
             or (self.threshold is None) != (self.score is None)
-            or (self.mode == "ignore" and self.score is not None)
-            or (self.mode == "threshold" and self.score is None)
-            or found != wanted
+            or (self.mode != "stuff_names" and (self.score is None) != (self.mode == "ignore"))
+            or given != _OPTIONS.get(self.score)
             or (self.temperature is not None and self.temperature <= 0)
         ):
             raise ValueError(

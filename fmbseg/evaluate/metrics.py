@@ -6,16 +6,13 @@ the report, the tables, DVC and MLflow follow the list.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
 from numpy.typing import ArrayLike
 
 from fmbseg.types import IGNORE
-
-if TYPE_CHECKING:  # figures are read without torch
-    from torch import Tensor
 
 _LABELS = IGNORE + 1
 Labels = Integer[np.ndarray, "height width"]
@@ -55,7 +52,7 @@ class ConfusionMatrix:
         made.matrix = matrix
         return made
 
-    def update(self, predicted: "ArrayLike | Tensor", target: "ArrayLike | Tensor") -> None:
+    def update(self, predicted: ArrayLike, target: ArrayLike) -> None:
         """Count one image, or any number of pixels.
 
         Args:
@@ -184,9 +181,8 @@ class Tally:
         return {one.name: float(one.figure(self.sums[one.count.__name__])) for one in METRICS}
 
 
-def _integers(labels: "ArrayLike | Tensor", name: str) -> Integer[np.ndarray, "..."]:
-    detach = getattr(labels, "detach", None)  # of a tensor, wherever it lies
-    array = np.asarray(labels) if detach is None else detach().cpu().numpy()
+def _integers(labels: ArrayLike, name: str) -> Integer[np.ndarray, "..."]:
+    array = np.asarray(labels)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name}: found {array.dtype} labels; wanted integers")
     return array

@@ -19,6 +19,8 @@ class PreparedMethod:
     Attributes:
         protocol: the rules.
         asked: the names a method is asked for; a class has none, one or several of them.
+        needs_image_labels: whether `predict` must be told the classes of the image; the figures
+            then use labels.
     """
 
     def __init__(
@@ -48,16 +50,12 @@ class PreparedMethod:
         self._classes, self._background = classes, background_index
         synonyms = dict(zip(classes.names, classes.synonyms, strict=True))
         self._method = protocol.segmenter_for(method, synonyms)
+        self.needs_image_labels = needs_image_labels(self._method)
         owned = [(word, index) for index in range(len(classes)) for word in self._words(index)]
         if not owned:
             raise ValueError(f"protocol {protocol.name}: found no name to ask for in {classes}")
         self.asked = tuple(word for word, _ in owned)
         self._owner = np.array([index for _, index in owned], np.int32)
-
-    @property
-    def needs_image_labels(self) -> bool:
-        """Whether `predict` must be told the classes of the image; the figures then use labels."""
-        return needs_image_labels(self._method)
 
     def predict(
         self, image: Image, present: Sequence[int] | None = None
@@ -156,16 +154,12 @@ class PreparedMethod:
     def _words(self, index: int) -> tuple[str, ...]:
         """The names that are asked for on behalf of a class."""
         if index == self._background:
-            taken = {
-                _folded(word)
-                for other, synonyms in zip(self._classes.names, self._classes.synonyms, strict=True)
-                for word in (other, *synonyms)
-                if other != self._classes.names[index]
-            }
+            others = (group for k, group in enumerate(self._classes.groups) if k != index)
+            taken = {_folded(word) for group in others for word in group}
             names = {_folded(name): name for name in self.protocol.background.names}
             return tuple(name for folded, name in names.items() if folded not in taken)
-        others = self._classes.synonyms[index] if self.protocol.synonyms == "max" else ()
-        return (self._classes.names[index], *others)
+        group = self._classes.groups[index]
+        return group if self.protocol.synonyms == "max" else group[:1]
 
 
 def classes_in(target: UInt8[np.ndarray, "height width"]) -> list[int]:

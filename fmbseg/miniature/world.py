@@ -6,6 +6,7 @@ others. Splits never share an image. `looks` change the light and the palette, n
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -59,6 +60,12 @@ class WorldImage:
     labels: UInt8[np.ndarray, "height width"]
     instances: Int32[np.ndarray, "height width"]
     things: tuple[WorldInstance, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write `images/<name>.png` and `labels/<name>.png` below a folder."""
+        for part, pixels in (("images", self.image), ("labels", self.labels)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / part / f"{self.name}.png")
 
 
 def generate(
@@ -166,15 +173,10 @@ def _places(rng: np.random.Generator) -> list[tuple[tuple[float, float], float]]
 def _outline(part: Part) -> np.ndarray:
     if part.box is None:
         return np.array(part.points)
-    x0, y0, x1, y1 = part.box
+    first, last = np.array(part.box).reshape(2, 2)
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    return np.stack(
-        [
-            (x0 + x1) / 2 + (x1 - x0) / 2 * np.cos(turn),
-            (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(turn),
-        ],
-        axis=1,
-    )
+    circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return np.asarray((first + last) / 2 + (last - first) / 2 * circle)
 
 
 def _noise(rng: np.random.Generator, cells_hw: tuple[int, int]) -> np.ndarray:

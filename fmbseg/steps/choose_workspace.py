@@ -127,11 +127,8 @@ def _changes(asked: Asked) -> dict[str, Any]:
             "data.classes": str(asked.classes),
             "data.labels": str(asked.labels) if asked.labels else None,
         }
-    if asked.ignore_label is not None:
-        changes["data.ignore_label"] = asked.ignore_label
-    if asked.profile is not None:
-        changes["models.profile"] = asked.profile
-    return changes
+    given = {"data.ignore_label": asked.ignore_label, "models.profile": asked.profile}
+    return changes | {key: value for key, value in given.items() if value is not None}
 
 
 def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
@@ -145,10 +142,8 @@ def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
 def _choose(asked: Asked, say: Callable[[str], None]) -> Path:
     if asked.images is None:
         return asked.workspace or Path()
-    source = asked.images.resolve()
-    if asked.workspace is not None:
-        return _named(asked.workspace, source, say)
-    places = [RUNS / name for name in _names(asked.images)]
+    source, named = asked.images.resolve(), asked.workspace
+    places = [RUNS / name for name in _names(asked.images)] if named is None else [named]
     owners = {place: owner(place) for place in places}
     for place in places:
         if owners[place] == source:
@@ -157,23 +152,19 @@ def _choose(asked: Asked, say: Callable[[str], None]) -> Path:
         if _moved(place, owners[place], source, say):
             return place
     for place in places:
-        if owners[place] is None and not (place.is_dir() and any(place.iterdir())):
+        empty = not place.is_dir() or not any(place.iterdir())
+        if owners[place] is None and (empty or place == named):
             if place != places[0]:
                 say(f"==> {_belongs(places[0], owners[places[0]])}; {source} gets {place}")
             return place
+    if named is not None:
+        raise WorkspaceError(
+            f"{_belongs(named, owners[named])}, not {source}, whose run would delete its masks; "
+            "leave WORKSPACE (--workspace) out, or name another folder"
+        )
     raise WorkspaceError(
         f"{', '.join(map(str, places))} all hold something else; name a new folder: "
         "WORKSPACE= (--workspace)"
-    )
-
-
-def _named(place: Path, source: Path, say: Callable[[str], None]) -> Path:
-    whose = owner(place)
-    if whose in (None, source) or _moved(place, whose, source, say):
-        return place
-    raise WorkspaceError(
-        f"{_belongs(place, whose)}, not {source}, whose run would delete its masks; leave "
-        "WORKSPACE (--workspace) out, or name another folder"
     )
 
 

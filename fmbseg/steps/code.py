@@ -145,15 +145,7 @@ def _distributions() -> dict[str, str]:
         if "extra ==" in requirement:
             continue
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        found.update(dict.fromkeys(_modules(name), name))
+        for file in distribution(name).files or ():
+            if file.suffix == ".py" and not file.parts[0].endswith((".dist-info", ".data")):
+                found[file.parts[0].removesuffix(".py")] = name
     return found
-
-
-def _modules(package: str) -> set[str]:
-    """Top-level modules of an installed package."""
-    files = distribution(package).files or ()
-    return {
-        file.parts[0].removesuffix(".py")
-        for file in files
-        if file.suffix == ".py" and not file.parts[0].endswith((".dist-info", ".data"))
-    }

@@ -17,7 +17,12 @@ def departures(params: Params) -> list[paper.Departure]:
 
 def departure_lines(params: Params) -> list[str]:
     """The departures as text: one line of differences, one line of unpublished settings."""
-    return paper.lines(departures(params))
+    found = departures(params)
+    parts = (
+        ("departs from the paper in", [one for one in found if one.published]),
+        ("the paper does not publish", [one for one in found if not one.published]),
+    )
+    return [f"{head}: {'; '.join(one.words() for one in part)}" for head, part in parts if part]
 
 
 def model_names(params: Params) -> dict[str, str]:

@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from fmbseg.miniature import world
 from fmbseg.progress import tracked
 from fmbseg.steps.running import run_unit
@@ -28,11 +25,6 @@ def units(workspace: Workspace) -> list[str]:
     if (workspace.downloads / DROPS).is_dir() or (_drops_apart(workspace) and _dropped(workspace)):
         return [workspace.data_set, DROPS]
     return [workspace.data_set]
-
-
-def folder(workspace: Workspace, data_set: str) -> Path:
-    """Output folder of a data set."""
-    return workspace.downloads / data_set
 
 
 def key(workspace: Workspace, data_set: str) -> UnitKey:
@@ -75,9 +67,11 @@ def run(workspace: Workspace, data_set: str) -> bool:
             },
         )  # fmt: skip
 
+    data = workspace.params.data
+    drawn = data.train_images + data.val_images + data.test_images
     return run_unit(
-        workspace, "download", folder(workspace, data_set), key(workspace, data_set), compute,
-        needs_bytes=_DRAWN_BYTES * _drawn(workspace) if data_set == "miniature" else 0,
+        workspace, "download", workspace.downloads / data_set, key(workspace, data_set), compute,
+        needs_bytes=_DRAWN_BYTES * drawn if data_set == "miniature" else 0,
     )  # fmt: skip
 
 
@@ -92,11 +86,6 @@ def _beside(workspace: Workspace) -> dict[str, str | None]:
 
 def _source(workspace: Workspace, data_set: str) -> Path:
     return workspace.drops if data_set == DROPS else Path(workspace.params.data.images)
-
-
-def _drawn(workspace: Workspace) -> int:
-    data = workspace.params.data
-    return data.train_images + data.val_images + data.test_images
 
 
 def _dropped(workspace: Workspace) -> bool:
@@ -154,18 +143,14 @@ def _draw(workspace: Workspace, out: Path) -> None:
         ("train", data.train_images), ("val", data.val_images), ("test", data.test_images)
     )  # fmt: skip
     for split, count in counts:
-        for folder in ("images", "labels"):
-            (out / split / folder).mkdir(parents=True)
         drawn = world.generate(seed, count, split)
         for item in tracked(drawn, f"download: drawing {split}", total=count):
-            Image.fromarray(item.image).save(out / split / "images" / f"{item.name}.png")
-            labels = Image.fromarray(item.labels.astype(np.uint8))
-            labels.save(out / split / "labels" / f"{item.name}.png")
+            item.save(out / split)
     (out / "classes.txt").write_text("\n".join(world.SEEN_CLASS_NAMES) + "\n")
 
 
 def _outcome(workspace: Workspace, data_set: str, line: Mapping[str, Any]) -> str:
-    return f"{len(Listing.read(folder(workspace, data_set)).images)} images"
+    return f"{len(Listing.read(workspace.downloads / data_set).images)} images"
 
 
 STEP = Step(

@@ -7,7 +7,7 @@ reading them again.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,17 @@ def news(workspace: Workspace, seen: Look) -> News:
         workspace: the run's.
         seen: a look at the folder; files that are new by it are read.
     """
-    covered = _finished(workspace)
-    memory = _Memory(workspace)
+    covered = (_last_finished(workspace) or {"drops": {}})["drops"]
+    found, limit = _remembered(workspace), workspace.params.data.max_megapixels
     try:
-        found = {name: memory.find(name, stamp, covered) for name, stamp in seen.files.items()}
+        for name, stamp in seen.files.items():
+            if name not in found or found[name].stamp != stamp:
+                found[name] = _read(workspace, name, stamp, covered.get(name))
     finally:
-        memory.save(seen)
+        found = {name: found[name] for name in seen.files if name in found}
+        files = {name: astuple(one) for name, one in found.items()}
+        content = {"max_megapixels": limit, "files": files}
+        write_json(_memory_path(workspace), content, compact=True)
     shas = {name: one.sha for name, one in found.items()}
     usable = {name: one.sha for name, one in found.items() if one.reason is None}
     reasons = {name: one.reason for name, one in found.items() if one.reason is not None}
@@ -141,56 +146,42 @@ def _stamp(workspace: Workspace, seen: Look) -> str:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What a file holds: SHA-256 and, when it cannot be used, why."""
+class _File:
+    """What a file holds in one state: SHA-256 and, when it cannot be used, why."""
 
+    stamp: tuple[int, int, int]
     sha: str
     reason: str | None
 
 
-class _Memory:
-    """What was found in files before, by name, size, time and inode."""
+def _memory_path(workspace: Workspace) -> Path:
+    return workspace.root / ".scratch" / "drops.json"
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._path = workspace.root / ".scratch" / "drops.json"
-        self._limit = workspace.params.data.max_megapixels
-        self._known: dict[str, tuple[tuple[int, int, int], _Found]] = {}
-        try:
-            saved = read_json(self._path)
-            if saved["max_megapixels"] == self._limit:
-                self._known = {
-                    name: (tuple(stamp), _Found(sha, reason))
-                    for name, (stamp, sha, reason) in saved["files"].items()
-                }
-        except (StoreError, KeyError, TypeError, ValueError):
-            return
 
-    def find(self, name: str, stamp: tuple[int, int, int], covered: Mapping[str, str]) -> _Found:
-        """What a file holds; read and decoded unless it is known."""
-        if name not in self._known or self._known[name][0] != stamp:
-            self._known[name] = (stamp, self._read(name, covered.get(name)))
-        return self._known[name][1]
+def _remembered(workspace: Workspace) -> dict[str, _File]:
+    """What was found in files before, by name; nothing where that is damaged."""
+    try:
+        saved = read_json(_memory_path(workspace))
+        if saved["max_megapixels"] == workspace.params.data.max_megapixels:
+            files = saved["files"].items()
+            return {name: _File(tuple(stamp), *found) for name, (stamp, *found) in files}
+    except (StoreError, KeyError, TypeError, ValueError):
+        pass
+    return {}
 
-    def save(self, seen: Look) -> None:
-        """Write down what is known of the files seen."""
-        files = {
-            name: [list(stamp), found.sha, found.reason]
-            for name, (stamp, found) in self._known.items()
-            if name in seen.files
-        }
-        write_json(self._path, {"max_megapixels": self._limit, "files": files}, compact=True)
 
-    def _read(self, name: str, covered_sha: str | None) -> _Found:
-        path = self._workspace.drops / name
-        sha = image_sha(path)
-        if sha == covered_sha:  # the run that covered it has read it
-            return _Found(sha, None)
-        try:
-            read_image(path, max_pixels=round(self._limit * 1e6))
-        except UnreadableImageError as error:
-            return _Found(sha, error.reason)
-        return _Found(sha, None)
+def _read(
+    workspace: Workspace, name: str, stamp: tuple[int, int, int], covered_sha: str | None
+) -> _File:
+    path, limit = workspace.drops / name, workspace.params.data.max_megapixels
+    sha = image_sha(path)
+    if sha == covered_sha:  # the run that covered it has read it
+        return _File(stamp, sha, None)
+    try:
+        read_image(path, max_pixels=round(limit * 1e6))
+    except UnreadableImageError as error:
+        return _File(stamp, sha, error.reason)
+    return _File(stamp, sha, None)
 
 
 def finished_path(workspace: Workspace) -> Path:
@@ -216,11 +207,6 @@ def finished_at(workspace: Workspace) -> datetime | None:
     """When the last run finished; None before the first."""
     last = _last_finished(workspace)
     return datetime.fromisoformat(last["finished_at"]) if last else None
-
-
-def _finished(workspace: Workspace) -> dict[str, str]:
-    last = _last_finished(workspace)
-    return dict(last["drops"]) if last else {}
 
 
 def _last_finished(workspace: Workspace) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from fmbseg.steps import evaluation_sets
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.foundation_models import clip_of, models_of, models_params
 from fmbseg.steps.running import run_unit
-from fmbseg.steps.scoring import IMAGE_SCORES, Evaluation, score
+from fmbseg.steps.scoring import Evaluation, score
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, read_json
@@ -25,10 +25,6 @@ if TYPE_CHECKING:  # who only asks whether there is something to do does not wai
     from fmbseg.align.head import AlignmentHead
     from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 
-__all__ = [
-    "FOUNDATION", "IMAGE_SCORES", "build", "folder", "is_trained", "key", "protocol", "run",
-    "units",
-]  # fmt: skip
 FOUNDATION = "foundation"
 
 
@@ -50,11 +46,6 @@ def scored(workspace: Workspace) -> list[str]:
     return [unit for unit in units(workspace) if method_of(unit) != FOUNDATION]
 
 
-def foundation_of(workspace: Workspace) -> str | None:
-    """The unit with the figures of the frozen models; None without labels."""
-    return next((unit for unit in units(workspace) if method_of(unit) == FOUNDATION), None)
-
-
 def method_of(unit: str) -> str:
     """The method in a unit's name."""
     return unit.partition("-")[0]
@@ -74,16 +65,11 @@ def protocol(workspace: Workspace, data_set: EvaluationSet) -> EvaluationProtoco
         found = replace(found, templates=(workspace.params.models.template,))
     if section.synonyms != "protocol":
         found = replace(found, synonyms=section.synonyms)
-    if data_set.background_index is None or section.background == "protocol":
+    if data_set.samples.background_index is None or section.background == "protocol":
         return found
     if section.background == "ignore":
         return replace(found, background=Background("ignore"))
     return replace(found, background=Background("stuff_names", data_set.background_names))
-
-
-def folder(workspace: Workspace, unit: str) -> Path:
-    """Output folder of a unit."""
-    return workspace.evaluate / unit
 
 
 def key(workspace: Workspace, unit: str) -> UnitKey:
@@ -112,7 +98,7 @@ def run(workspace: Workspace, unit: str) -> bool:
     A cut evaluation keeps every finished image.
     """
     method, _, name = unit.partition("-")
-    unit_key = key(workspace, unit)
+    unit_key, place = key(workspace, unit), workspace.evaluate / unit
     scratch = workspace.scratch(f"evaluate/{unit}", unit_key)
 
     def compute(out: Path) -> dict[str, int]:
@@ -128,32 +114,29 @@ def run(workspace: Workspace, unit: str) -> bool:
 
         prepared = PreparedMethod(
             protocol(workspace, data_set), build(workspace, method), data_set.classes,
-            data_set.background_index,
+            data_set.samples.background_index,
         )  # fmt: skip
         evaluation = Evaluation(prepared, data_set, workspace.params.evaluate.examples, seed)
         title = f"evaluate: {method} on {data_set.name} {data_set.split}"
         return score(evaluation, out, scratch, title)
 
-    return run_unit(workspace, "evaluate", folder(workspace, unit), unit_key, compute, keep=scratch)
+    return run_unit(workspace, "evaluate", place, unit_key, compute, keep=scratch)
 
 
 @dataclass(frozen=True)
-class WorkspaceParts:
+class _Parts:
     """What methods are built from, with the models and parameters of a workspace; see `Parts`."""
 
     workspace: Workspace
 
     def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> "ClipModel":
-        """CLIP; see `Parts.clip`."""
         wanted = projection or self.workspace.params.models.projection
         return clip_of(self.workspace, wanted, whole_crops=whole_crops)
 
     def sam(self) -> "SamModel":
-        """SAM."""
         return models_of(self.workspace).sam
 
     def vision(self) -> "VisionModel":
-        """The vision encoder."""
         return models_of(self.workspace).vision
 
     def head(self) -> "AlignmentHead":
@@ -165,13 +148,12 @@ class WorkspaceParts:
         return AlignmentHead.load(self.workspace.train, str(device))
 
     def stage1(self) -> PseudoMasksParams:
-        """The section `pseudo_masks`."""
         return self.workspace.params.pseudo_masks
 
 
 def build(workspace: Workspace, method: str) -> Segmentation:
     """The method with the workspace's models."""
-    return METHODS[method].build(WorkspaceParts(workspace), method)
+    return METHODS[method].build(_Parts(workspace), method)
 
 
 def _needs(workspace: Workspace, unit: str) -> tuple[str, ...]:
@@ -183,7 +165,7 @@ def _before(workspace: Workspace) -> None:
 
 
 def _outcome(workspace: Workspace, unit: str, line: Mapping[str, Any]) -> str:
-    metrics = read_json(folder(workspace, unit) / "metrics.json")
+    metrics = read_json(workspace.evaluate / unit / "metrics.json")
     if "miou" in metrics:
         return f"mIoU {metrics['miou']:.3f}"
     return f"presence F1 {metrics['presence']['f1']:.3f}"

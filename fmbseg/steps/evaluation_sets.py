@@ -1,7 +1,7 @@
 """The data sets that methods are scored on: own data, views of the miniature, benchmarks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.datasets.benchmark import BenchmarkDataset
 from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
-from fmbseg.steps.truth import truth_inputs
+from fmbseg.steps.truth import labelled, truth_inputs
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, sha_of
 from fmbseg.vocabulary import Vocabulary, read_classes
@@ -27,15 +27,14 @@ class EvaluationSet:
         split: of the data set.
         samples: images with labels.
         classes: their names and synonyms.
-        background_index: the class "none of the others"; None where there is none.
-        background_names: what that class is, for protocols that ask for it by name.
+        background_names: what the class "none of the others" is, where there is one, for protocols
+            that ask for it by name.
     """
 
     name: str
     split: str
     samples: Dataset
     classes: Vocabulary
-    background_index: int | None = None
     background_names: tuple[str, ...] = ()
 
 
@@ -59,18 +58,24 @@ def open_evaluation_set(workspace: Workspace, name: str) -> EvaluationSet:
     """
     params = workspace.params
     if name == workspace.data_set:
-        return _home(workspace)
+        split = params.evaluate.split
+        home = labelled(workspace, split)
+        assert home is not None, "`names` has it only where there are labels"
+        classes = read_classes(workspace.classes_path())
+        return EvaluationSet(name, split if name == "miniature" else "all", home, classes)
     if name in VIEWS:
         drawn = MiniatureView(
             name, params.evaluate.split, count=params.evaluate.view_images, seed=params.seed
         )
-        return _with_table(name, params.evaluate.split, drawn, drawn.classes)
+        vocabulary, stuff = Vocabulary(drawn.class_names), drawn.classes.background_names
+        return EvaluationSet(name, params.evaluate.split, drawn, vocabulary, stuff)
     samples = load(name, benchmark_root(workspace), "val")
     if not isinstance(samples, BenchmarkDataset):
         raise DatasetError(f"evaluate.data_sets: {name} has no labels of its own to score with")
-    scored = _with_table(name, "val", samples, samples.classes)
-    synonyms = _synonyms(benchmark_root(workspace) / f"{name}.classes.txt", samples.classes)
-    return replace(scored, classes=Vocabulary(scored.classes.names, synonyms))
+    table = samples.classes
+    synonyms = _synonyms(benchmark_root(workspace) / f"{name}.classes.txt", table)
+    vocabulary = Vocabulary(table.names, synonyms)
+    return EvaluationSet(name, "val", samples, vocabulary, table.background_names)
 
 
 def benchmark_root(workspace: Workspace) -> Path:
@@ -93,20 +98,6 @@ def inputs(workspace: Workspace, name: str) -> Mapping[str, str]:
     )
 
 
-def _home(workspace: Workspace) -> EvaluationSet:
-    classes = read_classes(workspace.classes_path())
-    if workspace.data_set == "miniature":
-        split = workspace.params.evaluate.split
-        samples = load("folder", workspace.download / split, split, class_names=classes.names)
-        return EvaluationSet("miniature", split, samples, classes)
-    data = workspace.params.data
-    samples = load(
-        "folder", data.images, "", class_names=classes.names, labels=data.labels,
-        ignore_label=data.ignore_label,
-    )  # fmt: skip
-    return EvaluationSet("folder", "all", samples, classes)
-
-
 def _synonyms(path: Path, table: ClassTable) -> tuple[tuple[str, ...], ...]:
     """Synonyms of each class, from the class file that a download writes and users may edit."""
     if not path.is_file():
@@ -121,10 +112,3 @@ def _synonyms(path: Path, table: ClassTable) -> tuple[tuple[str, ...], ...]:
             )
     synonyms = dict(zip(found.names, found.synonyms, strict=True))
     return tuple(synonyms.get(one, ()) for one in table.names)
-
-
-def _with_table(name: str, split: str, samples: Dataset, table: ClassTable) -> EvaluationSet:
-    return EvaluationSet(
-        name, split, samples, Vocabulary(table.names), table.background_index,
-        table.background_names,
-    )  # fmt: skip

@@ -14,7 +14,8 @@ from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.evaluate.metrics import METRICS
 from fmbseg.report.content import Example, MethodResult
 from fmbseg.steps import evaluate
-from fmbseg.steps.shards import quarantined, shard_folder, shards
+from fmbseg.steps.scoring import IMAGE_SCORES
+from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
 from fmbseg.store.names import markdown_text, printable
@@ -27,14 +28,14 @@ CONFUSIONS = 10
 def of_methods(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Unit of the evaluate step to its metrics file, methods alone."""
     return {
-        unit: dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
+        unit: dict(read_json(workspace.evaluate / unit / "metrics.json"))
         for unit in evaluate.scored(workspace)
     }
 
 
 def result(workspace: Workspace, unit: str) -> MethodResult:
     """All that a unit of the evaluate step holds, for the report."""
-    folder = evaluate.folder(workspace, unit)
+    folder = workspace.evaluate / unit
     metrics = dict(read_json(folder / "metrics.json"))
     known = {k: v for k, v in metrics.items() if k in MethodResult.__dataclass_fields__}
     entry = CATALOGUE.get(metrics["data_set"])
@@ -47,7 +48,7 @@ def result(workspace: Workspace, unit: str) -> MethodResult:
             picture=folder / one["example"]["file"],
             classes=tuple(names[index] for index in one["example"]["classes"]),
         )
-        for one in read_json(folder / evaluate.IMAGE_SCORES)
+        for one in read_json(folder / IMAGE_SCORES)
         if one["example"]
     )  # fmt: skip
     return MethodResult(
@@ -61,17 +62,17 @@ def result(workspace: Workspace, unit: str) -> MethodResult:
 
 def pictured_files(workspace: Workspace, unit: str) -> list[Path]:
     """What `result` reads beside metrics.json; no measured time is in them."""
-    folder = evaluate.folder(workspace, unit)
+    folder = workspace.evaluate / unit
     examples = sorted((folder / "examples").glob("*.png"))
-    return [folder / "confusion.json", folder / evaluate.IMAGE_SCORES, *examples]
+    return [folder / "confusion.json", folder / IMAGE_SCORES, *examples]
 
 
 def foundation(workspace: Workspace) -> dict[str, Any] | None:
     """Figures of the frozen models themselves; None without labels."""
-    unit = evaluate.foundation_of(workspace)
-    if unit is None:
-        return None
-    return dict(read_json(evaluate.folder(workspace, unit) / "metrics.json"))
+    for unit in evaluate.units(workspace):
+        if evaluate.method_of(unit) == evaluate.FOUNDATION:
+            return dict(read_json(workspace.evaluate / unit / "metrics.json"))
+    return None
 
 
 def flat(
@@ -168,7 +169,7 @@ def mask_counts(workspace: Workspace) -> tuple[MaskCount, ...]:
     """
     counted = {name: Counter[str]() for name in ("found_11", "found_12", "kept_11", "kept_12")}
     for shard in shards(workspace):
-        folder = shard_folder(workspace, shard)
+        folder = workspace.pseudo_masks / shard
         for end, file in (("11", "stage11.json"), ("12", "stage12.json")):
             masks = read_coco(folder / file).masks
             counted[f"found_{end}"].update(mask.class_name for mask in masks)

@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from fmbseg.datasets import Dataset, DatasetError
-from fmbseg.image_size import size_problem
+from fmbseg.datasets import Dataset
 from fmbseg.models.build import FoundationModels
 from fmbseg.pseudo.presence import count_votes, present_classes
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps.image_records import ImageRecords
-from fmbseg.store import UnreadableImageError, write_json
+from fmbseg.steps.truth import usable
+from fmbseg.store import write_json
 from fmbseg.types import IGNORE, Image
 
 MIN_PRESENT_FRACTION = 0.005
@@ -47,11 +47,8 @@ def score(
                 rng.integers(record["labelled"])  # so that the next image draws what it would have
             records.append(record)
             continue
-        try:
-            sample = samples[index]
-        except (UnreadableImageError, DatasetError):
-            continue
-        if sample.target is None or size_problem(sample.image.shape[:2]):
+        sample = usable(samples, index, [])
+        if sample is None or sample.target is None:
             continue
         found = _presence(sample.image, sample.target, models, texts, options.presence_votes)
         found |= _random_point(sample.image, sample.target, models, rng)
@@ -107,29 +104,19 @@ def _random_point(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Number of labelled pixels; IoU of SAM's masks from one of them, if there is one."""
+    from scipy import ndimage
+
     ys, xs = np.nonzero(target != IGNORE)
     if len(ys) == 0:
         return {"labelled": 0}
     pick = rng.integers(len(ys))
     y, x = int(ys[pick]), int(xs[pick])
-    region = _region(target, y, x)
+    components, _ = ndimage.label(target == target[y, x], structure=np.ones((3, 3), int))
+    region = components == components[y, x]
     embedding = models.sam.embed(image)
     points = np.array([[[x + 0.5, y + 0.5]]], np.float32)
     prediction = models.sam.predict_points(embedding, points)
     masks = (models.sam.upscale(embedding, prediction.logits) > 0).cpu().numpy()
-    ious = [_iou(mask, region) for mask in masks]
+    ious = [float((mask & region).sum() / max((mask | region).sum(), 1)) for mask in masks]
     top = ious[int(prediction.predicted_iou[0].argmax())]
     return {"labelled": len(ys), "top": top, "best": max(ious)}
-
-
-def _region(
-    target: UInt8[np.ndarray, "height width"], y: int, x: int
-) -> Bool[np.ndarray, "height width"]:
-    from scipy import ndimage
-
-    components, _ = ndimage.label(target == target[y, x], structure=np.ones((3, 3), int))
-    return np.asarray(components == components[y, x])
-
-
-def _iou(mask: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]) -> float:
-    return float((mask & truth).sum() / max((mask | truth).sum(), 1))

@@ -17,7 +17,7 @@ def write(workspace: Workspace, folder: Path) -> None:
     """
     write_json(folder / "loss.json", read_json(workspace.train / "history.json"))
     for unit in evaluate.scored(workspace):
-        found = evaluate.folder(workspace, unit)
+        found = workspace.evaluate / unit
         iou: dict[str, float | None] = read_json(found / "metrics.json")["iou"]
         names = [_as_text(name) for name in iou]
         known = [(name, v) for name, v in zip(names, iou.values(), strict=True) if v is not None]

@@ -5,18 +5,15 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fmbseg.steps.foundation_models import models_of, models_params
 from fmbseg.steps.running import run_unit
-from fmbseg.steps.shards import quarantined, shard_folder, shards
+from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, StoreError, UnitKey, file_sha, read_json, unit_is_valid
 from fmbseg.vocabulary import encode, read_classes
-
-if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
-    from fmbseg.pseudo.teacher import Teacher
 
 _SALVAGED = "salvaged"
 _IMAGE_BYTES = 100_000
@@ -55,11 +52,17 @@ def run(workspace: Workspace, shard: str) -> bool:
 
     def compute(out: Path) -> dict[str, int]:
         from fmbseg.pseudo.shard import compute_shard
+        from fmbseg.pseudo.teacher import ClipSamTeacher
 
+        models, vocabulary = models_of(workspace), read_classes(workspace.classes_path())
+        teacher = ClipSamTeacher(
+            models.clip, models.sam, encode(models.clip, vocabulary), vocabulary.names,
+            workspace.params.pseudo_masks,
+        )  # fmt: skip
         return compute_shard(
             shards(workspace)[shard],
             workspace.read_image,
-            _teacher(workspace),
+            teacher,
             out,
             scratch,
             salvaged,
@@ -68,18 +71,8 @@ def run(workspace: Workspace, shard: str) -> bool:
         )
 
     return run_unit(
-        workspace, "pseudo_masks", shard_folder(workspace, shard), shard_key, compute, keep=scratch,
+        workspace, "pseudo_masks", workspace.pseudo_masks / shard, shard_key, compute, keep=scratch,
         needs_bytes=_IMAGE_BYTES * len(shards(workspace)[shard]),
-    )  # fmt: skip
-
-
-def _teacher(workspace: Workspace) -> "Teacher":
-    from fmbseg.pseudo.teacher import ClipSamTeacher
-
-    models, vocabulary = models_of(workspace), read_classes(workspace.classes_path())
-    return ClipSamTeacher(
-        models.clip, models.sam, encode(models.clip, vocabulary), vocabulary.names,
-        workspace.params.pseudo_masks,
     )  # fmt: skip
 
 

@@ -21,9 +21,9 @@ from fmbseg.steps import evaluate, figures, plots
 from fmbseg.steps.departures import departures, model_names
 from fmbseg.steps.foundation_models import models_of
 from fmbseg.steps.running import run_unit
-from fmbseg.steps.shards import quarantined, shard_folder, shards
+from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
-from fmbseg.steps.truth import training_truth
+from fmbseg.steps.truth import labelled
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     MANIFEST,
@@ -35,7 +35,6 @@ from fmbseg.store import (
     sha_of,
     write_json,
 )
-from fmbseg.types import PseudoMask
 from fmbseg.vocabulary import read_classes
 
 COCO = "COCO JSON, masks as RLE"
@@ -100,13 +99,15 @@ def _content(workspace: Workspace) -> ReportContent:
     params = workspace.params
     frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
-    bad = quarantined(workspace)
+    bad, never_found = quarantined(workspace), figures.never_found(workspace)
+    curve = workspace.train / VALIDATION
+    looked = read_json(curve) if curve.is_file() else ()  # where training looked at labels
     facts = RunFacts(
         profile=params.models.profile,
         models=model_names(params),
         seed=params.seed,
         data_set=workspace.name,
-        images=len(workspace.listing().images) + len(workspace.listing().refused) - len(bad),
+        images=never_found.images,
         vocabulary_size=len(class_names),
         keep_fraction=float(read_json(workspace.subsample / "counts.json")["fraction"]),
         settings=_settings(_shown(workspace)),
@@ -120,8 +121,8 @@ def _content(workspace: Workspace) -> ReportContent:
         results=tuple(figures.result(workspace, unit) for unit in evaluate.scored(workspace)),
         history=tuple(HistoryPoint(**e) for e in read_json(workspace.train / "history.json")),
         mask_counts=figures.mask_counts(workspace),
-        never_found=figures.never_found(workspace),
-        validation=_validation(workspace),
+        never_found=never_found,
+        validation=tuple(ValidationPoint(**e) for e in looked),
         gallery=_gallery(workspace, class_names),
         departures=tuple(departures(params)),
         files=_files(workspace),
@@ -135,14 +136,6 @@ def _content(workspace: Workspace) -> ReportContent:
     )  # fmt: skip
 
 
-def _validation(workspace: Workspace) -> tuple[ValidationPoint, ...]:
-    """The validation images' mIoU during training, where training looked at it."""
-    path = workspace.train / VALIDATION
-    if not path.is_file():
-        return ()
-    return tuple(ValidationPoint(**e) for e in read_json(path))
-
-
 def _files(workspace: Workspace) -> tuple[FileLink, ...]:
     """Links to the files that a run leaves beside this page."""
     listed = [
@@ -153,7 +146,7 @@ def _files(workspace: Workspace) -> tuple[FileLink, ...]:
         ("figures to compare runs by", workspace.report / "metrics.json", "JSON"),
     ]  # fmt: skip
     for unit in evaluate.scored(workspace):
-        path = evaluate.folder(workspace, unit)
+        path = workspace.evaluate / unit
         listed.append((f"evaluation {unit}", path, "metrics.json, confusion.json, examples as PNG"))
     return tuple(FileLink(what, _link(workspace, path), form) for what, path, form in listed)
 
@@ -189,44 +182,35 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
         return ()
     from fmbseg.segmenter import Segmenter
 
-    kept = _by_image(workspace.subsample / "kept.json")
+    kept = read_coco(workspace.subsample / "kept.json").by_image()
     models = models_of(workspace)
     segmenter = Segmenter.load(workspace.train, workspace.params.device, models=models)
-    truths, rows = training_truth(workspace), []
+    truths, rows = labelled(workspace), []
     at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
     spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
     for name in spread:
         image = workspace.read_image(name)
         shard = next(s for s, names in shards(workspace).items() if name in names)
-        folder = shard_folder(workspace, shard)
-        stages = [
-            _by_image(folder / file).get(name, []) for file in ("stage11.json", "stage12.json")
-        ]
+        folder = workspace.pseudo_masks / shard
+        files = {"stage 1.1": folder / "stage11.json", "stage 1.2": folder / "stage12.json"}
+        first, second = (read_coco(file).by_image().get(name, []) for file in files.values())
         predicted = segmenter.predict(image, list(class_names)).labels
         target = truths[at[name]].target if truths is not None and name in at else None
         rows.append(
             GalleryRow(
                 name=name,
                 image=image,
-                stage_11=tuple(stages[0]),
-                stage_12=tuple(stages[1]),
+                stage_11=tuple(first),
+                stage_12=tuple(second),
                 kept=tuple(kept[name]),
                 prediction=predicted,
                 truth=target,
                 files=tuple(
-                    FileLink(what, _link(workspace, folder / file), COCO)
-                    for what, file in (("stage 1.1", "stage11.json"), ("stage 1.2", "stage12.json"))
+                    FileLink(what, _link(workspace, file), COCO) for what, file in files.items()
                 ),
             )
         )
     return tuple(rows)
-
-
-def _by_image(path: Path) -> dict[str, list[PseudoMask]]:
-    found: dict[str, list[PseudoMask]] = {}
-    for mask in read_coco(path).masks:
-        found.setdefault(mask.image, []).append(mask)
-    return found
 
 
 STEP = Step(

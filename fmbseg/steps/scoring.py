@@ -1,9 +1,7 @@
 """One method's answers compared with the labels of a data set, image by image."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,12 @@ from fmbseg.datasets.base import Sample
 from fmbseg.evaluate.examples import Extremes, ScoredImage
 from fmbseg.evaluate.metrics import METRICS, Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
-from fmbseg.image_size import size_problem
-from fmbseg.pictures.colours import Palette, palette
+from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import colourise, save_png
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.image_records import ImageRecords
-from fmbseg.store import UnreadableImageError, write_json
+from fmbseg.steps.truth import usable
+from fmbseg.store import write_json
 from fmbseg.types import IGNORE
 
 IMAGE_SCORES = "image_scores.json"
@@ -57,10 +55,6 @@ class Evaluation:
         counted = Tally.of_image(labels, truth, self.classes)
         return ScoredImage.reduced(sample.name, sample.image, labels, truth), counted, seconds
 
-    def answer_again(self, index: int) -> ScoredImage:
-        """Predict an image again whose picture is wanted, after an interrupted evaluation."""
-        return self.answer(self.data_set.samples[index])[0]
-
     @property
     def classes(self) -> int:
         """Number of classes."""
@@ -89,16 +83,15 @@ def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[
     finished = ImageRecords(scratch, data_set.samples.names)
     reused, computed, seconds = len(finished), 0, 0.0
     tally, scores = Tally(), list[dict[str, Any]]()
-    extremes: Extremes[Callable[[], ScoredImage]] = Extremes(evaluation.examples)
+    extremes: Extremes[ScoredImage | int] = Extremes(evaluation.examples)
     bad: list[dict[str, str]] = []
     for index, record in finished.each(title):
-        picture = partial(evaluation.answer_again, index)
+        kept: ScoredImage | int = index
         if record is None:
-            sample = _usable(data_set, index, bad)
+            sample = usable(data_set.samples, index, bad)
             if sample is None:
                 continue
-            answered, counts, took = evaluation.answer(sample)
-            picture = partial(_same, answered)
+            kept, counts, took = evaluation.answer(sample)
             record = finished.add(index, {"cells": _cells(counts), "seconds": took})
             computed += 1
         seconds += record["seconds"]
@@ -106,7 +99,7 @@ def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[
         tally.add(counted)
         scores.append(_image_score(record["image"], counted))
         if (rank := scores[-1][METRICS[0].name]) is not None:
-            extremes.add(rank, index, picture)
+            extremes.add(rank, index, kept)
     if not scores or not tally.confusion().matrix.any():
         raise DatasetError(
             f"{data_set.name} {data_set.split}: found no labelled pixel in {len(scores)} scored "
@@ -120,29 +113,10 @@ def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[
     write_json(out / "metrics.json", metrics)
     write_json(out / "confusion.json", tally.confusion().matrix.tolist())
     write_json(out / "quarantine.json", bad)
-    examples = _save_examples(out, extremes, palette(evaluation.classes))
+    examples = _save_examples(out, extremes, evaluation)
     scores = [one | {"example": examples.get(one["image"])} for one in scores]
     write_json(out / IMAGE_SCORES, scores, compact=True)
     return {"computed": computed, "reused": reused}
-
-
-def _usable(data_set: EvaluationSet, index: int, bad: list[dict[str, str]]) -> Sample | None:
-    """An image with labels; None without them, and where it cannot be used, which `bad` gets."""
-    try:
-        sample = data_set.samples[index]
-    except (UnreadableImageError, DatasetError) as error:
-        bad.append({"image": data_set.samples.names[index], "reason": str(error)})
-        return None
-    if sample.target is None:
-        return None
-    if problem := size_problem(sample.image.shape[:2]):
-        bad.append({"image": sample.name, "reason": problem})
-        return None
-    return sample
-
-
-def _same(answered: ScoredImage) -> ScoredImage:
-    return answered
 
 
 def _cells(counted: Tally) -> dict[str, Any]:
@@ -169,16 +143,19 @@ def _image_score(name: str, counted: Tally) -> dict[str, Any]:
 
 
 def _save_examples(
-    out: Path, extremes: Extremes[Callable[[], ScoredImage]], colours: Palette
+    out: Path, extremes: Extremes[ScoredImage | int], evaluation: Evaluation
 ) -> dict[str, dict[str, Any]]:
     """Write image, prediction and truth side by side, both maps in the palette's own colours.
+
+    An image that was answered before a cut is kept by its place alone, and answered again.
 
     Returns:
         Image to side, rank, file below `out`, and the class indices of both maps.
     """
     saved: dict[str, dict[str, Any]] = {}
-    for side, rank, picture in extremes.chosen():
-        answered = picture()
+    colours, samples = palette(evaluation.classes), evaluation.data_set.samples
+    for side, rank, kept in extremes.chosen():
+        answered = evaluation.answer(samples[kept])[0] if isinstance(kept, int) else kept
         labels = (answered.predicted, answered.truth)
         pair = [colourise(one, colours) for one in labels]
         classes = sorted({int(index) for index in np.unique(labels)} - {IGNORE})

@@ -42,11 +42,6 @@ def _stem(folder: str) -> str:
     return stem
 
 
-def shard_folder(workspace: Workspace, shard: str) -> Path:
-    """Output folder of one shard of stage 1."""
-    return workspace.pseudo_masks / shard
-
-
 def quarantined(workspace: Workspace) -> list[dict[str, str]]:
     """`[{"image", "reason"}]`: what the listing refused, then over all shards by name."""
     found = list(workspace.listing().refused)

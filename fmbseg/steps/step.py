@@ -9,14 +9,6 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, unit_problem
 
 
-def _nothing(workspace: Workspace) -> None:
-    """Do nothing: the default of `before` and `after`."""
-
-
-def _one(workspace: Workspace) -> Sequence[str]:
-    return ("",)
-
-
 @dataclass(frozen=True)
 class Step:
     """One step of the pipeline; its output is one unit, or several of the same kind.
@@ -45,10 +37,10 @@ class Step:
     key: Callable[[Workspace, str], UnitKey]
     run: Callable[..., bool]
     reads: tuple[str, ...] = ()
-    units: Callable[[Workspace], Sequence[str]] = _one
+    units: Callable[[Workspace], Sequence[str]] = lambda workspace: ("",)
     needs: Callable[[Workspace, str], tuple[str, ...]] | None = None
-    before: Callable[[Workspace], object] = _nothing
-    after: Callable[[Workspace], object] = _nothing
+    before: Callable[[Workspace], object] = lambda workspace: None
+    after: Callable[[Workspace], object] = lambda workspace: None
     mapped: bool = False
     file: str = ""
     outcome: Callable[[Workspace, str, Mapping[str, Any]], str] | None = None
@@ -73,14 +65,9 @@ class Unit:
     name: str
 
     @property
-    def step(self) -> str:
-        """Name of the step that makes it."""
-        return self.of.name
-
-    @property
     def title(self) -> str:
         """Name in logs: the step's name and its own."""
-        return f"{self.step} {self.name}".rstrip()
+        return f"{self.of.name} {self.name}".rstrip()
 
     @property
     def folder(self) -> Path:

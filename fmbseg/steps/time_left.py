@@ -1,7 +1,6 @@
 """Estimate how much longer a run takes, from the times that the journal holds."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +65,8 @@ def units_left(workspace: Workspace) -> Iterator[tuple[Unit, float | None]]:
         to_do = list(_to_do(workspace, step, outdated))
         if to_do:
             outdated.add(step.name)
-        lines = _like_now(workspace, step.name, journal)
+        same = like(workspace, step.name)
+        lines = [one for one in journal if (one.get("step"), one.get("like")) == (step.name, same)]
         for unit in to_do:
             yield unit, _seconds(workspace, unit, lines)
 
@@ -93,34 +93,21 @@ def _to_do(workspace: Workspace, step: Step, outdated: set[str]) -> Iterator[Uni
             checked = True
 
 
-def _like_now(
-    workspace: Workspace, step: str, journal: Sequence[dict[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
-    """Unit to its lines of the journal that were written with today's settings."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    same = like(workspace, step)
-    for line in journal:
-        if line.get("step") == step and line.get("like") == same:
-            found[line["unit"]].append(line)
-    return found
-
-
-def _seconds(
-    workspace: Workspace, unit: Unit, lines: dict[str, list[dict[str, Any]]]
-) -> float | None:
-    """How long a unit will take; None where none like it was computed."""
-    if unit.step == "pseudo_masks":
-        fresh = [line for of in lines.values() for line in of if line.get("computed")]
+def _seconds(workspace: Workspace, unit: Unit, lines: list[dict[str, Any]]) -> float | None:
+    """How long a unit will take by its step's lines; None where none like it was computed."""
+    if unit.of.name == "pseudo_masks":
+        fresh = [line for line in lines if line.get("computed")]
         images = sum(line["computed"] for line in fresh)
         count = len(shards(workspace)[unit.name])
         return sum(line["seconds"] for line in fresh) / images * count if images else None
-    mine = lines.get(unit.place, [])
     size = workspace.size()
     # The longest, since a line may be of the second half of a unit that was cut.
     return max(
         (
-            line["seconds"] * (1 if unit.step == "evaluate" else size / (line["of_images"] or size))
-            for line in mine
+            line["seconds"]
+            * (1 if unit.of.name == "evaluate" else size / (line["of_images"] or size))
+            for line in lines
+            if line["unit"] == unit.place
         ),
         default=None,
     )

@@ -16,10 +16,9 @@ from fmbseg.progress import progress
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
 from fmbseg.steps.kept_masks import masks_file
 from fmbseg.steps.shards import quarantined
-from fmbseg.steps.truth import training_truth
+from fmbseg.steps.truth import labelled
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
-from fmbseg.types import PseudoMask
 
 
 class NothingToTrainOnError(ValueError):
@@ -38,10 +37,6 @@ class LabelMaps:
     names: list[str]
     map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width"]:
-        """The map of one image."""
-        return self.map_of(index)
-
 
 def label_maps(workspace: Workspace) -> LabelMaps:
     """The kept pseudo masks; the images' own labels where `train.labels` is `truth`.
@@ -51,15 +46,8 @@ def label_maps(workspace: Workspace) -> LabelMaps:
     """
     if workspace.params.train.labels == "truth":
         return _truth(workspace)
-    return _kept(workspace)
-
-
-def _kept(workspace: Workspace) -> LabelMaps:
-    """The kept pseudo masks."""
     kept = read_coco(masks_file(workspace))
-    by_image: dict[str, list[PseudoMask]] = {}
-    for mask in kept.masks:
-        by_image.setdefault(mask.image, []).append(mask)
+    by_image = kept.by_image()
     names = sorted(by_image)
     if not names:
         raise NothingToTrainOnError(
@@ -73,7 +61,7 @@ def _kept(workspace: Workspace) -> LabelMaps:
 
 def _truth(workspace: Workspace) -> LabelMaps:
     """Label maps from ground truth, for the ceiling that the method is compared with."""
-    truth = training_truth(workspace)
+    truth = labelled(workspace)
     bad = {entry["image"] for entry in quarantined(workspace)}
     at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
     names = sorted(set(workspace.listing().images) & set(at) - bad)
@@ -101,8 +89,7 @@ class Features:
 
     def __init__(self, workspace: Workspace, names: list[str], vision: VisionModel) -> None:
         """Nothing is computed until it is asked for."""
-        self._vision = vision
-        self.dim = self._vision.dim
+        self._vision, self.dim = vision, vision.dim
         self._workspace, self._names = workspace, names
         self._budget_bytes = workspace.params.train.feature_cache_gb * 1e9
         self._cached: dict[int, Tensor] = {}
@@ -123,12 +110,12 @@ class Features:
     def patch_labels(self, maps: LabelMaps) -> list[Int64[Tensor, "_rows _cols"]]:
         """Every image's patch labels on its features' grid, which follows from its size."""
 
-        def labelled(index: int) -> Tensor:
-            label_map = maps[index]
+        def on_grid(index: int) -> Tensor:
+            label_map = maps.map_of(index)
             height, width = label_map.shape
             return patch_labels(label_map, self._vision.grid_hw((height, width)))
 
-        return self._over_threads("train: patch labels", labelled)
+        return self._over_threads("train: patch labels", on_grid)
 
     def prepare(self, labels: Sequence[Int64[Tensor, "_rows _cols"]]) -> None:
         """Compute the features of all labelled images over threads, if all fit into memory.

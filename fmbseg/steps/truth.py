@@ -1,32 +1,53 @@
-"""Ground truth of the training images, where label files exist: for pictures and ceilings."""
+"""Ground truth of the workspace's own images, where label files exist."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from fmbseg.datasets.base import Dataset
+from fmbseg.datasets.base import Dataset, DatasetError, Sample
 from fmbseg.datasets.folder import FolderDataset
+from fmbseg.image_size import size_problem
 from fmbseg.steps.workspace import Listing, Workspace
-from fmbseg.store import file_sha
+from fmbseg.store import UnreadableImageError, file_sha
 from fmbseg.vocabulary import read_classes
 
 
-def training_truth(workspace: Workspace) -> Dataset | None:
-    """The training images with their labels; None where no label files are named.
+def labelled(workspace: Workspace, split: str = "train") -> Dataset | None:
+    """The workspace's own images with their labels; None where no label files are named.
 
-    The method reads them nowhere: the report's gallery does, and `train.labels: truth`.
+    Of the training images the method reads them nowhere: the report's gallery does, and
+    `train.labels: truth`.
+
+    Args:
+        workspace: whose images.
+        split: of the miniature; a folder has just one.
 
     Raises:
         DatasetError: label files are missing or do not fit.
     """
     class_names, data = read_classes(workspace.classes_path()).names, workspace.params.data
     if workspace.data_set == "miniature":
-        return FolderDataset(workspace.download / "train", "train", class_names=class_names)
+        return FolderDataset(workspace.download / split, split, class_names=class_names)
     if data.labels is None:
         return None
     return FolderDataset(
         data.images, "", class_names=class_names, labels=data.labels,
         ignore_label=data.ignore_label,
     )  # fmt: skip
+
+
+def usable(samples: Dataset, index: int, bad: list[dict[str, str]]) -> Sample | None:
+    """An image with labels; None without them, and where it cannot be used, which `bad` gets."""
+    try:
+        sample = samples[index]
+    except (UnreadableImageError, DatasetError) as error:
+        bad.append({"image": samples.names[index], "reason": str(error)})
+        return None
+    if sample.target is None:
+        return None
+    if problem := size_problem(sample.image.shape[:2]):
+        bad.append({"image": sample.name, "reason": problem})
+        return None
+    return sample
 
 
 def truth_inputs(workspace: Workspace) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ bytes are the same with and without them, and so the labels are no part of the s
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,16 +16,12 @@ from torch import Tensor
 from fmbseg.align.checkpoint import Validate
 from fmbseg.align.head import AlignmentHead
 from fmbseg.datasets.base import Dataset, DatasetError
-from fmbseg.datasets.folder import FolderDataset
 from fmbseg.evaluate.metrics import ConfusionMatrix
-from fmbseg.image_size import size_problem
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.models.protocols import VisionModel
-from fmbseg.steps.truth import training_truth
+from fmbseg.steps.truth import labelled, usable
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnreadableImageError
 from fmbseg.types import IGNORE
-from fmbseg.vocabulary import read_classes
 
 _log = logging.getLogger(__name__)
 _LOOKED_AT = 5
@@ -47,13 +44,13 @@ def validation_of(
     """
     most = workspace.params.train.validation_images
     try:
-        samples = _labelled(workspace) if most else None
+        samples = labelled(workspace, "val") if most else None
     except (DatasetError, OSError) as error:
         _log.warning("train: goes on without a validation curve: %s", error)
         return None
     if samples is None:
         return None
-    images = list(_encoded(samples, most, vision))
+    images = list(islice(_encoded(samples, most, vision), most))
     if not images:
         _log.warning("train: goes on without a validation curve: found no labelled image")
         return None
@@ -77,26 +74,11 @@ def scorer(images: Sequence[Encoded], texts: Float[Tensor, "category dim"]) -> V
     return validate
 
 
-def _labelled(workspace: Workspace) -> Dataset | None:
-    if workspace.data_set != "miniature":
-        return training_truth(workspace)
-    names = read_classes(workspace.classes_path()).names
-    return FolderDataset(workspace.download / "val", "val", class_names=names)
-
-
 def _encoded(samples: Dataset, most: int, vision: VisionModel) -> Iterator[Encoded]:
-    """Features and labels of at most so many images; those that cannot be used are left out."""
+    """Features and labels, of `_LOOKED_AT` times as many images where none can be used."""
     order = np.random.default_rng(0).permutation(len(samples))
-    found = 0
     for index in map(int, order[: most * _LOOKED_AT]):
-        try:
-            sample = samples[index]
-        except (UnreadableImageError, DatasetError):
+        sample = usable(samples, index, [])
+        if sample is None or sample.target is None or (sample.target == IGNORE).all():
             continue
-        target = sample.target
-        if target is None or (target == IGNORE).all() or size_problem(sample.image.shape[:2]):
-            continue
-        yield vision.encode(sample.image), target
-        found += 1
-        if found == most:
-            return
+        yield vision.encode(sample.image), sample.target

@@ -176,10 +176,9 @@ class Workspace:
 
     def image_path(self, name: str) -> Path:
         """Path of an image that the listing names."""
-        inside = self.images_root()
         if name.startswith(f"{DROPS}/") and (self.downloads / DROPS).is_dir():
             return self.drops / name.removeprefix(f"{DROPS}/")
-        return inside / name
+        return self.images_root() / name
 
     def classes_path(self) -> Path:
         """Path of the class file."""

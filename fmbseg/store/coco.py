@@ -27,6 +27,13 @@ class CocoMasks:
     image_sizes_hw: dict[str, tuple[int, int]]
     class_names: tuple[str, ...]
 
+    def by_image(self) -> dict[str, list[PseudoMask]]:
+        """Name of every image with a mask to its masks."""
+        found: dict[str, list[PseudoMask]] = {}
+        for mask in self.masks:
+            found.setdefault(mask.image, []).append(mask)
+        return found
+
 
 def encode_rles(masks: Bool[np.ndarray, "mask height width"]) -> list[Rle]:
     """Run-length encode several masks of one size in one call.

@@ -13,6 +13,7 @@ from fmbseg.params_yaml import flatten
 from fmbseg.steps import evaluate
 from fmbseg.steps.code import code_of
 from fmbseg.steps.plan import PLAN
+from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Listing, Workspace
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
 from fmbseg.store.names import printable
@@ -61,7 +62,7 @@ class RunLinks:
 
 def results(workspace: Workspace) -> list[Result]:
     """The methods' figures; none without labels."""
-    folders = [evaluate.folder(workspace, unit) for unit in evaluate.scored(workspace)]
+    folders = [workspace.evaluate / unit for unit in evaluate.scored(workspace)]
     return [Result(f, dict(read_json(f / "metrics.json")), unit_key(f)) for f in folders]
 
 
@@ -74,7 +75,7 @@ def scored_contents(workspace: Workspace, result: Result) -> str:
     if result.figures["data_set"] != "folder":
         return ""
     data, images = workspace.params.data, workspace.listing().images
-    names = [one["image"] for one in read_json(result.folder / evaluate.IMAGE_SCORES)]
+    names = [one["image"] for one in read_json(result.folder / IMAGE_SCORES)]
     scored = {
         "images": {name: images.get(name) for name in names},
         "labels": Listing.scan(Path(str(data.labels))).images,

@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from fmbseg.steps import evaluate
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, sha_of, write_json
 
@@ -64,7 +63,7 @@ def steps_of(client: MlflowClient, run: str) -> list[int]:
 
 def another_result(root: Path, miou: float, *, retrained: bool = True, **figures: str) -> None:
     """As if another training had been scored: other figures, other keys of the two units."""
-    folder = evaluate.folder(Workspace.open(root), "fmbseg-miniature")
+    folder = Workspace.open(root).evaluate / "fmbseg-miniature"
     metrics = read_json(folder / "metrics.json") | {"miou": miou} | figures
     write_json(folder / "metrics.json", metrics)
     for unit in [folder, *([root / "models" / "train"] if retrained else [])]:

@@ -15,7 +15,6 @@ from fmbseg.datasets.catalogue import CATALOGUE
 from fmbseg.params_edit import write_params
 from fmbseg.report.comparison import signed
 from fmbseg.report.quoted import COLUMNS, PAPER
-from fmbseg.steps import evaluate
 from fmbseg.steps.departures import departures
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
@@ -137,7 +136,7 @@ def test_the_command_downloads_runs_scores_and_prints_the_table_beside_the_paper
     assert benchmarks.main(["voc21"], run) == 0
     printed = capsys.readouterr().out
     workspace = Workspace.open(root)
-    metrics = read_json(evaluate.folder(workspace, "fmbseg-voc21") / "metrics.json")
+    metrics = read_json(workspace.evaluate / "fmbseg-voc21" / "metrics.json")
     measured, paper = 100 * metrics["miou"], PAPER.figures["PV-21"]
     assert (
         f"| PV-21 | voc21 val | {paper:.2f} | {measured:.2f} | {signed(measured - paper)} "

@@ -3,6 +3,7 @@
 import argparse
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from tests.conftest import REPOSITORY
 
 FILE = REPOSITORY / "params.yaml"
 TEMPLATE = 'a photo of a "{}"'
-COLUMN = EvaluationSet("voc20", "val", (), Vocabulary(("cat",)))
+COLUMN = EvaluationSet("voc20", "val", SimpleNamespace(background_index=None), Vocabulary(("cat",)))
 
 
 def of_profile(profile: str, **overrides: object) -> Params:

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.steps import evaluate, plots
-from fmbseg.steps.shards import shard_folder, shards
+from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import list_images, read_coco, read_json, write_coco, write_json
 from fmbseg.types import PseudoMask, SamMask
@@ -74,7 +74,7 @@ def test_shards_of_hostile_folders_lie_in_the_workspace_and_go_through_dvc_and_b
     found = shards(workspace)
     assert len(found) == len(usable), "control and turning characters were refused before"
     for shard, names in found.items():
-        folder = shard_folder(workspace, shard)
+        folder = workspace.pseudo_masks / shard
         assert folder.resolve().parent == workspace.pseudo_masks.resolve()
         write_json(folder / "presence.json", dict.fromkeys(names, HOSTILE))
     before = {path: path.read_bytes() for path in workspace.pseudo_masks.rglob("*.json")}
@@ -93,7 +93,7 @@ def test_plots_of_hostile_classes_are_text_in_the_page_that_dvc_makes_of_them(
 ):
     counted = ConfusionMatrix(len(HOSTILE))
     counted.update(np.arange(len(HOSTILE)), np.arange(len(HOSTILE)))
-    folder = evaluate.folder(workspace, "fmbseg-miniature")
+    folder = workspace.evaluate / "fmbseg-miniature"
     write_json(folder / "metrics.json", {"iou": dict.fromkeys(HOSTILE, 1.0)})
     write_json(folder / "confusion.json", counted.matrix.tolist())
     write_json(workspace.train / "history.json", [{"step": 1, "loss": 2.0}])

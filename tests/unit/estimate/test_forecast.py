@@ -9,10 +9,17 @@ import torch
 
 from fmbseg.datasets.miniature import MiniatureDataset
 from fmbseg.estimate.coarse import coarse
-from fmbseg.estimate.forecast import FLOW_BYTES, OBJECT_BYTES, Row, forecast, whole_run
+from fmbseg.estimate.forecast import (
+    FLOW_BYTES,
+    OBJECT_BYTES,
+    Row,
+    forecast,
+    human_time,
+    lines,
+    whole_run,
+)
 from fmbseg.estimate.measure import Bench, Figures, measure
 from fmbseg.estimate.sample import DataSet
-from fmbseg.estimate.table import human_time, lines
 from fmbseg.params import Params, load_params
 from fmbseg.vocabulary import Vocabulary
 from tests.conftest import REPOSITORY

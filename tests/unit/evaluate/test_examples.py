@@ -18,6 +18,7 @@ from fmbseg.pictures.colours import palette
 from fmbseg.steps import evaluate, evaluation_sets
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.image_records import ImageRecords
+from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json
 from fmbseg.types import IGNORE, LabelMap
@@ -140,11 +141,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def scored(workspace: Workspace) -> Path:
     """The output of `evaluate`."""
     assert evaluate.run(workspace, "maskclip-drawn")
-    return evaluate.folder(workspace, "maskclip-drawn")
+    return workspace.evaluate / "maskclip-drawn"
 
 
 def test_every_image_has_its_own_score_and_the_extremes_have_pictures(scored: Path):
-    scores = {one["image"]: one for one in read_json(scored / evaluate.IMAGE_SCORES)}
+    scores = {one["image"]: one for one in read_json(scored / IMAGE_SCORES)}
     assert list(scores) == list(Drawn.names)
     for index, name in enumerate(Drawn.names):
         sample, counted = Drawn()[index], ConfusionMatrix(2)
@@ -193,7 +194,7 @@ def test_labels_that_all_mean_none_are_told_and_leave_no_figure(
     monkeypatch.setattr(Drawn, "__getitem__", blank)
     with pytest.raises(DatasetError, match=r"drawn test: found no labelled pixel in 12 .* 2 class"):
         evaluate.run(workspace, "maskclip-drawn")
-    assert not evaluate.folder(workspace, "maskclip-drawn").exists()
+    assert not (workspace.evaluate / "maskclip-drawn").exists()
 
 
 def test_a_cut_evaluation_goes_on_after_its_last_finished_image_to_the_same_bytes(

@@ -50,7 +50,7 @@ def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
         assert coco.getAnnIds()
         assert coco.annToMask(next(iter(coco.anns.values()))).shape == (128, 128)
     assert COCO(str(workspace.subsample / "kept.json")).getAnnIds()
-    metrics = read_json(evaluate.folder(workspace, "fmbseg-miniature") / "metrics.json")
+    metrics = read_json(workspace.evaluate / "fmbseg-miniature" / "metrics.json")
     assert list(metrics["iou"]) == list(SEEN_CLASS_NAMES)
     assert metrics["protocol_hash"]
     assert 0 <= metrics["miou"] <= 1

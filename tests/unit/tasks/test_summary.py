@@ -91,7 +91,7 @@ def test_hostile_class_names_and_parameters_are_text_in_prefect_and_mlflow(
 ):
     root = copy("a")
     workspace = Workspace.open(root)
-    for folder in (evaluate.folder(workspace, unit) for unit in evaluate.scored(workspace)):
+    for folder in (workspace.evaluate / unit for unit in evaluate.scored(workspace)):
         found = read_json(folder / "metrics.json")
         others = dict.fromkeys((*HOSTILE, "a/b", "a:b"), 0.5)
         write_json(folder / "metrics.json", found | {"iou": {NAME: 0.0, **others}})

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from fmbseg.steps import evaluate, figures
+from fmbseg.steps import figures
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_coco, read_json, sha_of, write_json
@@ -92,7 +92,7 @@ def test_a_run_holds_all_that_the_steps_left(copy: Copy, tmp_path: Path):
     assert metrics["train.seconds"] == timing["seconds"]
     assert metrics["quarantined_images"] == 0
     for method in ("maskclip", "stage1", "fmbseg"):
-        scores = read_json(evaluate.folder(workspace, f"{method}-miniature") / "metrics.json")
+        scores = read_json(workspace.evaluate / f"{method}-miniature" / "metrics.json")
         assert metrics[f"miou.{method}.miniature"] == scores["miou"]
     assert 0 <= metrics["presence.f1"] <= 1
 
@@ -213,7 +213,7 @@ def test_every_method_has_a_nested_run_with_tables_and_pictures(copy: Copy, tmp_
         f"{method}.miniature" for method in methods
     )
     run = next(run for run in nested if run.data.params["method"] == "stage1")
-    folder = evaluate.folder(Workspace.open(root), "stage1-miniature")
+    folder = Workspace.open(root).evaluate / "stage1-miniature"
     scores = read_json(folder / "metrics.json")
     assert run.data.metrics["miou"] == scores["miou"]
     assert run.data.metrics["iou.sky"] == scores["iou"]["sky"]
