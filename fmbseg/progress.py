@@ -183,9 +183,10 @@ def progress(
         initial: units that were done before, by a run that was cut.
         shown: False says nothing at all.
     """
+    off = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")
     bar: tqdm[Any] = tqdm(
         total=total, initial=initial, desc=label, unit=unit, unit_scale=unit == "B",
-        disable=True if not shown or _bars_are_off() else None,
+        disable=True if off or not shown else None,
     )  # fmt: skip
     found = Progress(label, total, unit, initial, bar)
     with bar, found.reported() if shown else contextlib.nullcontext():
@@ -200,7 +201,3 @@ def tracked(items: Iterable[T], label: str, *, total: float | None = None) -> It
         for item in items:
             yield item
             done.update()
-
-
-def _bars_are_off() -> bool:
-    return os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")

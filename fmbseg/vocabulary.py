@@ -133,13 +133,13 @@ class Vocabulary:
         )
 
 
-def names_of_line(line: str) -> tuple[str, ...]:
-    """The names of one class: commas and semicolons part them, repeated spaces are one space.
+def names_of_line(line: str, marks: str = ",;") -> tuple[str, ...]:
+    """The names of one class: the marks part them, repeated spaces are one space.
 
     Raises:
         VocabularyError: nothing stands between two of them.
     """
-    names = tuple(" ".join(word.split()) for word in re.split("[,;]", line))
+    names = tuple(" ".join(word.split()) for word in re.split(f"[{marks}]", line))
     if not all(names):
         raise VocabularyError(f"an empty name in {line.strip()[:60]!r}")
     return names

@@ -1,3 +1,1 @@
 """What each sub-command of the console script does, one file a command."""
-
-from fmbseg.errors import UserError as UserError

@@ -2,8 +2,8 @@
 
 from pathlib import Path, PurePath
 
-from fmbseg.commands import UserError
-from fmbseg.vocabulary import Vocabulary, VocabularyError, read_classes
+from fmbseg.errors import UserError
+from fmbseg.vocabulary import Vocabulary, VocabularyError, names_of_line, read_classes
 
 _SUFFIXES = frozenset((
     ".txt", ".text", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".md", ".names",
@@ -37,13 +37,11 @@ def class_list(text: str, option: str) -> Vocabulary:
 def _groups(text: str) -> list[tuple[str, ...]]:
     groups = []
     for entry in text.split(","):
-        names = tuple(" ".join(name.split()) for name in entry.split("="))
-        if not any(names):
+        if not entry.replace("=", "").strip():
             continue
-        if not all(names):
-            raise VocabularyError(f"an empty name in {entry.strip()[:60]!r}")
+        names = names_of_line(entry, "=")
         for name in names:
-            if _looks_like_a_path(name):
+            if "/" in name or "\\" in name or PurePath(name).suffix.lower() in _SUFFIXES:
                 raise VocabularyError(
                     f"{name[:200]!r} looks like a file, and there is no such file; wanted a class "
                     'file (one class a line) or names: "road=street, sky"'
@@ -55,11 +53,6 @@ def _groups(text: str) -> list[tuple[str, ...]]:
                 )
         groups.append(names)
     return groups
-
-
-def _looks_like_a_path(name: str) -> bool:
-    """Whether it has a slash, a backslash or a file's suffix."""
-    return "/" in name or "\\" in name or PurePath(name).suffix.lower() in _SUFFIXES
 
 
 def _is_file(text: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fmbseg.commands.params_option import params_option
+from fmbseg.models.device import resolve_device
 from fmbseg.models.status import WeightsStatus, missing_weights, weights_status
 from fmbseg.models.weights import offline_flags
 from fmbseg.project_files import PARAMS
@@ -27,11 +28,9 @@ def doctor(arguments: argparse.Namespace) -> int:
             print(f"{name:<18}{version(name)}")
         except PackageNotFoundError:
             print(f"{name:<18}not installed")
-    device = "cpu"
-    if torch.cuda.is_available():
+    device = resolve_device("auto").type
+    if device == "cuda":
         device = f"cuda ({torch.cuda.get_device_name()})"
-    elif torch.backends.mps.is_available():
-        device = "mps"
     print(f"{'device: auto':<18}{device}, {os.cpu_count()} processors")
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     print(f"{'disk':<18}{free:.1f} GB free here")

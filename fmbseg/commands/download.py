@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from fmbseg.commands import UserError
 from fmbseg.commands.params_option import params_option
 from fmbseg.datasets.catalogue import CATALOGUE
+from fmbseg.errors import UserError
 from fmbseg.fetch import install
 from fmbseg.fetch.overview import overview
 from fmbseg.steps.evaluation_sets import benchmark_root
@@ -23,7 +23,9 @@ def download(arguments: argparse.Namespace) -> int:
     for name in names:
         if name not in CATALOGUE:
             raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(CATALOGUE)}")
-    root = _root(arguments) if names or arguments.list else Path()
+    root = Path()
+    if names or arguments.list:  # where `evaluate` looks, unless the user names another folder
+        root = arguments.root or benchmark_root(params_option(arguments.params))
     if arguments.list:
         _list(names or list(CATALOGUE), root)
         return 0
@@ -41,12 +43,6 @@ def download(arguments: argparse.Namespace) -> int:
         for note in found.notes:
             print(f"  {note}")
     return _weights(arguments) if arguments.weights else 0
-
-
-def _root(arguments: argparse.Namespace) -> Path:
-    """Where `evaluate` looks for public data sets, unless the user names another folder."""
-    given: Path | None = arguments.root
-    return given or benchmark_root(params_option(arguments.params))
 
 
 def _list(names: list[str], root: Path) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from fmbseg.commands import UserError
+from fmbseg.errors import UserError
 from fmbseg.project_files import PROJECT, packed_files
 from fmbseg.store import write_bytes
 from fmbseg.store.names import printable

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmbseg.commands import UserError
+from fmbseg.errors import UserError
 from fmbseg.store import list_images
 
 SUFFIXES = (
@@ -73,7 +73,8 @@ def _images(path: Path, out: Path) -> list[tuple[str, Path]]:
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
     inside = out.resolve().is_relative_to(path.resolve()) and out.resolve() != path.resolve()
-    found = [(name, path / name) for name in list_images(path)]
-    if not inside:
-        return found
-    return [(n, file) for n, file in found if not file.resolve().is_relative_to(out.resolve())]
+    return [
+        (name, path / name)
+        for name in list_images(path)
+        if not inside or not (path / name).resolve().is_relative_to(out.resolve())
+    ]

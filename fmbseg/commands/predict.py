@@ -11,9 +11,9 @@ from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from fmbseg.commands import UserError
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
+from fmbseg.errors import UserError
 from fmbseg.pictures.colours import Palette, palette
 from fmbseg.pictures.drawing import overlay, save_label_png, save_png, with_legend
 from fmbseg.store import UnreadableImageError, read_image, write_bytes
@@ -93,7 +93,6 @@ def _require_room(image: Image, vocabulary: Vocabulary, path: Path) -> None:
 def _write(
     target: Path, image: Image, answer: LabelMap, colours: Palette, arguments: argparse.Namespace
 ) -> None:
-    """All files of one image."""
     labels, names = answer.labels, answer.class_names
     save_label_png(_with(target, ".png"), labels, colours)
     shown = overlay(image, labels, colours)

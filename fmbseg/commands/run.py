@@ -8,7 +8,7 @@ import time
 
 from tqdm import tqdm
 
-from fmbseg.commands import UserError
+from fmbseg.errors import UserError
 from fmbseg.interrupts import stops_twice
 from fmbseg.steps.choose_workspace import Asked, open_workspace
 from fmbseg.steps.departures import departure_lines

@@ -9,8 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from fmbseg.cli import main
-from fmbseg.commands import UserError
 from fmbseg.commands.outputs import SUFFIXES, named_outputs, output_path
+from fmbseg.errors import UserError
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import legend
