@@ -94,27 +94,27 @@ def _write(
     target: Path, image: Image, answer: LabelMap, colours: Palette, arguments: argparse.Namespace
 ) -> None:
     labels, names = answer.labels, answer.class_names
-    save_label_png(_with(target, ".png"), labels, colours)
+    save_label_png(Path(f"{target}.png"), labels, colours)
     shown = overlay(image, labels, colours)
     nothing = labels == IGNORE
     shown[nothing] = image[nothing]
     present = [len(names) if label == IGNORE else int(label) for label in np.unique(labels)]
     swatches = np.concatenate([colours, np.full((1, 3), 255, np.uint8)])
     picture = with_legend(shown, (*names, NONE), swatches, present)
-    save_png(_with(target, ".overlay.png"), picture)
+    save_png(Path(f"{target}.overlay.png"), picture)
     if answer.similarities is not None:
         data = io.BytesIO()
         similarities = answer.similarities.astype(np.float16)
         np.savez_compressed(data, similarities=similarities, classes=np.array(names))
-        write_bytes(_with(target, ".similarities.npz"), data.getvalue())
+        write_bytes(Path(f"{target}.similarities.npz"), data.getvalue())
     if arguments.similarities == "png" and answer.best_similarity is not None:
         save_fractions(
-            _with(target, ".similarity.png"), (answer.best_similarity + 1) / 2,
+            Path(f"{target}.similarity.png"), (answer.best_similarity + 1) / 2,
             "cosine of the best class = value / 65535 * 2 - 1",
         )  # fmt: skip
     if arguments.confidence and answer.confidence is not None:
         save_fractions(
-            _with(target, ".confidence.png"), answer.confidence, "confidence = value / 65535"
+            Path(f"{target}.confidence.png"), answer.confidence, "confidence = value / 65535"
         )
 
 
@@ -125,10 +125,6 @@ def save_fractions(path: Path, values: Float32[np.ndarray, "height width"], scal
     levels = np.rint(values.clip(0, 1) * 65535).astype(np.uint16)
     PilImage.fromarray(levels).save(data, "PNG", pnginfo=told)
     write_bytes(path, data.getvalue())
-
-
-def _with(target: Path, suffix: str) -> Path:
-    return target.with_name(f"{target.name}{suffix}")
 
 
 def _shares(answer: LabelMap) -> str:

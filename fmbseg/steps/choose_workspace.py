@@ -88,7 +88,11 @@ def open_workspace(asked: Asked, say: Callable[[str], None] = print) -> Path:
         fresh = asked.reset_params or not own.exists()
         params = load_params(default_params() if fresh else own, changes)
         check(Workspace(root, params))
-        _write(own, changes, fresh)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            lay_over(default_params(), changes, own)
+        else:
+            write_params(own, changes)
     say(f"==> {own} rules this run (models.profile: {params.models.profile})")
     if elsewhere and PARAMS.is_file() and (found := differences(own)):
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -129,14 +133,6 @@ def _changes(asked: Asked) -> dict[str, Any]:
         }
     given = {"data.ignore_label": asked.ignore_label, "models.profile": asked.profile}
     return changes | {key: value for key, value in given.items() if value is not None}
-
-
-def _write(own: Path, changes: dict[str, Any], fresh: bool) -> None:
-    if not fresh:
-        write_params(own, changes)
-        return
-    own.parent.mkdir(parents=True, exist_ok=True)
-    lay_over(default_params(), changes, own)
 
 
 def _choose(asked: Asked, say: Callable[[str], None]) -> Path:
