@@ -9,7 +9,6 @@ new and no other; the same look when everything is up to date.
 import argparse
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from fmbseg.estimate.memory import peak_bytes
 from fmbseg.steps import plan, pseudo_masks
 from fmbseg.steps.shards import shards
 from fmbseg.steps.step import Unit
@@ -59,12 +59,14 @@ def main() -> int:
 
 
 def _make(root: Path, images: int, new_shards: int) -> None:
-    """A workspace whose images are files of a few bytes, which nobody opens as pictures here."""
+    """A workspace whose images are files of zeros, which nobody opens as pictures here."""
     folder = root / "images"
     for index in range(images):
         path = folder / f"{index // 10_000:02d}" / f"{index:012d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"%012d" % index)
+        with path.open("wb") as file:
+            file.write(b"%012d" % index)
+            file.truncate(2 * hashes.SMALL_BYTES)
     (root / "classes.txt").write_text("road\ncar\nsky\n")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["data"] |= {"images": str(folder), "classes": str(root / "classes.txt")}
@@ -113,7 +115,7 @@ def _measured(what: str, root: Path) -> dict[str, Any]:
     started = call(root)
     return {
         "what": words, "seconds": time.perf_counter() - began, "started": started,
-        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "megabytes": peak_bytes() / 1e6,
     }  # fmt: skip
 
 

@@ -60,16 +60,32 @@ def hash_of(stream: io.BufferedReader, path: str | Path, kind: str = "sha256") -
         kind: "sha256" or "md5".
     """
     status = os.fstat(stream.fileno())
-    if status.st_size < SMALL_BYTES:
-        return _read(stream, kind)
-    name = os.path.realpath(path)
-    state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    known = _database().find(name, kind, state)
+    known = _find(path, kind, status)
     if known is None:
         known = _read(stream, kind)
-        if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED_NS:
-            _database().add(name, kind, state, known)
+        settled = max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED_NS
+        if settled and status.st_size >= SMALL_BYTES:
+            _database().add(str(Path(path).absolute()), kind, _state(status), known)
     return known
+
+
+def known_hash(path: str | Path, kind: str = "sha256") -> str | None:
+    """The hash of a file that was read in the state in which it is now, without opening it.
+
+    Raises:
+        OSError: no such file.
+    """
+    return _find(path, kind, Path(path).stat())
+
+
+def _find(path: str | Path, kind: str, status: os.stat_result) -> str | None:
+    if status.st_size < SMALL_BYTES:
+        return None
+    return _database().find(str(Path(path).absolute()), kind, _state(status))
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _read(stream: io.BufferedReader, kind: str) -> str:

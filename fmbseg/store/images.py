@@ -17,7 +17,7 @@ import PIL.ImageOps
 from jaxtyping import UInt8
 
 from fmbseg.store.formats import HEAD_BYTES, UnreadableImageError, open_picture, require_picture
-from fmbseg.store.hashes import hash_of
+from fmbseg.store.hashes import hash_of, known_hash
 from fmbseg.types import Image
 
 MAX_PIXELS = 100_000_000
@@ -111,6 +111,9 @@ def image_sha(path: str | Path) -> str:
         The hash, or "unreadable: <reason>".
     """
     try:
+        known = known_hash(path)
+        if known is not None:
+            return known
         with open_regular(path) as stream:
             return hash_of(stream, path)
     except UnreadableImageError as error:

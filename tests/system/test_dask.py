@@ -131,9 +131,9 @@ def worker_amid_a_shard(root: Path, mark: str) -> int | None:
         mark: of the run's processes.
     """
     locks = {
-        (root / "data" / "pseudo_masks" / f"{shard}.lock").resolve()
-        for shard, images in finished_images(root).items()
-        if images
+        (root / f"{unit}.lock").resolve()
+        for unit, images in finished_images(root).items()
+        if images and unit.startswith("data/pseudo_masks/")
     }
     for pid in processes_with(mark):
         for file in Path(f"/proc/{pid}/fd").glob("*"):
