@@ -88,8 +88,8 @@ def salvage(workspace: Workspace) -> int:
         if old.name in wanted and unit_is_valid(old, wanted[old.name]):
             continue
         try:
-            settings = _settings(UnitKey(**read_json(old / MANIFEST)["parts"]))
-            intact = unit_is_valid(old, UnitKey(**read_json(old / MANIFEST)["parts"]))
+            old_key = UnitKey(**read_json(old / MANIFEST)["parts"])
+            settings, intact = _settings(old_key), unit_is_valid(old, old_key)
             if intact and any(settings == _settings(unit_key) for unit_key in wanted.values()):
                 from fmbseg.pseudo.shard import save_records
 
@@ -110,12 +110,7 @@ def _records(workspace: Workspace, settings: str) -> Path:
 
 
 def _shard_folders(workspace: Workspace) -> list[Path]:
-    if not workspace.pseudo_masks.is_dir():
-        return []
-    return sorted(
-        path for path in workspace.pseudo_masks.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )  # fmt: skip
+    return sorted(path for path in workspace.pseudo_masks.glob("[!.]*") if path.is_dir())
 
 
 def finish(workspace: Workspace) -> None:
