@@ -7,7 +7,6 @@ goes on after a stop; a data set that cannot be had is said and left out.
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from fmbseg.errors import MISTAKE, STOPPED, say
 from fmbseg.fetch import install
 from fmbseg.methods.table import OURS
 from fmbseg.params import load_params
-from fmbseg.params_edit import write_params
+from fmbseg.params_edit import lay_over, write_params
 from fmbseg.project_files import PARAMS
 from fmbseg.report.comparison import compare, percent, signed
 from fmbseg.steps import evaluate, figures
@@ -85,9 +84,7 @@ def prepare(root: Path, profile: str = "paper") -> None:
         return
     root.mkdir(parents=True, exist_ok=True)
     data = Path(load_params(PARAMS).data.benchmarks)
-    temporary = root / ".params.yaml.new"
-    shutil.copyfile(PARAMS, temporary)
-    write_params(temporary, {
+    lay_over(PARAMS, {
         "data.images": str(data / "coco_stuff164k/images/train2017"),
         "data.classes": str(data / f"{TRAINING}.classes.txt"),
         "data.benchmarks": os.path.relpath(data, root),
@@ -95,8 +92,7 @@ def prepare(root: Path, profile: str = "paper") -> None:
         "evaluate.methods": [OURS],
         "evaluate.protocol": "tcl",
         "evaluate.background": "stuff_names",
-    })  # fmt: skip
-    os.replace(temporary, own)
+    }, own)  # fmt: skip
 
 
 def add(root: Path, name: str) -> None:

@@ -87,11 +87,8 @@ def _lock(run: UUID | str) -> Path:
 
 def _works(run: UUID) -> bool:
     """Whether a process holds the run's lock."""
-    path = _lock(run)
-    if not path.exists():
-        return False
     try:
-        with FileLock(path, blocking=False):
+        with FileLock(_lock(run), blocking=False):
             return False
     except Timeout:
         return True

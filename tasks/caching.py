@@ -17,12 +17,10 @@ from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.results import get_result_store
-from prefect.tasks import exponential_backoff
 
 from fmbseg.steps.plan import unit_named
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import unit_is_valid
-from tasks.task_logging import error_of
 
 RESULTS = Path(".prefect-results")
 """Prefect's records of finished tasks; deleting them costs no recomputation."""
@@ -68,17 +66,7 @@ def _is_whole(record: Path) -> bool:
 
 def is_io_trouble(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether a failed task is worth another try: trouble of disk or network, not a full disk."""
-    error = error_of(state)
+    error = state.result(raise_on_failure=False)
     missing = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, OSError) and not (missing or full)
-
-
-UNIT: dict[str, Any] = {
-    "persist_result": True,
-    "result_storage": RESULTS,
-    "retries": 2,
-    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
-    "retry_condition_fn": is_io_trouble,
-}
-"""What every task that makes a unit is decorated with, besides its name and policy."""

@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from prefect.client.schemas.objects import State
 
 from fmbseg.progress import listening
 from fmbseg.steps.step import Unit
@@ -17,22 +14,8 @@ def reason_first() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        run_log().error("%s", kind_and_text(error))
+        run_log().error("%s: %s", type(error).__name__, " ".join(str(error).split()))
         raise
-
-
-def error_of(state: State[Any]) -> BaseException | None:
-    """What a task failed with; None where it did not fail."""
-    try:
-        state.result(raise_on_failure=True)
-    except BaseException as error:
-        return error
-    return None
-
-
-def kind_and_text(error: BaseException) -> str:
-    """Kind and text of an error."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def run_unit(unit: Unit, run: Callable[[], bool]) -> None:

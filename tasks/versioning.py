@@ -16,7 +16,6 @@ from fmbseg.steps import drops, plan
 from fmbseg.steps.workspace import Workspace, params_file
 from fmbseg.store import file_sha
 from tasks import workspace_dvc
-from tasks.task_logging import error_of
 from tasks.versioning_params import dvc_lock_kept, record_params
 
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
@@ -38,7 +37,7 @@ class DvcError(RuntimeError):
 
 
 def _is_busy(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    return isinstance(error_of(state), DvcBusyError)
+    return isinstance(state.result(raise_on_failure=False), DvcBusyError)
 
 
 @task(

@@ -19,7 +19,7 @@ def load(name: str, root: str | Path | None, split: str, **options: Any) -> Data
         split: "folder": a sub-folder of that name is taken when there is one; "miniature":
             pretrain, train, val or test; a public data set: train or val (VOC: trainval too).
         options: those of `FolderDataset` (class_names, labels, ignore_label, max_pixels), of
-            `MiniatureDataset` (count, seed, start, thing_names, look), or of the public data
+            `MiniatureDataset` (count, seed, thing_names, look), or of the public data
             set's loader (with_labels).
 
     Returns:

@@ -13,7 +13,6 @@ class MiniatureDataset:
         split: pretrain, train, val or test.
         count: number of images.
         seed: the world's seed.
-        start: index of the first image.
         thing_names: the things that may appear. With unseen ones among them the class list is
             the whole of `world.CLASS_NAMES`, else its beginning `world.SEEN_CLASS_NAMES`.
         look: day, night, fog or palette.
@@ -30,7 +29,6 @@ class MiniatureDataset:
         *,
         count: int,
         seed: int = 0,
-        start: int = 0,
         thing_names: tuple[str, ...] = world.SEEN_THINGS,
         look: str = "day",
     ) -> None:
@@ -43,16 +41,15 @@ class MiniatureDataset:
         drawable = world.SEEN_THINGS + world.UNSEEN_THINGS
         if unknown := sorted(set(thing_names) - set(drawable)):
             raise DatasetError(f"unknown things {unknown}; wanted some of {sorted(drawable)}")
-        if count < 0 or start < 0:
-            raise DatasetError(f"found count {count} and start {start}; wanted 0 or more")
+        if count < 0:
+            raise DatasetError(f"found count {count}; wanted 0 or more")
         self._split: world.Split = split  # type: ignore[assignment]  # checked above
         self._seed = seed
-        self._start = start
         self._thing_names = tuple(thing_names)
         self._look: world.Look = look  # type: ignore[assignment]  # checked above
         unseen = set(thing_names) & set(world.UNSEEN_THINGS)
         self.class_names = world.CLASS_NAMES if unseen else world.SEEN_CLASS_NAMES
-        self.names = tuple(f"{split}-{index:05d}" for index in range(start, start + count))
+        self.names = tuple(f"{split}-{index:05d}" for index in range(count))
 
     def __len__(self) -> int:
         """Number of images."""
@@ -70,7 +67,7 @@ class MiniatureDataset:
                 self._seed,
                 1,
                 self._split,
-                start=self._start + at,
+                start=at,
                 thing_names=self._thing_names,
                 look=self._look,
             )

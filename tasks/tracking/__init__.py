@@ -13,7 +13,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fmbseg.steps.workspace import Workspace
-from tasks.task_logging import error_of
 from tasks.tracking import mlflow_client as tracker
 
 fetch_champion = tracker.fetch_champion
@@ -25,8 +24,7 @@ training_log = tracker.training_log
 
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Prefect asks whether to try again: only where waiting can help."""
-    error = error_of(state)
-    return error is not None and tracker.is_transient(error)
+    return tracker.is_transient(state.result(raise_on_failure=False))
 
 
 @task(

@@ -32,7 +32,7 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def keep(content: Any, *, key: str, **more: str) -> None:
         made[key] = {"content": content, **more}
 
-    for kind in ("markdown", "table", "link"):
+    for kind in ("markdown", "link"):
         monkeypatch.setattr(summary, f"create_{kind}_artifact", keep)
     return made
 
