@@ -2,20 +2,14 @@
 
 from pathlib import Path
 
-from fmbseg.datasets.ade_names import COLOURS, NAMES
+from fmbseg.datasets.ade_names import NAMES
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
-from fmbseg.datasets.classes import ClassTable, Rgb
+from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
 
-
-def _rgb(word: str) -> Rgb:
-    red, green, blue = bytes.fromhex(word)
-    return red, green, blue
-
-
-CLASSES = {"ade150": ClassTable(NAMES, tuple(_rgb(word) for word in COLOURS.split()))}
+CLASSES = {"ade150": ClassTable(NAMES)}
 
 _SPLITS = {"train": "training", "val": "validation"}
 _ENCODING = Encoding(

@@ -40,7 +40,7 @@ class BenchmarkDataset:
     """Images of one split of a public data set; nothing is decoded before it is asked for.
 
     Attributes:
-        classes: names, colours, background.
+        classes: names, background.
         class_names: `classes.names`.
         background_index: `classes.background_index`.
         names: of the images, relative to the data set's image folder.

@@ -3,61 +3,55 @@
 from pathlib import Path
 
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
-from fmbseg.datasets.classes import ClassTable, Rgb
+from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
 
-LABELS: tuple[tuple[str, int, Rgb], ...] = (
-    ("unlabeled", IGNORE, (0, 0, 0)),
-    ("ego vehicle", IGNORE, (0, 0, 0)),
-    ("rectification border", IGNORE, (0, 0, 0)),
-    ("out of roi", IGNORE, (0, 0, 0)),
-    ("static", IGNORE, (0, 0, 0)),
-    ("dynamic", IGNORE, (111, 74, 0)),
-    ("ground", IGNORE, (81, 0, 81)),
-    ("road", 0, (128, 64, 128)),
-    ("sidewalk", 1, (244, 35, 232)),
-    ("parking", IGNORE, (250, 170, 160)),
-    ("rail track", IGNORE, (230, 150, 140)),
-    ("building", 2, (70, 70, 70)),
-    ("wall", 3, (102, 102, 156)),
-    ("fence", 4, (190, 153, 153)),
-    ("guard rail", IGNORE, (180, 165, 180)),
-    ("bridge", IGNORE, (150, 100, 100)),
-    ("tunnel", IGNORE, (150, 120, 90)),
-    ("pole", 5, (153, 153, 153)),
-    ("pole group", IGNORE, (153, 153, 153)),
-    ("traffic light", 6, (250, 170, 30)),
-    ("traffic sign", 7, (220, 220, 0)),
-    ("vegetation", 8, (107, 142, 35)),
-    ("terrain", 9, (152, 251, 152)),
-    ("sky", 10, (70, 130, 180)),
-    ("person", 11, (220, 20, 60)),
-    ("rider", 12, (255, 0, 0)),
-    ("car", 13, (0, 0, 142)),
-    ("truck", 14, (0, 0, 70)),
-    ("bus", 15, (0, 60, 100)),
-    ("caravan", IGNORE, (0, 0, 90)),
-    ("trailer", IGNORE, (0, 0, 110)),
-    ("train", 16, (0, 80, 100)),
-    ("motorcycle", 17, (0, 0, 230)),
-    ("bicycle", 18, (119, 11, 32)),
+LABELS: tuple[tuple[str, int], ...] = (
+    ("unlabeled", IGNORE),
+    ("ego vehicle", IGNORE),
+    ("rectification border", IGNORE),
+    ("out of roi", IGNORE),
+    ("static", IGNORE),
+    ("dynamic", IGNORE),
+    ("ground", IGNORE),
+    ("road", 0),
+    ("sidewalk", 1),
+    ("parking", IGNORE),
+    ("rail track", IGNORE),
+    ("building", 2),
+    ("wall", 3),
+    ("fence", 4),
+    ("guard rail", IGNORE),
+    ("bridge", IGNORE),
+    ("tunnel", IGNORE),
+    ("pole", 5),
+    ("pole group", IGNORE),
+    ("traffic light", 6),
+    ("traffic sign", 7),
+    ("vegetation", 8),
+    ("terrain", 9),
+    ("sky", 10),
+    ("person", 11),
+    ("rider", 12),
+    ("car", 13),
+    ("truck", 14),
+    ("bus", 15),
+    ("caravan", IGNORE),
+    ("trailer", IGNORE),
+    ("train", 16),
+    ("motorcycle", 17),
+    ("bicycle", 18),
 )
-"""Name, train id and colour of each label id, 0 to 33: the data set's own table."""
+"""Name and train id of each label id, 0 to 33: the data set's own table."""
 
 _FIRST_CLASS_ID = 4
 
 CLASSES = {
-    "cityscapes19": ClassTable(
-        tuple(name for name, train_id, _ in LABELS if train_id != IGNORE),
-        tuple(colour for _, train_id, colour in LABELS if train_id != IGNORE),
-    ),
-    "cityscapes30": ClassTable(
-        tuple(name for name, _, _ in LABELS[_FIRST_CLASS_ID:]),
-        tuple(colour for _, _, colour in LABELS[_FIRST_CLASS_ID:]),
-    ),
+    "cityscapes19": ClassTable(tuple(name for name, train_id in LABELS if train_id != IGNORE)),
+    "cityscapes30": ClassTable(tuple(name for name, _ in LABELS[_FIRST_CLASS_ID:])),
 }
 
 _SPLITS = {"train": "train", "val": "val"}
@@ -65,7 +59,7 @@ _TITLE = "Cityscapes label ids (0-33)"
 _ENCODINGS = {
     "cityscapes19": {
         "_gtFine_labelIds.png": Encoding(
-            _TITLE, {255: IGNORE} | {label: one[1] for label, one in enumerate(LABELS)}
+            _TITLE, {255: IGNORE} | {label: train_id for label, (_, train_id) in enumerate(LABELS)}
         ),
         "_gtFine_labelTrainIds.png": Encoding("Cityscapes train ids (0-18, 255)", counted(19)),
     },

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_paired
-from fmbseg.datasets.classes import ClassTable, voc_palette
+from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.coco_names import RAW_IDS, STUFF, THINGS
 from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, counted
@@ -11,9 +11,9 @@ from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
 
 CLASSES = {
-    "coco_stuff171": ClassTable((*THINGS, *STUFF), voc_palette(171, first=1)),
-    "coco_object81": ClassTable(("background", *THINGS), voc_palette(81), 0, STUFF),
-    "coco_things80": ClassTable(THINGS, voc_palette(80, first=1)),
+    "coco_stuff171": ClassTable((*THINGS, *STUFF)),
+    "coco_object81": ClassTable(("background", *THINGS), 0, STUFF),
+    "coco_things80": ClassTable(THINGS),
 }
 
 _SPLITS = {"train": "train2017", "val": "val2017"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_listed
-from fmbseg.datasets.classes import ClassTable, voc_palette
+from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.coco_names import STUFF
 from fmbseg.datasets.entry import MB, Archive, Entry
 from fmbseg.datasets.label_files import Encoding, counted
@@ -28,13 +28,12 @@ NAMES = tuple(IDS_OF_459)
 CLASSES = {
     "context60": ClassTable(
         ("background", *NAMES),
-        voc_palette(60),
         0,
         tuple(
             name for name in STUFF if name.split("-")[0] not in IDS_OF_459
         ),  # no kind of wall, ...
     ),
-    "context59": ClassTable(NAMES, voc_palette(59, first=1)),
+    "context59": ClassTable(NAMES),
 }
 
 _SPLITS = {"train": "train", "val": "val"}

@@ -68,7 +68,7 @@ class Entry:
             where False asks for images alone and no label file need be there. DatasetError: an
             unknown split, or an incomplete tree, all that is missing named.
         title: for people.
-        classes: names, colours, background.
+        classes: names, background.
         splits: name and number of images as published, to compare a tree with; count what is
             loaded before a figure is called comparable.
         licence: of images and annotations, in short.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fmbseg.datasets.base import DatasetError, Sample
-from fmbseg.datasets.classes import ClassTable, voc_palette
+from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature import MiniatureDataset
 from fmbseg.miniature import world
 from fmbseg.types import IGNORE
@@ -79,7 +79,6 @@ class MiniatureView:
         background = "background" in view.names
         self.classes = ClassTable(
             view.names,
-            voc_palette(len(view.names)),
             background_index=0 if background else None,
             background_names=world.STUFF if background else (),
         )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fmbseg.datasets.benchmark import BenchmarkDataset, open_listed
-from fmbseg.datasets.classes import ClassTable, voc_palette
+from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.coco_names import STUFF
 from fmbseg.datasets.entry import Archive, Entry
 from fmbseg.datasets.label_files import Encoding, counted
@@ -16,8 +16,8 @@ OBJECTS = (
 )  # fmt: skip
 
 CLASSES = {
-    "voc21": ClassTable(("background", *OBJECTS), voc_palette(21), 0, STUFF),
-    "voc20": ClassTable(OBJECTS, voc_palette(20, first=1)),
+    "voc21": ClassTable(("background", *OBJECTS), 0, STUFF),
+    "voc20": ClassTable(OBJECTS),
 }
 
 _SPLITS = {"train": "train", "val": "val", "trainval": "trainval"}

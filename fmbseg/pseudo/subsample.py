@@ -18,13 +18,11 @@ class Subsample:
         kept: all of stage 1.1 and a part of 1.2, in an order that depends on the masks alone.
         fraction: of stage 1.2 that was asked for, 0 to 1 ("balance" resolved).
         counts: stage ("1.1", "1.2") to class name to number of kept masks.
-        offered: stage to number of masks there were.
     """
 
     kept: list[PseudoMask]
     fraction: float
     counts: dict[str, dict[str, int]]
-    offered: dict[str, int]
 
 
 def random_rank(mask: PseudoMask, seed: int) -> int:
@@ -85,7 +83,6 @@ def subsample(
         kept=kept,
         fraction=fraction,
         counts={stage: _per_class(kept, stage) for stage in ("1.1", "1.2")},
-        offered={"1.1": len(masks_11), "1.2": len(masks_12)},
     )
 
 

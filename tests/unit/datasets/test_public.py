@@ -123,8 +123,6 @@ def test_the_class_names_are_a_vocabulary(name: str, tmp_path: Path):
     assert Vocabulary(table.names).names == table.names
     (tmp_path / "classes.txt").write_text("\n".join(table.names) + "\n")
     assert read_classes(tmp_path / "classes.txt") == Vocabulary(table.names)
-    assert len(table.palette) == len(table.names)
-    assert all(0 <= value <= 255 for colour in table.palette for value in colour)
 
 
 @pytest.mark.parametrize("name", ALL)

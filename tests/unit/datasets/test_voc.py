@@ -6,7 +6,6 @@ import pytest
 
 from fmbseg import datasets
 from fmbseg.datasets import DatasetError
-from fmbseg.datasets.classes import voc_palette
 from fmbseg.types import IGNORE
 from tests.support import official_trees as trees
 
@@ -68,16 +67,3 @@ def test_missing_folders_and_lists_are_named_together(tmp_path: Path):
     trees.save_list(tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt", [])
     with pytest.raises(DatasetError, match=r"val\.txt, which is empty"):
         datasets.load("voc21", tmp_path, "val")
-
-
-def test_the_palette_follows_the_development_kits_rule():
-    official = [
-        (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128),
-        (0, 128, 128), (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0),
-        (64, 0, 128), (192, 0, 128), (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0),
-        (0, 192, 0), (128, 192, 0), (0, 64, 128),
-    ]  # fmt: skip
-    assert list(voc_palette(21)) == official
-    assert list(voc_palette(20, first=1)) == official[1:]
-    assert voc_palette(1, first=255) == ((224, 224, 192),)
-    assert len(set(voc_palette(256))) == 256
