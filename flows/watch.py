@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 
 from flows.orphans import ORPHANED, alive, runs_of
@@ -21,10 +21,7 @@ from fmbseg.store import StoreError, read_json, write_json
 from tasks.task_logging import reason_first
 
 FULL = "fmbseg/full"
-_ACTIVE = [
-    StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING,
-    StateType.PAUSED,
-]  # fmt: skip
+_ACTIVE = [*set(StateType) - TERMINAL_STATES]
 _SAID = 20
 """At most this many bad files are named in the log; the artifact lists all."""
 _SOON = timedelta(minutes=5)

@@ -9,58 +9,41 @@ from fmbseg.datasets.label_files import Encoding, counted
 from fmbseg.datasets.tree import Tree, split_folder
 from fmbseg.types import IGNORE
 
-LABELS: tuple[tuple[str, int], ...] = (
-    ("unlabeled", IGNORE),
-    ("ego vehicle", IGNORE),
-    ("rectification border", IGNORE),
-    ("out of roi", IGNORE),
-    ("static", IGNORE),
-    ("dynamic", IGNORE),
-    ("ground", IGNORE),
-    ("road", 0),
-    ("sidewalk", 1),
-    ("parking", IGNORE),
-    ("rail track", IGNORE),
-    ("building", 2),
-    ("wall", 3),
-    ("fence", 4),
-    ("guard rail", IGNORE),
-    ("bridge", IGNORE),
-    ("tunnel", IGNORE),
-    ("pole", 5),
-    ("pole group", IGNORE),
-    ("traffic light", 6),
-    ("traffic sign", 7),
-    ("vegetation", 8),
-    ("terrain", 9),
-    ("sky", 10),
-    ("person", 11),
-    ("rider", 12),
-    ("car", 13),
-    ("truck", 14),
-    ("bus", 15),
-    ("caravan", IGNORE),
-    ("trailer", IGNORE),
-    ("train", 16),
-    ("motorcycle", 17),
-    ("bicycle", 18),
-)
-"""Name and train id of each label id, 0 to 33: the data set's own table."""
+LABELS = (
+    "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground",
+    "road", "sidewalk", "parking", "rail track", "building", "wall", "fence", "guard rail",
+    "bridge", "tunnel", "pole", "pole group", "traffic light", "traffic sign", "vegetation",
+    "terrain", "sky", "person", "rider", "car", "truck", "bus", "caravan", "trailer", "train",
+    "motorcycle", "bicycle",
+)  # fmt: skip
+"""Name of each label id, 0 to 33: the data set's own table."""
+
+EVALUATED = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle",
+    "bicycle",
+)  # fmt: skip
+"""Name of each train id, 0 to 18; the other labels have none."""
 
 _FIRST_CLASS_ID = 4
 
 CLASSES = {
-    "cityscapes19": ClassTable(tuple(name for name, train_id in LABELS if train_id != IGNORE)),
-    "cityscapes30": ClassTable(tuple(name for name, _ in LABELS[_FIRST_CLASS_ID:])),
+    "cityscapes19": ClassTable(EVALUATED),
+    "cityscapes30": ClassTable(LABELS[_FIRST_CLASS_ID:]),
 }
+
+
+def _train_ids() -> dict[int, int]:
+    """Label id to train id, or IGNORE where there is none; 255 stands for no label."""
+    indices = {name: index for index, name in enumerate(EVALUATED)}
+    return {255: IGNORE} | {label: indices.get(name, IGNORE) for label, name in enumerate(LABELS)}
+
 
 _SPLITS = {"train": "train", "val": "val"}
 _TITLE = "Cityscapes label ids (0-33)"
 _ENCODINGS = {
     "cityscapes19": {
-        "_gtFine_labelIds.png": Encoding(
-            _TITLE, {255: IGNORE} | {label: train_id for label, (_, train_id) in enumerate(LABELS)}
-        ),
+        "_gtFine_labelIds.png": Encoding(_TITLE, _train_ids()),
         "_gtFine_labelTrainIds.png": Encoding("Cityscapes train ids (0-18, 255)", counted(19)),
     },
     "cityscapes30": {"_gtFine_labelIds.png": Encoding(_TITLE, counted(30, first=_FIRST_CLASS_ID))},
