@@ -19,7 +19,7 @@ OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .s
   .prefect-results mlflow.db mlartifacts
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench-orchestration mlflow clean clean-all lock readme
+.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench bench-orchestration mlflow clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -93,6 +93,9 @@ benchmarks: $(READY)  ## the paper's table: download, run, score; DATA_SETS="voc
 
 bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle machine; SIZE=small|default PAIRS=3
 	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))
+
+bench: $(READY)  ## hot paths against the stock way in one run: SAM's masks, mIoU, a look at 118,287 images
+	@rc=0; for path in masks miou bookkeeping; do $(BIN)/python -m benchmarks.$$path || rc=1; echo; done; exit $$rc
 
 mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
