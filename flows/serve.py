@@ -4,10 +4,12 @@ prefect deployment run fmbseg/full --watch [-p parameters='{"epochs": 30}']
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 # No progress bars among a server's lines. Before tqdm is loaded.
@@ -72,6 +74,7 @@ def deployments(interval: timedelta) -> list[RunnerDeployment]:
             "for the one run, unless `keep` is ticked."
         ),
         tags=["fmbseg"],
+        version=_version(),
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
@@ -82,6 +85,7 @@ def deployments(interval: timedelta) -> list[RunnerDeployment]:
         interval=interval,
         description="Looks into data.drops; new images lead to a run of fmbseg/full.",
         tags=["fmbseg"],
+        version=_version(),
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         ),
@@ -112,6 +116,14 @@ def _close_orphans() -> None:
     with get_client(sync_client=True) as client:
         for run in close_orphans(client, DEPLOYMENTS):
             print(f"==> {run.name}: its process is gone; closed as Crashed", flush=True)
+
+
+def _version() -> str:
+    """The git commit, or the package's version where there is none."""
+    command, commit = ["git", "rev-parse", "--short=12", "HEAD"], ""
+    with suppress(FileNotFoundError):  # no git
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return commit or package_version("fmbseg")
 
 
 if __name__ == "__main__":

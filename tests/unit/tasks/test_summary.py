@@ -32,7 +32,7 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def keep(content: Any, *, key: str, **more: str) -> None:
         made[key] = {"content": content, **more}
 
-    for kind in ("markdown", "link"):
+    for kind in ("markdown", "table", "link"):
         monkeypatch.setattr(summary, f"create_{kind}_artifact", keep)
     return made
 
@@ -117,3 +117,15 @@ def test_hostile_class_names_and_parameters_are_text_in_prefect_and_mlflow(
     )
     ious = {name for name in nested.data.metrics if name.startswith("iou.")}
     assert len(ious) == len(HOSTILE) + 3, "no name overwrites another's figure"
+
+
+def test_the_table_has_protocol_and_seed_of_every_figure(artifacts: dict[str, Any], copy):
+    root = copy("table")
+    summary.summarise.fn(str(root), track.fn(str(root)))
+    rows = artifacts["miou"]["content"]
+    workspace = Workspace.open(root)
+    assert [row["method"] for row in rows] == list(workspace.params.evaluate.methods)
+    for row, unit in zip(rows, evaluate.scored(workspace), strict=True):
+        found = read_json(workspace.evaluate / unit / "metrics.json")
+        assert row["mIoU"] == pytest.approx(found["miou"], abs=1e-4)
+        assert (row["protocol"], row["seed"]) == (found["protocol_hash"], found["seed"])
