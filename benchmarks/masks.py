@@ -29,7 +29,6 @@ from fmbseg.pseudo.settings import AutomaticOptions
 from fmbseg.types import Image
 
 STABILITY_OFFSET = 1.0
-NMS_IOU = 0.7
 MIN_IOU = 0.7
 
 
@@ -43,6 +42,8 @@ class Case:
         per_side: points along a side of the grid.
         surviving: share of prompts of which a mask passes the threshold.
         wanted: ours must be at least so many times as fast.
+        nms_iou: boxes that overlap by more are duplicates; at 1 every mask is compared, since
+            random weights give boxes as large as the image.
     """
 
     sam: str
@@ -50,11 +51,12 @@ class Case:
     per_side: int
     surviving: float
     wanted: float
+    nms_iou: float
 
 
 CASES = {
-    "vit_b": Case("vit_b", (480, 640), 16, 0.15, 2.2),
-    "miniature": Case("miniature", (128, 128), 8, 1.0, 3.0),
+    "vit_b": Case("vit_b", (480, 640), 16, 0.15, 2.2, 1.0),
+    "miniature": Case("miniature", (128, 128), 8, 1.0, 3.0, 0.7),
 }
 
 
@@ -96,13 +98,13 @@ def _measure(case: Case, pairs: int) -> bool:
         _shift(sam, image, case)
     options = AutomaticOptions(
         points_per_side=case.per_side, min_predicted_iou=MIN_IOU, min_stability=0.0,
-        stability_offset=STABILITY_OFFSET, nms_iou=NMS_IOU, min_area_fraction=0.0,
+        stability_offset=STABILITY_OFFSET, nms_iou=case.nms_iou, min_area_fraction=0.0,
         max_area_fraction=1.0,
     )  # fmt: skip
     stock = SamAutomaticMaskGenerator(
         sam.model, points_per_side=case.per_side, points_per_batch=64, pred_iou_thresh=MIN_IOU,
         stability_score_thresh=0.0, stability_score_offset=STABILITY_OFFSET,
-        box_nms_thresh=NMS_IOU, output_mode="coco_rle",
+        box_nms_thresh=case.nms_iou, output_mode="coco_rle",
     )  # fmt: skip
     ways: dict[str, Callable[[], Any]] = {
         "ours": lambda: automatic_masks(sam, image, options),

@@ -48,6 +48,6 @@ def build_model(role: Role, profile: str, overrides: Overrides, **options: Any) 
     """
     family, spec = resolve_profile(profile, overrides).part(role)
     try:
-        return family.build(**asdict(spec), **options)
+        return family.code().build(**asdict(spec), **options)
     except MissingWeightsError as error:
         raise error.of_profile(profile) from None

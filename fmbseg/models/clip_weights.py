@@ -5,12 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fmbseg.models.clip_config import CONFIG
-from fmbseg.models.weights import (
-    MINIATURE_FOLDER,
-    MissingWeightsError,
-    ModelError,
-    Source,
-)
+from fmbseg.models.weights import ModelError, Source, named_folder
 
 HUB_FILES: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
@@ -28,16 +23,10 @@ def clip_folder(name: str) -> Path | None:
         config = Source(f"CLIP {name}", hub=repo, hub_files=(CONFIG,)).require()
         clip_source(name, None).require()
         return config.parent
-    if name == "miniature":
-        folder, place = MINIATURE_FOLDER / "clip", "they belong to the package: reinstall fmbseg"
-    elif name.startswith("local-dir:"):
-        folder = Path(name.removeprefix("local-dir:"))
-        place = f"put {CONFIG} and {HUB_FILES[0]} into {folder}"
-    else:
-        return None
-    if not (folder / CONFIG).is_file() or _folder_weights(folder) is None:
-        raise MissingWeightsError(f"CLIP {name}", place)
-    return folder
+    return named_folder(
+        name, f"CLIP {name}", "clip", f"{CONFIG} and {HUB_FILES[0]}",
+        lambda folder: (folder / CONFIG).is_file() and _folder_weights(folder) is not None,
+    )  # fmt: skip
 
 
 def clip_source(name: str, tag: str | None, quick_gelu: bool | None = None) -> Source:

@@ -8,6 +8,7 @@ imported where a model is built or a name is looked up, and not where weights ar
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,28 @@ def brings_its_own(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Code:
+    """What a family does with model libraries.
+
+    Attributes:
+        knows: whether a name is of the family's own list of names.
+        build: from a spec's fields, `device` and options, to the model behind its protocol.
+        check: from a spec's fields; raises `ModelError` where the weights on this machine do not
+            fit the architecture, without reading their numbers.
+    """
+
+    knows: Callable[[str], bool]
+    build: Callable[..., Any]
+    check: Callable[..., object]
+
+
+@dataclass(frozen=True)
 class Family:
     """What is done with the models of one family; specs are handed on field by field.
 
     Attributes:
         role: which of the three foundation models it serves as.
-        knows: whether a name is of the family's own list of names.
-        build: from a spec's fields, `device` and options, to the model behind its protocol.
-        check: from a spec's fields; raises `ModelError` where the weights on this machine do not
-            fit the architecture, without reading their numbers.
+        code: imports what it does with model libraries.
         source: from a spec's fields, to where the weights may lie and where they come from.
         folder: from a name, to the folder it stands for, or None for a name of a list.
         config: the file of a folder or repository that describes the architecture.
@@ -80,9 +94,7 @@ class Family:
     """
 
     role: Role
-    knows: Callable[[str], bool]
-    build: Callable[..., Any]
-    check: Callable[..., object]
+    code: Callable[[], Code]
     source: Callable[..., Source]
     folder: Callable[[str], Path | None]
     config: str
@@ -103,7 +115,7 @@ class Family:
             raise ModelError(
                 f"{key}: {spec.name} brings its own weights; name another model beside it"
             )
-        if weights is False or (weights is None and not own and self.knows(spec.name)):
+        if weights is False or (weights is None and not own and self.code().knows(spec.name)):
             raise ModelError(f"{key}: {spec.name} would have random weights; wanted {self.wanted}")
 
 
@@ -114,69 +126,41 @@ def _clip_defaults(name: str) -> dict[str, Any]:
     return {"quick_gelu": True} if name.endswith("-quickgelu") else {}
 
 
-def _known_clip(name: str) -> bool:
+def _clip_code() -> Code:
     import open_clip
 
-    return name in open_clip.list_models()
+    from fmbseg.models.clip_build import build_clip, check_clip
+
+    return Code(lambda name: name in open_clip.list_models(), build_clip, check_clip)
 
 
-def _build_clip(*spec: Any, **options: Any) -> Any:
-    from fmbseg.models.clip_build import build_clip
-
-    return build_clip(*spec, **options)
-
-
-def _check_clip(*spec: Any) -> None:
-    from fmbseg.models.clip_build import check_clip
-
-    check_clip(*spec)
-
-
-def _known_sam(name: str) -> bool:
+def _sam_code() -> Code:
     from segment_anything import sam_model_registry
 
-    return name in sam_model_registry
+    from fmbseg.models.sam import build_sam, sam_model
+
+    check = partial(sam_model, device="meta")
+    return Code(lambda name: name in sam_model_registry, build_sam, check)
 
 
-def _build_sam(*spec: Any, **options: Any) -> Any:
-    from fmbseg.models.sam import build_sam
+def _vision_code() -> Code:
+    from fmbseg.models.vision import build_vision, vision_model
 
-    return build_sam(*spec, **options)
-
-
-def _check_sam(name: str, checkpoint: str | None) -> None:
-    from fmbseg.models.sam import sam_model
-
-    sam_model(name, checkpoint, device="meta")
-
-
-def _build_vision(*spec: Any, **options: Any) -> Any:
-    from fmbseg.models.vision import build_vision
-
-    return build_vision(*spec, **options)
-
-
-def _check_vision(name: str, pretrained: bool | str) -> None:
-    from fmbseg.models.vision import vision_model
-
-    vision_model(name, pretrained, device="meta")
+    return Code(lambda name: True, build_vision, partial(vision_model, device="meta"))
 
 
 FAMILIES: tuple[Family, ...] = (
     Family(
-        "clip", knows=_known_clip, build=_build_clip, check=_check_clip, source=clip_source,
-        folder=clip_folder, config=CONFIG, beside=tokenizer_files, defaults=_clip_defaults,
-        wanted="a tag such as openai, or a file",
+        "clip", _clip_code, source=clip_source, folder=clip_folder, config=CONFIG,
+        beside=tokenizer_files, defaults=_clip_defaults, wanted="a tag such as openai, or a file",
     ),
     Family(
-        "sam", knows=_known_sam, build=_build_sam, check=_check_sam, source=sam_source,
-        folder=sam_folder, config=SAM_CONFIG,
+        "sam", _sam_code, source=sam_source, folder=sam_folder, config=SAM_CONFIG,
         defaults=lambda name: {"checkpoint": PUBLISHED[name].file if name in PUBLISHED else None},
     ),
     Family(
-        "vision", knows=lambda name: True, build=_build_vision, check=_check_vision,
-        source=vision_source, folder=vision_folder, config="config.json", wanted="true or a file",
-        own_file=True,
+        "vision", _vision_code, source=vision_source, folder=vision_folder, config="config.json",
+        wanted="true or a file", own_file=True,
     ),
 )  # fmt: skip
 """Of a role, the first takes every name that no other knows, and says what is wrong with it."""
@@ -185,4 +169,4 @@ FAMILIES: tuple[Family, ...] = (
 def family_of(role: Role, name: str) -> Family:
     """The family that a model of a role belongs to by its name."""
     first, *others = (family for family in FAMILIES if family.role == role)
-    return next((family for family in others if family.knows(name)), first)
+    return next((family for family in others if family.code().knows(name)), first)

@@ -123,8 +123,6 @@ def build_sam(
     name: str,
     checkpoint: str | Path | None = None,
     device: str | torch.device = "cpu",
-    *,
-    cache_dir: Path | None = None,
 ) -> SegmentAnything:
     """Build a frozen SAM; nothing is fetched.
 
@@ -132,22 +130,21 @@ def build_sam(
         name: of `sam_model_registry` (vit_b, vit_l, vit_h), "miniature", or "local-dir:<folder>"
             with sam_config.json and sam.safetensors.
         checkpoint: a file (torch or safetensors), or the bare name of a published file, which is
-            looked for in `cache_dir`; None is random weights. Folders bring their own.
+            looked for in torch hub's checkpoint folder; None is random weights. Folders bring their
+            own.
         device: "auto" or a device of torch.
-        cache_dir: where published files lie; None is torch hub's checkpoint folder.
 
     Raises:
         MissingWeightsError: the weights are not here.
         ModelError: unknown name, or a file that cannot be read or is of another architecture.
     """
     target = resolve_device(device)
-    return SegmentAnything(sam_model(name, checkpoint, cache_dir), target)
+    return SegmentAnything(sam_model(name, checkpoint), target)
 
 
 def sam_model(
     name: str,
     checkpoint: str | Path | None = None,
-    cache_dir: Path | None = None,
     device: str = "cpu",
 ) -> Sam:
     """The segment_anything model with its weights; on "meta" it is only checked.
@@ -162,7 +159,7 @@ def sam_model(
             f"models.sam.name: found {name!r}, wanted miniature, local-dir:<folder>, "
             f"{', '.join(sam_model_registry)}"
         )
-    source = sam_source(name, checkpoint, cache_dir)
+    source = sam_source(name, checkpoint)
     path = source.require() if source.files else None
     with torch.device(device):
         model: Sam = sam_model_registry[name]() if folder is None else _folder_model(folder)

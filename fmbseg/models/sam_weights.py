@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmbseg.models.weights import MINIATURE_FOLDER, MissingWeightsError, Source, hub_checkpoints
+from fmbseg.models.weights import Source, hub_checkpoints, named_folder
 
 SAM_CONFIG = "sam_config.json"
 _WEIGHTS = "sam.safetensors"
@@ -37,19 +37,13 @@ def sam_folder(name: str) -> Path | None:
     Raises:
         MissingWeightsError: the folder lacks its config or weights.
     """
-    if name == "miniature":
-        folder, place = MINIATURE_FOLDER / "sam", "they belong to the package: reinstall fmbseg"
-    elif name.startswith("local-dir:"):
-        folder = Path(name.removeprefix("local-dir:"))
-        place = f"put {SAM_CONFIG} and {_WEIGHTS} into {folder}"
-    else:
-        return None
-    if not all((folder / file).is_file() for file in (SAM_CONFIG, _WEIGHTS)):
-        raise MissingWeightsError(f"SAM {name}", place)
-    return folder
+    return named_folder(
+        name, f"SAM {name}", "sam", f"{SAM_CONFIG} and {_WEIGHTS}",
+        lambda folder: all((folder / file).is_file() for file in (SAM_CONFIG, _WEIGHTS)),
+    )  # fmt: skip
 
 
-def sam_source(name: str, checkpoint: str | Path | None, cache_dir: Path | None = None) -> Source:
+def sam_source(name: str, checkpoint: str | Path | None) -> Source:
     """Where the weights may lie; no files stand for random weights.
 
     Raises:
@@ -64,7 +58,7 @@ def sam_source(name: str, checkpoint: str | Path | None, cache_dir: Path | None 
     published = next((one for one in PUBLISHED.values() if one.file == str(checkpoint)), None)
     if published is None:
         return Source(what, (own,), remedy=f"models.sam.checkpoint names no file: {checkpoint}")
-    cached = (cache_dir or hub_checkpoints()) / own
+    cached = hub_checkpoints() / own
     return Source(
         what, (own, cached), address=f"{_URL}{checkpoint}", md5=published.md5,
         about_bytes=published.about_bytes,

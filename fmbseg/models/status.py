@@ -84,7 +84,7 @@ def _status(family: Family, spec: Spec, profile: str, checksums: bool) -> Weight
             return WeightsStatus(role, name, False, where, tuple(source.searched()), True)
         if source.address:
             ending = f"; delete it and fetch it anew: fmbseg download --weights {profile}"
-        family.check(*astuple(spec))
+        family.code().check(*astuple(spec))
         problem = source.checksum_problem(path) if checksums else None
     except MissingWeightsError as error:
         return WeightsStatus(role, name, False, str(error.of_profile(profile)), missing=True)

@@ -2,13 +2,7 @@
 
 from pathlib import Path
 
-from fmbseg.models.weights import (
-    MINIATURE_FOLDER,
-    MissingWeightsError,
-    ModelError,
-    Source,
-    hub_checkpoints,
-)
+from fmbseg.models.weights import ModelError, Source, hub_checkpoints, named_folder
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -22,16 +16,10 @@ def vision_folder(name: str) -> Path | None:
     if name.startswith("hf-hub:"):
         repo, files = name.removeprefix("hf-hub:"), ("config.json",)
         return Source(f"vision encoder {name}", hub=repo, hub_files=files).require().parent
-    if name == "miniature":
-        folder, place = MINIATURE_FOLDER / "vision", "they belong to the package: reinstall fmbseg"
-    elif name.startswith("local-dir:"):
-        folder = Path(name.removeprefix("local-dir:"))
-        place = f"put config.json and model.safetensors into {folder}"
-    else:
-        return None
-    if not (folder / "config.json").is_file():
-        raise MissingWeightsError(f"vision encoder {name}", place)
-    return folder
+    return named_folder(
+        name, f"vision encoder {name}", "vision", "config.json and model.safetensors",
+        lambda folder: (folder / "config.json").is_file(),
+    )  # fmt: skip
 
 
 def vision_source(name: str, pretrained: bool | str | Path = True) -> Source:

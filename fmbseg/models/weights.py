@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,34 @@ def offline_flags() -> list[str]:
     """Names of the environment variables that forbid downloads at this moment."""
     truths = {"1", "true", "yes", "on"}
     return [name for name in OFFLINE_FLAGS if os.environ.get(name, "").lower() in truths]
+
+
+def named_folder(
+    name: str, what: str, miniature: str, files: str, whole: Callable[[Path], bool]
+) -> Path | None:
+    """The folder that `miniature` or `local-dir:<folder>` stands for; None for any other name.
+
+    Args:
+        name: of a model.
+        what: the model, for messages.
+        miniature: folder of the miniature's model of that kind.
+        files: what belongs into a folder, for messages.
+        whole: whether a folder holds that.
+
+    Raises:
+        MissingWeightsError: it does not.
+    """
+    if name == "miniature":
+        folder = MINIATURE_FOLDER / miniature
+        place = "they belong to the package: reinstall fmbseg"
+    elif name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        place = f"put {files} into {folder}"
+    else:
+        return None
+    if not whole(folder):
+        raise MissingWeightsError(what, place)
+    return folder
 
 
 def hub_checkpoints() -> Path:

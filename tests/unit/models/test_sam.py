@@ -137,10 +137,11 @@ def test_a_missing_checkpoint_names_the_command_and_nothing_is_downloaded(tmp_pa
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr("socket.socket.connect", forbidden)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for flag in ("FMBSEG_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(flag, raising=False)
     with pytest.raises(MissingWeightsError) as caught:
-        build_sam("vit_h", PUBLISHED["vit_h"].file, cache_dir=tmp_path)
+        build_sam("vit_h", PUBLISHED["vit_h"].file)
     message = str(caught.value)
     for part in ["vit_h", "fmbseg download --weights"]:
         assert part in message
