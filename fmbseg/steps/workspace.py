@@ -49,7 +49,7 @@ class Listing:
         except OSError:
             return _listing(path)
         return _known_listing(
-            path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+            path.absolute(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
         )
 
     @staticmethod
