@@ -94,8 +94,8 @@ benchmarks: $(READY)  ## the paper's table: download, run, score; DATA_SETS="voc
 bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle machine; SIZE=small|default PAIRS=3
 	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))
 
-bench: $(READY)  ## hot paths against the stock way in one run: SAM's masks, mIoU, a look at 118,287 images
-	@rc=0; for path in masks miou bookkeeping; do $(BIN)/python -m benchmarks.$$path || rc=1; echo; done; exit $$rc
+bench: $(READY)  ## hot paths against the stock way and their floor; ONLY="miou loss", WRITE=1 into docs/performance.md
+	@$(BIN)/python -m benchmarks $(ONLY) $(if $(WRITE),--write)
 
 mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db

@@ -1,16 +1,13 @@
 """SAM's automatic masks: ours against segment-anything's own generator, on one image.
 
 Measured is what follows the image encoder: prompts through the decoder, filters, masks at the
-image's size as run lengths, duplicates dropped. Both take turns at going first, with one torch
-thread, in processor seconds. The masks must be equal. `vit_b` has random weights, whose predicted
-IoU says nothing, so it is shifted until a given share of the prompts passes the threshold.
+image's size as run lengths, duplicates dropped, in processor seconds of one thread. The masks must
+be equal. `vit_b` has random weights, whose predicted IoU says nothing, so it is shifted until a
+given share of the prompts passes the threshold.
 """
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +17,7 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor, nn
 
-from fmbseg.allocator import keep_memory
+from benchmarks.common import ROUNDS, Table, in_turn, pin_threads
 from fmbseg.miniature import world
 from fmbseg.models.build import build_sam
 from fmbseg.models.sam import SegmentAnything
@@ -76,21 +73,20 @@ class Encoded(nn.Module):
 
 
 def main() -> int:
-    """Print a table; exit code 1 where a ratio is not reached or a mask differs."""
+    """Print a table; the exit code tells where a ratio is not reached or a mask differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=ROUNDS)
     parser.add_argument("--case", choices=list(CASES), action="append")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_memory()
-    print("| SAM | prompts | masks | ours, s | stock, s | ratio | least | wanted | masks equal |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    reached = [_measure(CASES[name], arguments.pairs) for name in arguments.case or CASES]
-    return 0 if all(reached) else 1
+    pin_threads()
+    table = Table()
+    for name in arguments.case or CASES:
+        _measure(CASES[name], arguments.pairs, table)
+    return table.exit_code
 
 
 @torch.inference_mode()
-def _measure(case: Case, pairs: int) -> bool:
+def _measure(case: Case, pairs: int, table: Table) -> None:
     torch.manual_seed(0)
     sam, image = build_sam(case.sam), _image(case.size_hw)
     sam.model.image_encoder = Encoded(sam.model.image_encoder)
@@ -106,27 +102,16 @@ def _measure(case: Case, pairs: int) -> bool:
         stability_score_thresh=0.0, stability_score_offset=STABILITY_OFFSET,
         box_nms_thresh=case.nms_iou, output_mode="coco_rle",
     )  # fmt: skip
-    ways: dict[str, Callable[[], Any]] = {
+    timed = in_turn({
         "ours": lambda: automatic_masks(sam, image, options),
         "stock": lambda: stock.generate(image),
-    }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    found: dict[str, Any] = {}
-    for pair in range(pairs + 1):  # the first is not counted
-        for way in list(ways)[:: 1 if pair % 2 else -1]:
-            began = time.process_time()
-            found[way] = ways[way]()
-            if pair:
-                seconds[way].append(time.process_time() - began)
-    ours, theirs = (statistics.median(seconds[way]) for way in ways)
-    ratios = [b / a for a, b in zip(seconds["ours"], seconds["stock"], strict=True)]
-    ratio, equal = statistics.median(ratios), _same(found["ours"], found["stock"])
-    print(
-        f"| {case.sam} | {case.per_side**2} | {len(found['ours'])} | {ours:.3f} | {theirs:.3f} | "
-        f"{ratio:.2f} | {min(ratios):.2f} | {case.wanted} | {'yes' if equal else 'NO'} |",
-        flush=True,
-    )
-    return equal and ratio >= case.wanted
+    }, pairs)  # fmt: skip
+    ours, theirs = timed["ours"], timed["stock"]
+    table.row(
+        f"{case.sam}, {image.shape[1]} x {image.shape[0]} px, {case.per_side**2} prompts, "
+        f"{case.surviving:.0%} surviving, {len(ours.answer)} masks",
+        ours, theirs, times_stock=case.wanted, equal=_same(ours.answer, theirs.answer),
+    )  # fmt: skip
 
 
 def _image(size_hw: tuple[int, int]) -> Image:

@@ -1,22 +1,21 @@
 """Counting pixels by class: ours against torchmetrics and a bare bincount, on one label map."""
 
-import statistics
-import time
-from collections.abc import Callable
+import sys
 
 import numpy as np
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from benchmarks.common import Table, in_turn, pin_threads
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.types import IGNORE
 
-CLASSES, SIZE_HW, ROUNDS = 171, (480, 640), 15
+CLASSES, SIZE_HW, ROUNDS = 171, (480, 640), 51
 
 
-def main() -> None:
-    """Print a table: processor milliseconds an image and ratios, medians of `ROUNDS`."""
-    torch.set_num_threads(1)
+def main() -> int:
+    """Print a table: processor seconds of one image, 171 classes, 640 x 480 px."""
+    pin_threads()
     drawn = np.random.default_rng(0)
     truth, found = (drawn.integers(0, CLASSES, SIZE_HW, dtype=np.uint8) for _ in range(2))
     truth[:20] = IGNORE
@@ -24,28 +23,19 @@ def main() -> None:
     theirs = MulticlassConfusionMatrix(CLASSES, ignore_index=IGNORE)
     pairs = (truth.astype(np.int64) * (CLASSES + 1) + found).ravel()
     tensors = torch.from_numpy(found.astype(np.int64)), torch.from_numpy(truth.astype(np.int64))
-    ways: dict[str, Callable[[], object]] = {
+    timed = in_turn({
         "ours": lambda: ours.update(found, truth),
         "torchmetrics": lambda: theirs.update(*tensors),
-        "bare bincount": lambda: np.bincount(pairs, minlength=256 * (CLASSES + 1)),
-    }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(ROUNDS + 1):
-        for way, call in ways.items():
-            began = time.process_time()
-            call()
-            if turn:
-                seconds[way].append(time.process_time() - began)
-    assert (ours.matrix[:, :-1] == theirs.compute().numpy()).all()
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
-    print("| way | ms an image | spread | times ours |")
-    print("|---|---|---|---|")
-    for way, times in seconds.items():
-        print(
-            f"| {way} | {1e3 * medians[way]:.2f} | {1e3 * min(times):.2f} to "
-            f"{1e3 * max(times):.2f} | {medians[way] / medians['ours']:.2f} |"
-        )
+        "bincount": lambda: np.bincount(pairs, minlength=256 * (CLASSES + 1)),
+    }, ROUNDS)  # fmt: skip
+    table = Table()
+    table.row(
+        "one image; stock torchmetrics, floor a bare bincount",
+        timed["ours"], timed["torchmetrics"], timed["bincount"], times_stock=10, times_floor=1.5,
+        equal=bool((ours.matrix[:, :-1] == theirs.compute().numpy()).all()),
+    )  # fmt: skip
+    return table.exit_code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
