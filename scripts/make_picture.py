@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image as PilImage
 
 from fmbseg.pictures.colours import palette
-from fmbseg.pictures.drawing import colourise, legend, masks_picture, save_png
+from fmbseg.pictures.drawing import colourise, legend, save_png
+from fmbseg.pictures.layers import compose, masks_layer
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
@@ -51,7 +52,8 @@ def draw(workspace: Workspace, count: int, height_px: int) -> Image:
         image = workspace.read_image(name)
         labels = segmenter.predict(image, vocabulary).labels
         present |= set(np.unique(labels).tolist())
-        shown = [image, masks_picture(image, masks[name], colours, points=False)]
+        layer = masks_layer(masks[name], image.shape[:2], colours, points=False)
+        shown = [image, compose(image, layer)]
         rows.append(
             _beside(
                 [_scaled(one, height_px) for one in shown]

@@ -14,7 +14,8 @@ from torch.nn.functional import interpolate
 from fmbseg.datasets import Sample
 from fmbseg.evaluate.prepared import PreparedMethod
 from fmbseg.pictures.colours import palette
-from fmbseg.pictures.drawing import legend, masks_picture, overlay
+from fmbseg.pictures.drawing import legend, overlay
+from fmbseg.pictures.layers import compose, masks_layer
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, evaluation_sets
 from fmbseg.steps.foundation_models import clip_of, models_of
@@ -118,7 +119,9 @@ def _masks(workspace: Workspace) -> Figure:
     for name in richest:
         image = workspace.read_image(name)
         pictures = [
-            masks_picture(image, masks.get(name, []), colours, points=points)
+            compose(
+                image, masks_layer(masks.get(name, []), image.shape[:2], colours, points=points)
+            )
             for masks, points in ((first, True), (second, False), (kept, False))
         ]
         rows.append(([image, *pictures], ""))

@@ -1,7 +1,7 @@
 """What a data set is: a lazy sequence of samples with class names."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,8 +28,7 @@ class Sample:
     name: str
 
 
-@runtime_checkable
-class Dataset(Protocol):
+class Dataset(ABC):
     """A sequence that reads a sample when it is asked for one.
 
     Attributes:
@@ -39,13 +38,19 @@ class Dataset(Protocol):
     """
 
     class_names: tuple[str, ...]
-    background_index: int | None
+    background_index: int | None = None
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         """Number of images."""
-        ...
+        return len(self.names)
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample."""
-        ...
+        """Read one sample.
+
+        Raises:
+            IndexError: no such image.
+            UnreadableImageError: the picture cannot be read.
+            DatasetError: its labels cannot be read or do not fit.
+        """

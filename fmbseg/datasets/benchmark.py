@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from fmbseg.datasets.base import DatasetError, Sample
+from fmbseg.datasets.base import Dataset, DatasetError, Sample
 from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.label_files import Encoding
 from fmbseg.datasets.tree import Tree
@@ -36,7 +36,7 @@ class LabelFiles:
         return [self.folder / file for file, _ in self.files.values()]
 
 
-class BenchmarkDataset:
+class BenchmarkDataset(Dataset):
     """Images of one split of a public data set; nothing is decoded before it is asked for.
 
     Attributes:
@@ -62,23 +62,13 @@ class BenchmarkDataset:
         self._images = images
         self._targets = targets
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
     def sources(self) -> list[Path]:
         """Every file that the samples come from: what a figure depends on."""
         labels = [] if self._targets is None else self._targets.sources()
         return [*(self._images / name for name in self.names), *labels]
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            IndexError: no such image.
-            UnreadableImageError: the picture cannot be read.
-            DatasetError: its label file cannot be read or does not fit.
-        """
+        """Read one sample; see `Dataset`."""
         name = self.names[index]
         image = read_image(self._images / name, max_pixels=MAX_PIXELS)
         if self._targets is None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from fmbseg.datasets.base import DatasetError, Sample
+from fmbseg.datasets.base import Dataset, DatasetError, Sample
 from fmbseg.datasets.label_files import read_label_file
 from fmbseg.store import MAX_PIXELS, list_images, read_image
 from fmbseg.types import IGNORE
 
 
-class FolderDataset:
+class FolderDataset(Dataset):
     """Pictures of any depth below `root/images` (or `root` itself), labels as `<stem>.png`.
 
     A sub-folder named like the split is taken when there is one, in the images and in the labels.
@@ -30,8 +30,6 @@ class FolderDataset:
     Raises:
         DatasetError: no such folder, no class list for the labels, or no label fits any picture.
     """
-
-    background_index: int | None = None
 
     def __init__(
         self,
@@ -68,18 +66,8 @@ class FolderDataset:
                 f"wanted for instance {Path(self.names[0]).with_suffix('.png')}"
             )
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            IndexError: no such image.
-            UnreadableImageError: the picture cannot be read.
-            DatasetError: its label file cannot be read or does not fit.
-        """
+        """Read one sample; see `Dataset`."""
         name = self.names[index]
         image = read_image(self._images / name, max_pixels=self._max_pixels)
         path = self._label_file(name)

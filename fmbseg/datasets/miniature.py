@@ -2,11 +2,11 @@
 
 from typing import get_args
 
-from fmbseg.datasets.base import DatasetError, Sample
+from fmbseg.datasets.base import Dataset, DatasetError, Sample
 from fmbseg.miniature import world
 
 
-class MiniatureDataset:
+class MiniatureDataset(Dataset):
     """`count` images of one split; names are `<split>-<index>` as the world gives them.
 
     Args:
@@ -20,8 +20,6 @@ class MiniatureDataset:
     Raises:
         DatasetError: an unknown split, look or thing, or a negative count.
     """
-
-    background_index: int | None = None
 
     def __init__(
         self,
@@ -51,10 +49,6 @@ class MiniatureDataset:
         self.class_names = world.CLASS_NAMES if unseen else world.SEEN_CLASS_NAMES
         self.names = tuple(f"{split}-{index:05d}" for index in range(count))
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
     def __getitem__(self, index: int) -> Sample:
         """Draw one image.
 
@@ -62,14 +56,7 @@ class MiniatureDataset:
             IndexError: no such image.
         """
         at = range(len(self.names))[index]
-        drawn = next(
-            world.generate(
-                self._seed,
-                1,
-                self._split,
-                start=at,
-                thing_names=self._thing_names,
-                look=self._look,
-            )
+        (drawn,) = world.generate(
+            self._seed, 1, self._split, start=at, thing_names=self._thing_names, look=self._look
         )
         return Sample(drawn.image, drawn.labels, self.names[at])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fmbseg.datasets.base import DatasetError, Sample
+from fmbseg.datasets.base import Dataset, DatasetError, Sample
 from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature import MiniatureDataset
 from fmbseg.miniature import world
@@ -55,7 +55,7 @@ VIEWS: Mapping[str, View] = {
 }
 
 
-class MiniatureView:
+class MiniatureView(Dataset):
     """One of `VIEWS`: images of a split, drawn when they are asked for.
 
     Args:
@@ -89,10 +89,6 @@ class MiniatureView:
         self._index[: len(world.CLASS_NAMES)] = [
             view.names.index(one) if one in view.names else rest for one in world.CLASS_NAMES
         ]
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
         """Draw one image.

@@ -4,24 +4,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fmbseg.models.clip_build import build_clip
-from fmbseg.models.profiles import PROFILES, Overrides, Profile, resolve_profile
+from fmbseg.models.profiles import Overrides, resolve_profile
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
 from fmbseg.models.sam import build_sam
-from fmbseg.models.status import (
-    WeightsStatus,
-    missing_weights,
-    weights_fingerprint,
-    weights_status,
-)
 from fmbseg.models.vision import build_vision
-from fmbseg.models.weights import MissingWeightsError, ModelError
+from fmbseg.models.weights import MissingWeightsError
 from fmbseg.types import Role
 
-__all__ = [
-    "PROFILES", "FoundationModels", "MissingWeightsError", "ModelError", "Overrides", "Profile",
-    "WeightsStatus", "build_clip", "build_model", "build_sam", "build_vision", "missing_weights",
-    "resolve_profile", "weights_fingerprint", "weights_status",
-]  # fmt: skip
+__all__ = ["FoundationModels", "build_clip", "build_model", "build_sam", "build_vision"]
 
 
 @dataclass(frozen=True)

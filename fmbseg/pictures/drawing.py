@@ -15,11 +15,10 @@ from fmbseg.pictures.layers import (
     compose,
     indexed_png,
     map_layer,
-    masks_layer,
     outlines_layer,
 )
 from fmbseg.store import encode_image, write_bytes
-from fmbseg.types import IGNORE, Image, PseudoMask
+from fmbseg.types import IGNORE, Image
 
 _PAPER_RGB, _INK_RGB = (255, 255, 255), (28, 28, 32)
 
@@ -98,23 +97,6 @@ def with_legend(
     left = (sheet_width - width) // 2
     above[:, left : left + width] = picture
     return np.concatenate([above, below])
-
-
-def masks_picture(
-    image: Image, masks: Sequence[PseudoMask], palette: Palette, points: bool = True
-) -> Image:
-    """Draw pseudo masks over their image as outlines with stripes, small ones on top of large ones.
-
-    Args:
-        image: the image the masks belong to.
-        masks: its pseudo masks, of either stage.
-        palette: a colour per class.
-        points: also draw the prompt points of stage 1.1, white with a dark ring.
-
-    Raises:
-        ValueError: a mask of another size.
-    """
-    return compose(image, masks_layer(masks, image.shape[:2], palette, points=points))
 
 
 def save_png(path: Path, image: Image) -> None:

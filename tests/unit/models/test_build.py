@@ -2,15 +2,11 @@ import huggingface_hub
 import pytest
 import torch
 
-from fmbseg.models import build, status
-from fmbseg.models.build import (
-    PROFILES,
-    build_model,
-    resolve_profile,
-    weights_fingerprint,
-    weights_status,
-)
+from fmbseg.models import status
+from fmbseg.models.build import build_model
 from fmbseg.models.device import resolve_device
+from fmbseg.models.profiles import PROFILES, resolve_profile
+from fmbseg.models.status import weights_fingerprint, weights_status
 from fmbseg.models.weights import content_sha256, find_hub_file, offline_flags
 
 
@@ -131,12 +127,6 @@ def test_auto_is_a_device_of_this_machine_and_a_missing_one_is_an_error(monkeypa
         resolve_device("gpu")
 
 
-def test_the_public_names_are_offered_by_the_build_module():
-    for name in ["build_clip", "build_sam", "build_vision", "build_model", "weights_status"]:
-        assert callable(getattr(build, name))
-    assert build.weights_status is status.weights_status
-
-
 @pytest.mark.weights
 def test_the_miniature_profile_builds_offline_from_the_package():
     missing = [row.model for row in weights_status("miniature", {}) if not row.present]
@@ -153,10 +143,10 @@ def test_missing_weights_have_one_answer_that_names_the_command(tmp_path, monkey
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
-    answer = build.missing_weights("base", {})
+    answer = status.missing_weights("base", {})
     assert answer is not None
     assert "fmbseg download --weights base" in answer
     assert "ViT-B-16-quickgelu (openai)" in answer
     assert "OFFLINE" not in answer
     assert len(answer.splitlines()) == 1
-    assert build.missing_weights("miniature", {}) is None
+    assert status.missing_weights("miniature", {}) is None

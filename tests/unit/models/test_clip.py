@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fmbseg.models.build import MissingWeightsError, build_clip
+from fmbseg.models.build import build_clip
 from fmbseg.models.clip_config import imagenet_templates
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
@@ -16,6 +16,7 @@ from fmbseg.models.clip_projection import (
 )
 from fmbseg.models.clip_weights import clip_source
 from fmbseg.models.images import crop_starts_px
+from fmbseg.models.weights import MissingWeightsError
 from tests.support.small_clip import (
     MEAN,
     SMALL,

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from fmbseg.models.build import MissingWeightsError, build_clip
+from fmbseg.models.build import build_clip
 from fmbseg.models.clip import OpenClipDense
 from fmbseg.models.clip_config import TOKENIZER_FILES, build_clip_tokenizer, tokenizer_files
 from fmbseg.models.protocols import ClipModel
+from fmbseg.models.weights import MissingWeightsError
 from tests.support.small_clip import SMALL, random_image, upstream_pixels
 
 TOWERS: dict[str, dict[str, Any]] = {

@@ -12,8 +12,9 @@ import torch
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.settings import CONFIG, WEIGHTS
 from fmbseg.models import trust
-from fmbseg.models.build import ModelError, build_clip, build_sam, build_vision
+from fmbseg.models.build import build_clip, build_sam, build_vision
 from fmbseg.models.tensor_files import read_weights
+from fmbseg.models.weights import ModelError
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError

@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 
-from fmbseg.models.build import MissingWeightsError, build_sam
+from fmbseg.models.build import build_sam
 from fmbseg.models.sam_architecture import build_sam_from_config
 from fmbseg.models.sam_weights import PUBLISHED, sam_source
+from fmbseg.models.weights import MissingWeightsError
 from tests.support.official_weights import SAM as SMALL
 
 

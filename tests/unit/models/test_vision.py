@@ -8,9 +8,10 @@ from PIL import Image as PilImage
 from safetensors.torch import save_file
 from timm.data import create_transform
 
-from fmbseg.models.build import MissingWeightsError, build_vision
+from fmbseg.models.build import build_vision
 from fmbseg.models.images import patch_aligned_hw
 from fmbseg.models.vision_weights import vision_source
+from fmbseg.models.weights import MissingWeightsError
 
 ARGS = {"img_size": 56, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2}
 MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)

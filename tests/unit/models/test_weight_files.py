@@ -8,8 +8,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from fmbseg.models.build import ModelError, build_clip, build_vision, resolve_profile
+from fmbseg.models.build import build_clip, build_vision
 from fmbseg.models.clip_weights import clip_config_of
+from fmbseg.models.profiles import resolve_profile
+from fmbseg.models.weights import ModelError
 from fmbseg.params import load_params
 from fmbseg.steps.foundation_models import overrides_of
 from tests.conftest import REPOSITORY

@@ -10,16 +10,10 @@ from safetensors.torch import save_file
 
 from fmbseg.cli import main
 from fmbseg.fetch.weights import fetch_weights
-from fmbseg.models.build import (
-    MissingWeightsError,
-    build_clip,
-    build_model,
-    build_vision,
-    missing_weights,
-    weights_fingerprint,
-    weights_status,
-)
+from fmbseg.models.build import build_clip, build_model, build_vision
 from fmbseg.models.clip_weights import HUB_FILES
+from fmbseg.models.status import missing_weights, weights_fingerprint, weights_status
+from fmbseg.models.weights import MissingWeightsError
 from fmbseg.steps.foundation_models import models_params
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import write_json

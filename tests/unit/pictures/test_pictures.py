@@ -11,13 +11,12 @@ from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import (
     colourise,
     legend,
-    masks_picture,
     overlay,
     save_label_png,
     save_png,
     with_legend,
 )
-from fmbseg.pictures.layers import INK_RGB, _eroded, layer_png, map_layer, masks_layer
+from fmbseg.pictures.layers import INK_RGB, _eroded, compose, layer_png, map_layer, masks_layer
 from fmbseg.types import IGNORE, PseudoMask, SamMask, Stage
 from tests.support.masks import encode_rle
 
@@ -134,9 +133,7 @@ def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="label map is 3x4 px, its image 4x3"):
         overlay(np.zeros((4, 3, 3), np.uint8), LABELS, COLOURS)
     with pytest.raises(ValueError, match="mask of 'class 1'"):
-        masks_picture(
-            np.zeros((4, 3, 3), np.uint8), [pseudo(np.ones((3, 4), bool), 1, "1.2")], COLOURS
-        )
+        masks_layer([pseudo(np.ones((3, 4), bool), 1, "1.2")], (4, 3), COLOURS)
 
 
 def test_legend_shows_only_what_is_present() -> None:
@@ -161,15 +158,15 @@ def test_small_masks_are_drawn_on_top_and_points_for_stage_11_only() -> None:
     large, small = np.zeros((40, 60), bool), np.zeros((40, 60), bool)
     large[5:35, 5:50], small[15:25, 10:20] = True, True
     masks = [pseudo(small, 0, "1.2"), pseudo(large, 1, "1.1")]
-    drawn = masks_picture(image, masks, COLOURS)
-    plain = masks_picture(image, masks, COLOURS, points=False)
+    drawn = compose(image, masks_layer(masks, (40, 60), COLOURS))
+    plain = compose(image, masks_layer(masks, (40, 60), COLOURS, points=False))
     assert (plain[15, 10:20] == COLOURS[0]).all(), "the small mask's outline"
     assert (plain[5, 5:50] == COLOURS[1]).all()
     assert not (plain[16:24, 11:19] == COLOURS[1]).all(-1).any(), "none of what lies below"
     assert (plain[2, 2] == 128).all()
     assert (drawn[10, 30] == 255).all()
     assert (plain[10, 30] != 255).any()
-    assert np.array_equal(masks_picture(image, masks[:1], COLOURS)[10, 30], image[10, 30])
+    assert not masks_layer(masks[:1], (40, 60), COLOURS)[10, 30].any()
 
 
 def test_png_files_hold_the_pixels(tmp_path: Path) -> None:
