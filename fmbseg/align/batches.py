@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Integer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -31,7 +31,7 @@ class Group:
     labels: Int64[Tensor, " valid"]
 
 
-def labelled_images(labels: Sequence[Int64[Tensor, "_rows _cols"]]) -> list[int]:
+def labelled_images(labels: Sequence[Integer[Tensor, "_rows _cols"]]) -> list[int]:
     """Indices of the images with at least one labelled patch.
 
     Raises:
@@ -47,7 +47,7 @@ def labelled_images(labels: Sequence[Int64[Tensor, "_rows _cols"]]) -> list[int]
 
 def cut_batch(
     features: Features,
-    labels: Sequence[Int64[Tensor, "_rows _cols"]],
+    labels: Sequence[Integer[Tensor, "_rows _cols"]],
     images: Sequence[int] | np.ndarray,
     patches_per_image: int | None,
     rng: np.random.Generator,

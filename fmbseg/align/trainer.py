@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from fmbseg.align.batches import Features, cut_batch, labelled_images
@@ -40,7 +40,7 @@ class TrainingDivergedError(RuntimeError):
 
 def train_alignment(
     features: Callable[[int], Float[Tensor, "rows cols dim"]] | Sequence[Tensor],
-    labels: Sequence[Int64[Tensor, "_rows _cols"]],
+    labels: Sequence[Integer[Tensor, "_rows _cols"]],
     texts: Float[Tensor, "category text_dim"],
     settings: TrainParams,
     folder: Path,

@@ -1,13 +1,14 @@
 """From pseudo masks to one label a pixel, and from those to one label a patch."""
 
+import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int64, Integer, UInt8
 from torch import Tensor
 
-from fmbseg.pseudo.area import overlap
 from fmbseg.store import decode_rle
 from fmbseg.types import IGNORE, PseudoMask
 
@@ -51,7 +52,7 @@ def label_map_of(
 
 def patch_labels(
     label_map: Integer[np.ndarray, "height width"], grid_hw: tuple[int, int]
-) -> Int64[Tensor, "rows cols"]:
+) -> UInt8[Tensor, "rows cols"]:
     """Give every patch the label with the largest area on it.
 
     "No label" takes part like any other label. Areas are exact also where a patch is not a whole
@@ -66,16 +67,43 @@ def patch_labels(
 
     Paper: section 3.2; the majority rule is ours.
     """
-    height, width = label_map.shape
-    down, across = overlap(grid_hw[0], height), overlap(grid_hw[1], width).T
-    labels = np.full(grid_hw, IGNORE, np.int64)
-    best = np.zeros(grid_hw)
-    for label in np.unique(label_map):  # ascending, IGNORE last
-        area = down @ ((label_map == label).astype(np.float64) @ across)
-        better = area > best
-        labels[better] = label
-        best[better] = area[better]
-    return torch.from_numpy(labels)
+    rows, cols = grid_hw
+    down, across = _cut(rows, label_map.shape[0]), _cut(cols, label_map.shape[1])
+    pieces = np.ascontiguousarray(label_map)[down.pixel].take(across.pixel, axis=1)
+    begins = np.empty(pieces.shape, bool)  # of runs of one label on one patch, row by row
+    begins[:, 0] = True
+    begins[:, 1:] = (pieces[:, 1:] != pieces[:, :-1]) | (np.diff(across.cell) > 0)
+    at = np.flatnonzero(begins)
+    row, col = np.divmod(at, pieces.shape[1])
+    end = np.append(col[1:], 0)
+    end[end == 0] = pieces.shape[1]
+    areas = np.diff(down.edge)[row] * (across.edge[end] - across.edge[col])
+    labels, place = np.unique(pieces.ravel()[at], return_inverse=True)  # ascending, IGNORE last
+    bins = (down.cell[row] * cols + across.cell[col]) * len(labels) + place
+    summed = np.bincount(bins, areas, rows * cols * len(labels)).reshape(rows, cols, -1)
+    return torch.from_numpy(labels[summed.argmax(2)].astype(np.uint8))
+
+
+class _Cut(NamedTuple):
+    """One axis, cut at the edges of its pixels and of its patches.
+
+    Attributes:
+        pixel: that each piece belongs to.
+        cell: row or column of patches that each piece belongs to.
+        edge: where the pieces begin, and the last one ends, in units of 1/cells of a pixel: whole
+            numbers, so that sums of areas stay exact.
+    """
+
+    pixel: Int64[np.ndarray, " piece"]
+    cell: Int64[np.ndarray, " piece"]
+    edge: Int64[np.ndarray, " edge"]
+
+
+@functools.lru_cache(maxsize=64)
+def _cut(cells: int, pixels: int) -> _Cut:
+    """The same of a size; many images share one."""
+    edges = np.union1d(np.arange(cells) * pixels, np.arange(pixels) * cells)
+    return _Cut(edges // cells, edges // pixels, np.append(edges, cells * pixels))
 
 
 def _rank(mask: PseudoMask) -> tuple[bool, float, int, int, str]:

@@ -111,7 +111,8 @@ def run(
     def compute(out: Path) -> None:
         from fmbseg.align.trainer import train_alignment
         from fmbseg.models.device import resolve_device
-        from fmbseg.steps.training_set import Features, label_maps
+        from fmbseg.steps.label_maps import label_maps
+        from fmbseg.steps.training_set import Features
         from fmbseg.steps.validation import validation_of
 
         p, models = workspace.params.train, models_of(workspace)

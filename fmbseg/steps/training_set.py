@@ -1,81 +1,19 @@
-"""What stage 2 is trained on: a map of labels an image, and the frozen encoder's features."""
+"""What stage 2 is trained on: the labels of every image's patches, and the frozen features."""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from fmbseg.align.batches import labelled_images
 from fmbseg.models.protocols import VisionModel
 from fmbseg.progress import progress
-from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
-from fmbseg.steps.kept_masks import masks_file
-from fmbseg.steps.shards import quarantined
-from fmbseg.steps.truth import labelled
+from fmbseg.pseudo.patch_labels import patch_labels
+from fmbseg.steps.label_maps import LabelMaps
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_coco
-
-
-class NothingToTrainOnError(ValueError):
-    """No image has a kept pseudo mask, or none has labels where those are asked for."""
-
-
-@dataclass(frozen=True)
-class LabelMaps:
-    """The images to train on, and the map of labels of each, made when it is asked for.
-
-    Attributes:
-        names: of the images.
-        map_of: index to class index per pixel, or IGNORE.
-    """
-
-    names: list[str]
-    map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
-
-
-def label_maps(workspace: Workspace) -> LabelMaps:
-    """The kept pseudo masks; the images' own labels where `train.labels` is `truth`.
-
-    Raises:
-        NothingToTrainOnError: no mask was kept, or no training image has labels.
-    """
-    if workspace.params.train.labels == "truth":
-        return _truth(workspace)
-    kept = read_coco(masks_file(workspace))
-    by_image = kept.by_image()
-    names = sorted(by_image)
-    if not names:
-        raise NothingToTrainOnError(
-            "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
-            "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
-        )
-    return LabelMaps(
-        names, lambda i: label_map_of(by_image[names[i]], kept.image_sizes_hw[names[i]])
-    )
-
-
-def _truth(workspace: Workspace) -> LabelMaps:
-    """Label maps from ground truth, for the ceiling that the method is compared with."""
-    truth = labelled(workspace)
-    bad = {entry["image"] for entry in quarantined(workspace)}
-    at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
-    names = sorted(set(workspace.listing().images) & set(at) - bad)
-    if truth is None or not names:
-        raise NothingToTrainOnError(
-            "train.labels is truth, but no training image has labels; name them in data.labels, "
-            "or set train.labels to pseudo"
-        )
-
-    def target(index: int) -> UInt8[np.ndarray, "height width"]:
-        found = truth[at[names[index]]].target
-        return np.zeros((0, 0), np.uint8) if found is None else found
-
-    return LabelMaps(names, target)
 
 
 class Features:
@@ -107,7 +45,7 @@ class Features:
                 self._budget_bytes -= size
         return features
 
-    def patch_labels(self, maps: LabelMaps) -> list[Int64[Tensor, "_rows _cols"]]:
+    def patch_labels(self, maps: LabelMaps) -> list[UInt8[Tensor, "_rows _cols"]]:
         """Every image's patch labels on its features' grid, which follows from its size."""
 
         def on_grid(index: int) -> Tensor:
@@ -117,7 +55,7 @@ class Features:
 
         return self._over_threads("train: patch labels", on_grid)
 
-    def prepare(self, labels: Sequence[Int64[Tensor, "_rows _cols"]]) -> None:
+    def prepare(self, labels: Sequence[Integer[Tensor, "_rows _cols"]]) -> None:
         """Compute the features of all labelled images over threads, if all fit into memory.
 
         If not, none is computed before it is asked for: most would not be kept. No value depends

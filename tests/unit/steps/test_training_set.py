@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fmbseg.steps.training_set import Features, LabelMaps
+from fmbseg.steps.label_maps import LabelMaps
+from fmbseg.steps.training_set import Features
 from fmbseg.types import IGNORE
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # an image is a number here

@@ -1,0 +1,71 @@
+"""The map of labels of every training image: its kept pseudo masks, or ground truth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fmbseg.pseudo.patch_labels import label_map_of
+from fmbseg.steps.kept_masks import masks_file
+from fmbseg.steps.shards import quarantined
+from fmbseg.steps.truth import labelled
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_coco
+
+
+class NothingToTrainOnError(ValueError):
+    """No image has a kept pseudo mask, or none has labels where those are asked for."""
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """The images to train on, and the map of labels of each, made when it is asked for.
+
+    Attributes:
+        names: of the images.
+        map_of: index to class index per pixel, or IGNORE.
+    """
+
+    names: list[str]
+    map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
+
+
+def label_maps(workspace: Workspace) -> LabelMaps:
+    """The kept pseudo masks; the images' own labels where `train.labels` is `truth`.
+
+    Raises:
+        NothingToTrainOnError: no mask was kept, or no training image has labels.
+    """
+    if workspace.params.train.labels == "truth":
+        return _truth(workspace)
+    kept = read_coco(masks_file(workspace))
+    by_image = kept.by_image()
+    names = sorted(by_image)
+    if not names:
+        raise NothingToTrainOnError(
+            "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
+            "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
+        )
+    return LabelMaps(
+        names, lambda i: label_map_of(by_image[names[i]], kept.image_sizes_hw[names[i]])
+    )
+
+
+def _truth(workspace: Workspace) -> LabelMaps:
+    """Label maps from ground truth, for the ceiling that the method is compared with."""
+    truth = labelled(workspace)
+    bad = {entry["image"] for entry in quarantined(workspace)}
+    at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
+    names = sorted(set(workspace.listing().images) & set(at) - bad)
+    if truth is None or not names:
+        raise NothingToTrainOnError(
+            "train.labels is truth, but no training image has labels; name them in data.labels, "
+            "or set train.labels to pseudo"
+        )
+
+    def target(index: int) -> UInt8[np.ndarray, "height width"]:
+        found = truth[at[names[index]]].target
+        return np.zeros((0, 0), np.uint8) if found is None else found
+
+    return LabelMaps(names, target)
