@@ -6,6 +6,7 @@ projection changes that block, and nothing else; the class token never sees the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
@@ -46,9 +47,18 @@ def self_correlative_attention(
 
 def neighbour_attention(q: Heads, k: Heads, v: Heads, grid_hw: tuple[int, int]) -> PatchHeads:
     """softmax(k·k + Gaussian window around the patch) (NACLIP, arXiv 2404.08181)."""
-    window = gaussian_window(grid_hw, NEIGHBOURHOOD_STD_PATCHES).to(k)
-    with_class_token = pad(window, (1, 0))
-    return scaled_dot_product_attention(k[:, :, 1:], k, v, attn_mask=with_class_token)
+    window = _window_with_class_token(grid_hw, k.device, k.dtype)
+    return scaled_dot_product_attention(k[:, :, 1:], k, v, attn_mask=window)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _window_with_class_token(
+    grid_hw: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "patch token"]:
+    """NACLIP's window beside the class token's 0, made once and kept where it is used."""
+    window = gaussian_window(grid_hw, NEIGHBOURHOOD_STD_PATCHES)
+    return pad(window.to(device, dtype), (1, 0))
 
 
 def gaussian_window(grid_hw: tuple[int, int], std_patches: float) -> Float[Tensor, "patch patch"]:

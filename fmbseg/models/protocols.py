@@ -64,17 +64,18 @@ class SamEmbedding:
 
 
 Wanted = Callable[[Float[Tensor, "prompt mask"]], Bool[Tensor, "prompt mask"]]
-"""From the predicted IoU of some prompts' masks to which of the masks are wanted."""
+"""From the predicted IoU of some prompts' masks to which of the masks are wanted, on the CPU."""
 
 
 @dataclass(frozen=True)
 class SamPrediction:
-    """Three candidate masks for each prompt set, on the model's device; logits of those wanted.
+    """Three candidate masks for each prompt set; logits of those wanted.
 
     Attributes:
-        logits: low-resolution mask logits (inside means > 0), in order of prompt and mask.
-        predicted_iou: SAM's own quality estimate of every mask, wanted or not.
-        wanted: the masks that `logits` holds.
+        logits: low-resolution mask logits (inside means > 0), in order of prompt and mask, on the
+            model's device.
+        predicted_iou: SAM's own quality estimate of every mask, wanted or not, on the CPU.
+        wanted: the masks that `logits` holds, on the CPU.
     """
 
     logits: Float[Tensor, "wanted low_height low_width"]

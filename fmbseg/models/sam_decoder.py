@@ -7,7 +7,9 @@ answers as their own `forward`. What differs is the order:
   queries on the image's side;
 - a mask's predicted IoU comes from a token of its own, so it is known before any mask is made, and
   only the prompts of which a mask is wanted are upscaled;
-- a few prompts go through at once, as many as fit into a processor's cache.
+- a few prompts go through at once, as many as fit into a processor's cache;
+- the predicted IoU of some prompts is the only thing an accelerator is waited for: which masks are
+  wanted is settled on the CPU.
 
 On the CPU in float32 every operation is the one of `segment_anything`, in the same order, so the
 bits are the same where prompts go through in fours; torch multiplies matrices of another number of
@@ -117,7 +119,7 @@ class PromptDecoder:
         for some in prompts.split(self._at_once(image)):
             tokens = torch.cat([self._output_tokens.expand(len(some), -1, -1), some], dim=1)
             answered, seen = self._transform(image, tokens)
-            predicted = self._decoder.iou_prediction_head(answered[:, 0])[:, 1:]
+            predicted = self._decoder.iou_prediction_head(answered[:, 0])[:, 1:].cpu()
             keep = wanted(predicted)
             upscaling.add(answered, seen, keep)
             scores.append(predicted)
@@ -187,13 +189,14 @@ class _Upscaling:
         seen: Float[Tensor, "prompt pixel channel"],
         keep: Bool[Tensor, "prompt mask"],
     ) -> None:
-        """Take the prompts of which a mask is wanted."""
-        rows = keep.any(dim=1).nonzero()[:, 0]
-        if len(rows) == 0:
+        """Take the prompts of which a mask is wanted; `keep` lies on the CPU."""
+        chosen = keep.any(dim=1).nonzero()[:, 0]
+        if len(chosen) == 0:
             return
+        rows = chosen.to(seen.device, non_blocking=True)
         mlps = list(self._decoder.output_hypernetworks_mlps)
         weights = torch.stack([mlp(answered[:, 1 + slot]) for slot, mlp in enumerate(mlps)], dim=1)
-        self._waiting.append((seen[rows], weights[rows], keep[rows]))
+        self._waiting.append((seen[rows], weights[rows], keep[chosen]))
         self._prompts += len(rows)
         if self._prompts >= _FOUR:
             self._make()
@@ -217,7 +220,8 @@ class _Upscaling:
         pixels = seen.transpose(1, 2).unflatten(2, self._grid_hw)
         upscaled = self._decoder.output_upscaling(pixels)[: len(keep)]
         logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
-        self._made.append(logits[:, 1:][keep])
+        places = keep.nonzero().to(logits.device, non_blocking=True)
+        self._made.append(logits[places[:, 0], places[:, 1] + 1])
         self._waiting, self._prompts = [], 0
 
 

@@ -97,11 +97,11 @@ def prompted_masks(
     )
     quality = prediction.scores.unflatten(0, (len(present), -1))  # the best of each prompt
     best = quality.argmax(dim=1, keepdim=True)
-    rows = best[:, 0] + torch.arange(len(present), device=best.device) * quality.shape[1]
+    rows = best[:, 0] + torch.arange(len(present)) * quality.shape[1]
     masks = rasterise(
         sam,
         embedding,
-        prediction.logits[rows],
+        prediction.logits[rows.to(prediction.logits.device, non_blocking=True)],
         prediction.scores[rows],
         [tuple((float(x), float(y)) for x, y in prompt) for prompt in points],
         stability_offset=stability_offset,
@@ -128,5 +128,4 @@ def _best_of_each(
     predicted_iou: Float[Tensor, "prompt mask"],
 ) -> Bool[Tensor, "prompt mask"]:
     """Of each prompt the mask with the highest predicted IoU."""
-    masks = torch.arange(predicted_iou.shape[1], device=predicted_iou.device)
-    return predicted_iou.argmax(dim=1, keepdim=True) == masks
+    return predicted_iou.argmax(dim=1, keepdim=True) == torch.arange(predicted_iou.shape[1])

@@ -35,13 +35,14 @@ def rasterise(
     """Upscale, threshold at 0, measure and encode masks; drop the unstable and the misfit.
 
     Stability is measured at the image's size, as segment-anything does: pixels above
-    +offset over pixels above -offset.
+    +offset over pixels above -offset. An accelerator is waited for twice for some masks at once:
+    for their areas, and for the pixels of those that are left.
 
     Args:
         sam: upscales.
         embedding: of the image.
         logits: inside means > 0.
-        predicted_iou: one a mask.
+        predicted_iou: one a mask, on the CPU.
         points_xy_px: the prompts of each mask.
         stability_offset: in logits.
         min_stability: a mask below it is dropped.
@@ -56,14 +57,16 @@ def rasterise(
     found: list[tuple[int, SamMask]] = []
     for start in range(0, len(logits), step):
         upscaled = sam.upscale(embedding, logits[start : start + step])
-        inner = _areas_px(upscaled > stability_offset)
-        outer = _areas_px(upscaled > -stability_offset)
-        stability = inner / outer.clamp(min=1)
         inside = upscaled > 0
-        area = _areas_px(inside)
+        above, below = upscaled > stability_offset, upscaled > -stability_offset
+        area, inner, outer = torch.stack([_areas_px(one) for one in (inside, above, below)]).cpu()
+        stability = inner / outer.clamp(min=1)
         good = (stability >= min_stability) & (area >= max(min_area_px, 1)) & (area <= max_area_px)
         rows = good.nonzero()[:, 0]
-        rles = encode_rles(inside[rows].cpu().numpy())
+        if len(rows) == 0:
+            continue
+        left = inside[rows.to(inside.device, non_blocking=True)]
+        rles = encode_rles(left.cpu().numpy())
         for row, rle, pixels, steady in zip(
             rows.tolist(), rles, area[rows].tolist(), stability[rows].tolist(), strict=True
         ):
@@ -80,7 +83,9 @@ def rasterise(
 
 
 def _areas_px(masks: Bool[Tensor, "mask height width"]) -> Int64[Tensor, " mask"]:
-    """Pixels of each mask; mask by mask, which is 20 times faster than a sum over two axes."""
+    """Pixels of each mask; on the CPU one by one, 20 times faster than a sum over two axes."""
+    if masks.device.type != "cpu":
+        return masks.flatten(1).sum(1)
     return torch.stack([torch.count_nonzero(mask) for mask in masks])
 
 

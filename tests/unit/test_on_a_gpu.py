@@ -1,0 +1,125 @@
+"""The whole method on a pretended GPU: no tensor in the wrong place, and few waits for it."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from fmbseg.miniature.world import WorldImage, generate
+from fmbseg.models.build import build_clip, build_sam
+from fmbseg.params import load_params
+from fmbseg.pseudo.settings import PseudoMasksParams
+from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
+from tests.conftest import REPOSITORY
+from tests.support.pretend_gpu import GPU, counted, pretend
+
+NAMES = ["cat", "dog", "boat", "grass", "tree"]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> WorldImage:
+    """A picture of the miniature world."""
+    return next(iter(generate(0, 1, "train")))
+
+
+@pytest.fixture(scope="module")
+def options() -> PseudoMasksParams:
+    """The section `pseudo_masks` of params.yaml."""
+    return load_params(REPOSITORY / "params.yaml").pseudo_masks
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the pretended GPU, which is there until the test ends."""
+    pretend(monkeypatch)
+    return str(GPU)
+
+
+def _stage1(image: np.ndarray, options: PseudoMasksParams, device: str) -> ImagePseudoMasks:
+    clip = build_clip("miniature", device=device, projection="naclip", short_side_px="auto")
+    sam = build_sam("miniature", device=device)
+    texts = clip.encode_text(NAMES)
+    return pseudo_masks_of_image(image, "a.png", clip, sam, texts, NAMES, options)
+
+
+def test_the_pretended_gpu_refuses_what_a_real_one_refuses(gpu: str) -> None:
+    there, here = torch.ones(2, 3, device=gpu), torch.ones(2, 3)
+    for mixed in (
+        lambda: there + here,
+        lambda: torch.cat([here, there]),
+        lambda: torch.nn.functional.linear(there, here),
+        lambda: torch.nn.Linear(3, 2).to(gpu)(here),
+    ):
+        with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+            mixed()
+    for read in (there.numpy, lambda: np.asarray(there), lambda: np.add(1, there)):
+        with pytest.raises(TypeError, match="can't convert cuda:0 device type tensor to numpy"):
+            read()
+    assert torch.equal((there + torch.tensor(1)).cpu(), here + 1), "a single number may come along"
+
+
+def test_the_pretended_gpu_counts_what_a_real_one_is_waited_for(gpu: str) -> None:
+    there = torch.arange(6, device=gpu)
+    waits = (
+        lambda: there.sum().item(), lambda: bool(there.any()), there.cpu, there.tolist,
+        there.nonzero, lambda: there[there > 2], lambda: there.to("cpu"), lambda: int(there[0]),
+        lambda: torch.bincount(there), lambda: torch.unique(there),
+    )  # fmt: skip
+    for wait in waits:
+        with counted() as traffic:
+            wait()
+        assert traffic.waits.total() >= 1, wait
+    with counted() as traffic:
+        (there * 2)[1:].view(-1, 1).float().softmax(0)[there[:2]].to(GPU)
+        there[there > 2] = 0
+    assert not traffic.waits
+    with counted() as traffic:
+        torch.ones(3).to(gpu, non_blocking=True)
+    assert (traffic.uploads.total(), traffic.blocking.total()) == (1, 0)
+
+
+def test_stage1_finds_the_same_masks_on_a_gpu(
+    drawn: WorldImage, options: PseudoMasksParams, gpu: str
+) -> None:
+    found = {device: _stage1(drawn.image, options, device) for device in ("cpu", gpu)}
+    assert found["cpu"].votes == found[gpu].votes
+    for ours, theirs in zip(
+        found["cpu"].masks_11 + found["cpu"].masks_12, found[gpu].masks_11 + found[gpu].masks_12,
+        strict=True,
+    ):  # fmt: skip
+        assert ours.class_index == theirs.class_index
+        assert abs(ours.mask.area_px - theirs.mask.area_px) <= 2, "the attention's last digits"
+
+
+def test_stage1_waits_for_the_gpu_a_few_times_an_image_however_many_masks_there_are(
+    drawn: WorldImage, options: PseudoMasksParams, gpu: str
+) -> None:
+    all_masks = options.model_copy(
+        update={"min_predicted_iou": 0.0, "min_stability": 0.0, "min_area_fraction": 0.0,
+                "nms_iou": 1.0}
+    )  # fmt: skip
+    counts = []
+    for some in (options, all_masks):
+        with counted() as traffic:
+            found = _stage1(drawn.image, some, gpu)
+        counts.append((len(found.masks_12), traffic.waits))
+    (few, waits), (many, waits_of_many) = counts
+    assert many > 5 * few
+    assert waits.total() == waits_of_many.total() <= 9, waits_of_many
+
+
+def test_stage1_runs_in_several_threads_on_a_gpu(
+    drawn: WorldImage, options: PseudoMasksParams, gpu: str
+) -> None:
+    found: list[ImagePseudoMasks] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(_stage1(drawn.image, options, gpu)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert found[0] == found[1]
