@@ -130,9 +130,6 @@ class PretendTensor(Tensor):
 
     __array__ = numpy
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"PretendTensor({self.held!r})"
-
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
