@@ -4,6 +4,8 @@ M patches are compared with each other, so the textbook version holds an M x M m
 5 images of 37 x 37 patches), several times over. Here the positives come from class sums, the
 denominators from square tiles of the symmetric similarity matrix (only the upper half is
 computed), and the backward pass computes every tile again instead of keeping it.
+
+Labels are looked at on the CPU: with labels that lie there an accelerator is never waited for.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +43,7 @@ def prototype_supcon_loss(
 
     Args:
         patches: unit length; half precision is raised to float32. Not normalised here.
-        labels: class index, or IGNORE: in neither numerator nor denominator.
+        labels: class index, or IGNORE: in neither numerator nor denominator; best on the CPU.
         texts: unit length, one per class; classes absent from `labels` count in D only.
         temperature: above 0; log-sum-exp keeps 0.01 and less stable.
         chunk: rows and columns of a tile of similarities.
@@ -58,8 +60,10 @@ def prototype_supcon_loss(
     if len(labels) == 0:
         return _zero(patches, texts)
     counts = torch.bincount(labels, minlength=len(texts)).to(patches.dtype)[labels]
+    paired = (counts > 1).nonzero().squeeze(1)
+    labels, counts, paired = (beside(one, patches) for one in (labels, counts, paired))
     scaled = patches / temperature**0.5
-    log_others = _log_sum_exp_of_others(scaled, chunk)
+    log_others = _log_sum_exp_of_others(scaled, chunk, 1 / temperature)
 
     to_texts = patches @ texts.T / temperature
     own_text = to_texts.gather(1, labels[:, None]).squeeze(1)
@@ -68,7 +72,6 @@ def prototype_supcon_loss(
 
     class_sums = scaled.new_zeros(len(texts), scaled.shape[1]).index_add(0, labels, scaled)
     positives = ((class_sums[labels] - scaled) * scaled).sum(1)
-    paired = (counts > 1).nonzero().squeeze(1)
     contrast = (log_others[paired] - positives[paired] / (counts[paired] - 1)).sum()
     loss: Tensor = (prototype + contrast) / (len(texts) + len(labels))
     return loss
@@ -88,7 +91,7 @@ def cross_entropy_loss(
     patches, labels, texts = _labelled(patches, labels, texts, temperature, chunk)
     if len(labels) == 0:
         return _zero(patches, texts)
-    return functional.cross_entropy(patches @ texts.T / temperature, labels)
+    return functional.cross_entropy(patches @ texts.T / temperature, beside(labels, patches))
 
 
 def clip_loss(
@@ -108,6 +111,7 @@ def clip_loss(
     if len(labels) == 0:
         return _zero(patches, texts)
     counts = torch.bincount(labels, minlength=len(texts)).to(patches.dtype)
+    labels, counts = beside(labels, patches), beside(counts, patches)
     to_texts = patches @ texts.T / temperature
     own_text = to_texts.gather(1, labels[:, None]).squeeze(1)
     over_texts = (to_texts + counts.log()).logsumexp(1)
@@ -122,10 +126,15 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def beside(given: Tensor, other: Tensor) -> Tensor:
+    """A tensor of the CPU on the device of another; nothing waits for the copy."""
+    return given.to(other.device, non_blocking=True)
+
+
 def _labelled(
     patches: Tensor, labels: Tensor, texts: Tensor, temperature: float, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Check the arguments; drop ignored patches; at least float32."""
+    """Check the arguments; drop ignored patches; at least float32, labels on the CPU."""
     if patches.ndim != 2 or texts.ndim != 2 or patches.shape[1] != texts.shape[1]:
         raise ValueError(
             "patches and texts: wanted [patch dim] and [category dim] of one dim, found "
@@ -139,10 +148,11 @@ def _labelled(
         raise ValueError(f"wanted temperature > 0 and chunk >= 1, found {temperature} and {chunk}")
     if not 0 < len(texts) <= IGNORE:
         raise ValueError(f"texts: wanted 1 to {IGNORE} ({IGNORE} is IGNORE), found {len(texts)}")
-    labels = labels.long()
+    labels = labels.long().cpu()
     kept = (labels != IGNORE).nonzero().squeeze(1)
     if len(kept) < len(labels):
-        patches, labels = patches.index_select(0, kept), labels.index_select(0, kept)
+        patches = patches.index_select(0, beside(kept, patches))
+        labels = labels.index_select(0, kept)
     if len(labels) > 0 and not (labels.min() >= 0 and labels.max() < len(texts)):
         raise ValueError(
             f"labels: wanted 0 to {len(texts) - 1} or IGNORE ({IGNORE}), "
@@ -157,9 +167,18 @@ def _zero(patches: Tensor, texts: Tensor) -> Tensor:
     return patches.sum() * 0 + texts.sum() * 0
 
 
-def _log_sum_exp_of_others(rows: Float[Tensor, "patch dim"], chunk: int) -> Float[Tensor, " patch"]:
-    """For each row, log of the sum over the other rows of exp(dot product)."""
-    result: Tensor = _LogSumExpOfOthers.apply(rows, chunk)
+def _log_sum_exp_of_others(
+    rows: Float[Tensor, "patch dim"], chunk: int, promised: float
+) -> Float[Tensor, " patch"]:
+    """For each row, log of the sum over the other rows of exp(dot product).
+
+    Args:
+        rows: any.
+        chunk: see `prototype_supcon_loss`.
+        promised: the square of the rows' length. It is measured on the CPU alone, since an
+            accelerator would have to be waited for.
+    """
+    result: Tensor = _LogSumExpOfOthers.apply(rows, chunk, promised)
     return result
 
 
@@ -178,10 +197,12 @@ class _LogSumExpOfOthers(torch.autograd.Function):
     """Tiled and recomputed. Rows of bounded length (|a.b| <= `bound`) need one exp per tile."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, chunk: int, promised: float) -> Tensor:
         """Sum the tiles; keep the rows and their [patch] results, no tile."""
-        bound = float(rows.square().sum(1).max())
-        narrow = 2 * bound <= _SAFE_EXPONENT[rows.dtype]
+        bound: Any = rows.square().sum(1).max()
+        if rows.device.type == "cpu":
+            bound = promised = float(bound)
+        narrow = 2 * promised <= _SAFE_EXPONENT[rows.dtype]
         if narrow:
             sums = rows.new_zeros(len(rows))
             for down, across, tile in _tiles(rows, chunk):
@@ -201,13 +222,13 @@ class _LogSumExpOfOthers(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         """d/d(a_i.a_j) is p_ij g_i + p_ji g_j: both halves joined before the one product."""
         rows, result = ctx.saved_tensors
         (grad,) = grads
         out = torch.zeros_like(rows)
         if len(rows) < 2:
-            return out, None
+            return out, None, None
         scale = grad * (ctx.bound - result).exp() if ctx.narrow else grad
         for down, across, tile in _tiles(rows, ctx.chunk):
             if ctx.narrow:
@@ -218,4 +239,4 @@ class _LogSumExpOfOthers(torch.autograd.Function):
             out[down].addmm_(tile, rows[across])
             if down is not across:
                 out[across].addmm_(tile.T, rows[down])
-        return out, None
+        return out, None, None

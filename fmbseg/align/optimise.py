@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from fmbseg.align.batches import Group
 from fmbseg.align.head import AlignmentHead
-from fmbseg.align.loss import LOSSES
+from fmbseg.align.loss import LOSSES, beside
 from fmbseg.align.settings import TrainParams
 
 
@@ -23,14 +23,18 @@ def take_step(
     settings: TrainParams,
     rate: float,
 ) -> tuple[float, int]:
-    """One step of SGD; the loss and the number of patches in it."""
+    """One step of SGD; the loss and the number of patches in it.
+
+    An accelerator is waited for once, for the loss.
+    """
     for parameters in optimizer.param_groups:
         parameters["lr"] = rate
     found, wanted = [], []
     for group in groups:
-        out = head(group.features.to(texts.device), group.wanted.to(texts.device))
-        found.append(out[group.valid.to(texts.device)])
-        wanted.append(group.labels.to(texts.device))
+        out = head(beside(group.features, texts), beside(group.wanted, texts))
+        real = group.valid.flatten().nonzero().squeeze(1)
+        found.append(out.flatten(0, 1).index_select(0, beside(real, texts)))
+        wanted.append(group.labels)
     patches, labels = torch.cat(found), torch.cat(wanted)
     loss = LOSSES[settings.loss](
         patches, labels, texts, settings.temperature, settings.chunk_patches
@@ -53,24 +57,31 @@ def learning_rate(step: int, total: int, settings: TrainParams) -> float:
     return settings.learning_rate * min(1.0, (step + 1) / warm_up) * falls
 
 
-def average_of(head: AlignmentHead, settings: TrainParams, total: int) -> AveragedModel:
+class MovingAverage(AveragedModel):
     """The moving average of the head's weights, to be told of every step.
 
     After n steps the weights of the k-th count d^(n - k), all together 1, where d^(average_over x
-    total) is 1/e: unlike torch's own the first weights count no more than any.
-
-    Args:
-        head: whose weights.
-        settings: see `average_over`.
-        total: steps of the training.
+    total) is 1/e: unlike torch's own the first weights count no more than any, and the number of
+    steps stays on the CPU.
     """
-    decay = math.exp(-1 / ((settings.average_over or 1) * total))
+
+    def __init__(self, head: AlignmentHead, settings: TrainParams, total: int) -> None:
+        """Begin with no step.
+
+        Args:
+            head: whose weights.
+            settings: see `average_over`.
+            total: steps of the training.
+        """
+        super().__init__(head)
+        self._decay = math.exp(-1 / ((settings.average_over or 1) * total))
 
     @torch.no_grad()
-    def update(mean: Any, new: Any, count: Tensor | int) -> None:
-        torch._foreach_lerp_(mean, new, (1 - decay) / (1 - decay ** (int(count) + 1)))
-
-    return AveragedModel(head, multi_avg_fn=update)
+    def update_parameters(self, model: nn.Module) -> None:
+        """Add the weights of a step."""
+        self.n_averaged += 1
+        share = (1 - self._decay) / (1 - self._decay ** int(self.n_averaged))
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
 
 
 def make_optimizer(head: AlignmentHead, settings: TrainParams) -> torch.optim.SGD:

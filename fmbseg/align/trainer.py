@@ -23,7 +23,13 @@ from fmbseg.align.checkpoint import (
     training_fingerprint,
 )
 from fmbseg.align.head import AlignmentHead
-from fmbseg.align.optimise import average_of, learning_rate, make_optimizer, repeatable, take_step
+from fmbseg.align.optimise import (
+    MovingAverage,
+    learning_rate,
+    make_optimizer,
+    repeatable,
+    take_step,
+)
 from fmbseg.align.settings import TrainParams
 from fmbseg.progress import progress as told_progress
 from fmbseg.store import write_json
@@ -98,7 +104,7 @@ def train_alignment(
     batches = math.ceil(len(images) / settings.batch_images)
     total = batches * settings.epochs
     texts = texts.detach().float().to(device)
-    trained = Trained(head, make_optimizer(head, settings), average_of(head, settings, total))
+    trained = Trained(head, make_optimizer(head, settings), MovingAverage(head, settings, total))
     stride = math.ceil(total / _MAX_POINTS)
     validation_stride = math.ceil(total / VALIDATIONS)
 

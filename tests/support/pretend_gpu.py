@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -37,6 +38,7 @@ _WAITS = {
 """Operations that CUDA ends with a wait: their answer, or its shape, is needed at once."""
 _INDEXED = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_}
 """They take indices from the CPU, and look at masks with `nonzero`."""
+_GROUPS = "_group_tensors_by_device_and_dtype"
 _COPIES = {_aten.copy_, _aten._to_copy}
 
 
@@ -175,10 +177,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "to", _moving(Tensor.to))
     monkeypatch.setattr(Tensor, "cuda", lambda one, *_, **__: one.to(GPU))
     monkeypatch.setattr(Tensor, "pin_memory", lambda one, *_: one)
+    monkeypatch.setattr(clip_grad, _GROUPS, _on_gpu(getattr(clip_grad, _GROUPS)))
     for make in _device_constructors():
-        name, home = make.__name__, torch
-        if getattr(torch, name, None) is make:
-            monkeypatch.setattr(home, name, _making(make))
+        if getattr(torch, make.__name__, None) is make:
+            monkeypatch.setattr(torch, make.__name__, _making(make))
     monkeypatch.setattr(torch.inference_mode, "__enter__", _enter)
     monkeypatch.setattr(torch.inference_mode, "__exit__", _exit)
 
@@ -229,6 +231,17 @@ def _making(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return PretendTensor(make(*args, **kwargs))
 
     return made
+
+
+def _on_gpu(grouped: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+    """Tensors by device, where torch takes the pretended GPU's for the CPU's."""
+
+    def groups(lists: list[list[Tensor]]) -> dict[Any, Any]:
+        theirs = any(isinstance(one, PretendTensor) for one in lists[0])
+        found = grouped(lists)
+        return {(GPU, dtype): some for (_, dtype), some in found.items()} if theirs else found
+
+    return groups
 
 
 def _enter(self: Any) -> None:

@@ -1,11 +1,17 @@
 """The whole method on a pretended GPU: no tensor in the wrong place, and few waits for it."""
 
+import contextlib
+import json
 import threading
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fmbseg.align.loss import LOSSES
+from fmbseg.align.trainer import train_alignment
 from fmbseg.miniature.world import WorldImage, generate
 from fmbseg.models.build import build_clip, build_sam
 from fmbseg.params import load_params
@@ -13,6 +19,7 @@ from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
 from tests.conftest import REPOSITORY
 from tests.support.pretend_gpu import GPU, counted, pretend
+from tests.support.toy_training import SETTINGS, Cut, cut_after, result, world
 
 NAMES = ["cat", "dog", "boat", "grass", "tree"]
 
@@ -123,3 +130,45 @@ def test_stage1_runs_in_several_threads_on_a_gpu(
         thread.join()
     assert len(found) == 2
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_training_step_waits_for_the_gpu_once_and_learns_what_the_cpu_learns(
+    tmp_path: Path, gpu: str, loss: Any
+) -> None:
+    features, labels, texts = world()
+    waits, blocking, ends = [], [], []
+    for epochs, device in ((2, gpu), (6, gpu), (6, "cpu")):
+        settings = SETTINGS.changed(
+            loss=loss, epochs=epochs, save_every_seconds=1e9, average_over=0.5, max_grad_norm=1.0,
+            patches_per_image=4,
+        )  # fmt: skip
+        out = tmp_path / f"{epochs}{device}"
+        with counted() as traffic:
+            train_alignment(
+                features, labels, texts, settings, out, out / "resume", progress=False,
+                device=device,
+            )  # fmt: skip
+        waits.append(traffic.waits)
+        blocking.append(traffic.blocking)
+        ends.append(json.loads((out / "history.json").read_text()))
+    steps = len(ends[1]) - len(ends[0])
+    assert steps == 12
+    assert (waits[1] - waits[0]).total() <= steps, waits[1] - waits[0]
+    assert not blocking[1] - blocking[0]
+    assert waits[2].total() == 0
+    for ours, theirs in zip(ends[1], ends[2], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
+def test_a_training_on_a_gpu_goes_on_where_it_was_cut(tmp_path: Path, gpu: str) -> None:
+    features, labels, texts = world()
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    settings = SETTINGS.changed(average_over=0.5)
+    for folder, reads in ((whole, 10**6), (cut, 9), (cut, 10**6)):
+        with contextlib.suppress(Cut):
+            train_alignment(
+                cut_after(features, reads), labels, texts, settings, folder, folder / "resume",
+                progress=False, device=gpu, vision_dim=12,
+            )  # fmt: skip
+    assert result(cut) == result(whole)
