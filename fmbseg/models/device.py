@@ -1,5 +1,6 @@
 """Where models run."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ _KINDS = ("cpu", "cuda", "mps")
 def resolve_device(device: "str | torch.device") -> "torch.device":
     """Turn a device's name into a device that is there.
 
+    A device of CUDA gets what trainings that repeat to the last bit need of cuBLAS, which reads it
+    once, as CUDA begins: CUBLAS_WORKSPACE_CONFIG, where nobody has set it (torch, Reproducibility).
+
     Args:
         device: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
@@ -21,7 +25,7 @@ def resolve_device(device: "str | torch.device") -> "torch.device":
 
     if str(device) == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return resolve_device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
@@ -37,4 +41,6 @@ def resolve_device(device: "str | torch.device") -> "torch.device":
         raise ValueError(
             f"device: found {str(device)!r}, but torch sees no such device here; use auto or cpu"
         )
+    if resolved.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return resolved

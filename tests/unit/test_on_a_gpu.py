@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fmbseg.align.loss import LOSSES
 from fmbseg.align.trainer import train_alignment
 from fmbseg.miniature.world import WorldImage, generate
 from fmbseg.models.build import build_clip, build_sam
+from fmbseg.models.device import resolve_device
 from fmbseg.params import load_params
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
@@ -172,3 +174,17 @@ def test_a_training_on_a_gpu_goes_on_where_it_was_cut(tmp_path: Path, gpu: str) 
                 progress=False, device=gpu, vision_dim=12,
             )  # fmt: skip
     assert result(cut) == result(whole)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_cublas_is_told_to_repeat_itself_before_cuda_begins(
+    gpu: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    resolve_device("cpu")
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    resolve_device(name)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    resolve_device(name)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8", "what the user chose stays"
