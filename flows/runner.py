@@ -7,6 +7,7 @@ from typing import Any
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows import worker_gpu
 from fmbseg.params import RunnerParams
 from fmbseg.steps.step import Unit
 from tasks.steps import TASKS
@@ -50,7 +51,7 @@ def task_runner(params: RunnerParams) -> TaskRunner[Any]:
     # and its unit starts again on another.
     cluster = {
         "n_workers": params.workers, "threads_per_worker": 1, "host": "127.0.0.1",
-        "memory_limit": 0, "dashboard_address": "127.0.0.1:0",
+        "memory_limit": 0, "dashboard_address": "127.0.0.1:0", "preload": [worker_gpu.__name__],
     }  # fmt: skip
     where: dict[str, Any] = {"address": address} if address else {"cluster_kwargs": cluster}
     chosen: TaskRunner[Any] = DaskTaskRunner(**where)

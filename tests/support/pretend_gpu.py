@@ -171,6 +171,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch have a GPU until the test ends, in every thread."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # gone again with the GPU
     # A module's parameters are replaced, as they are on a real GPU, not filled with other data.
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion
     monkeypatch.setattr(torch.__future__, overwrites.__name__, lambda: True)

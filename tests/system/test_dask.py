@@ -52,11 +52,15 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
         run_step(alone, step)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
     mapped = workspace(tmp_path / "mapped", {"kind": "dask", "workers": 2})
+
+    visible: dict[str, str] = {}
 
     @flow
     def stage_1(root: str) -> list[int]:
         with task_runner(mapped.params.runner) as runner:
+            visible.update(runner.client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]))
             for step in ("download", "pseudo_masks"):
                 units = units_of(Workspace.open(root), step)
                 wait([start(runner, root, unit) for unit in units])
@@ -64,6 +68,7 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
 
     pids = stage_1(str(mapped.root))
     assert os.getpid() not in pids
+    assert sorted(visible.values()) == ["3", "7"], "a GPU each"
     assert_same_outputs(mapped.root, alone.root)
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(limit=1, sort="START_TIME_DESC")
