@@ -171,6 +171,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch have a GPU until the test ends, in every thread."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    memory = {"memory_allocated": 0, "memory_reserved": 0, "max_memory_allocated": 2**20}
+    for name, size in memory.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, size=size: size)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**33, 2**33))
+    for name in ("reset_peak_memory_stats", "empty_cache", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # gone again with the GPU
     # A module's parameters are replaced, as they are on a real GPU, not filled with other data.
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion
