@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -60,7 +60,7 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
     @flow
     def stage_1(root: str) -> list[int]:
         with task_runner(mapped.params.runner) as runner:
-            visible.update(runner.client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]))
+            visible.update(cast(Any, runner).client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]))
             for step in ("download", "pseudo_masks"):
                 units = units_of(Workspace.open(root), step)
                 wait([start(runner, root, unit) for unit in units])
