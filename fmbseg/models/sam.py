@@ -11,7 +11,7 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import require_rgb
@@ -123,14 +123,20 @@ class SegmentAnything:
     ) -> Float[Tensor, "mask height width"]:
         """Low-resolution logits to logits at the original image's size.
 
-        A mask takes encoder size² + height · width floats meanwhile: pass the survivors of a
-        filter, in batches.
+        As `Sam.postprocess_masks`, without its second step where that changes nothing: an image
+        that already has the encoder's size. A mask takes encoder size² + height · width floats
+        meanwhile: pass the survivors of a filter, in batches.
         """
-        with torch.inference_mode():
-            full: Tensor = self.model.postprocess_masks(
-                logits[None].to(self.device), embedding.encoded.input_hw, embedding.image_hw
-            )[0]
-        return full.clone()
+        height, width = embedding.encoded.input_hw
+        side_px = self.model.image_encoder.img_size
+        full = _resized(logits.to(self.device), (side_px, side_px))[:, :height, :width]
+        return full if full.shape[1:] == embedding.image_hw else _resized(full, embedding.image_hw)
+
+
+def _resized(
+    logits: Float[Tensor, "mask _height _width"], size_hw: tuple[int, int]
+) -> Float[Tensor, "mask new_height new_width"]:
+    return interpolate(logits[None], size_hw, mode="bilinear", align_corners=False)[0]
 
 
 def build_sam(

@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from fmbseg.models.protocols import SamEmbedding, SamModel
-from fmbseg.pseudo.rasterise import rasterise
+from fmbseg.pseudo.rasterise import Measures, PointsXyPx, encode, measure
 from fmbseg.pseudo.settings import AutomaticOptions as AutomaticOptions
 from fmbseg.types import Image, SamMask
 
@@ -30,9 +31,11 @@ def automatic_masks(
 
     The same filters as segment-anything's `SamAutomaticMaskGenerator` with one crop, in an order
     that costs less and gives the same masks: predicted IoU is looked at before there is a mask.
-    Stability, area and box are measured at the image's size. Ours beyond it: the bounds on the
-    area, applied before duplicates are dropped, so a whole-image mask cannot push out a large
-    stuff region.
+    Stability, area and box are measured at the image's size, and run lengths are made of the masks
+    that are left at the end. Until then the low-resolution logits of all of good predicted IoU are
+    held, 256 KB a mask with SAM's own sizes. Ours beyond it: the bounds on the area,
+    applied before duplicates are dropped, so a whole-image mask cannot push out a large stuff
+    region.
 
     Args:
         sam: the model.
@@ -51,45 +54,50 @@ def automatic_masks(
     auto = options.points_per_side == "auto"
     per_side = sam.grid_side // 2 if auto else int(options.points_per_side)
     grid = point_grid(per_side, embedding.image_hw)
-    masks: list[SamMask] = []
-    for start in range(0, len(grid), _POINTS_AT_ONCE):
-        points = grid[start : start + _POINTS_AT_ONCE]
+    logits: list[Tensor] = []
+    points: list[PointsXyPx] = []
+    scores: list[Tensor] = []
+    parts: list[Measures] = []
+    for some in np.split(grid, range(_POINTS_AT_ONCE, len(grid), _POINTS_AT_ONCE)):
         prediction = sam.predict_points(
-            embedding, points[:, None, :], lambda iou: iou > options.min_predicted_iou
+            embedding, some[:, None, :], lambda iou: iou > options.min_predicted_iou
         )
-        found = rasterise(
-            sam,
-            embedding,
-            prediction.logits,
-            prediction.scores,
-            [((float(points[row, 0]), float(points[row, 1])),) for row in prediction.prompts],
-            stability_offset=options.stability_offset,
-            min_stability=options.min_stability,
-            min_area_px=options.min_area_fraction * height * width,
-            max_area_px=options.max_area_fraction * height * width,
+        measures = measure(sam, embedding, prediction.logits, options.stability_offset)
+        good = (
+            (measures.stability >= options.min_stability)
+            & (measures.area_px >= max(options.min_area_fraction * height * width, 1))
+            & (measures.area_px <= options.max_area_fraction * height * width)
         )
-        masks.extend(mask for _, mask in found)
-    return drop_duplicates(masks, options.nms_iou)
+        rows, prompts = good.nonzero()[:, 0], prediction.prompts
+        logits.extend(prediction.logits[row] for row in rows.tolist())
+        points.extend((tuple(some[prompts[row]].tolist()),) for row in rows.tolist())
+        scores.append(prediction.scores[rows])
+        parts.append(measures.of(rows))
+    measured, predicted_iou = Measures.joined(parts), torch.cat(scores)
+    best = without_duplicates(measured.corners_px, predicted_iou, options.nms_iou)
+    if len(best) == 0:
+        return []
+    return encode(
+        sam, embedding, torch.stack([logits[row] for row in best.tolist()]), predicted_iou[best],
+        [points[row] for row in best.tolist()], measured.of(best),
+    )  # fmt: skip
 
 
-def drop_duplicates(masks: list[SamMask], nms_iou: float) -> list[SamMask]:
-    """Non-maximum suppression by box, as segment-anything does it.
-
-    Boxes run from the first to the last pixel's coordinate (not one beyond), which is what
-    segment-anything compares; ties keep their order.
+def without_duplicates(
+    corners_px: Int64[Tensor, "mask 4"], scores: Float[Tensor, " mask"], nms_iou: float
+) -> Int64[Tensor, " kept"]:
+    """Non-maximum suppression by box, as segment-anything does it; ties keep their order.
 
     Args:
-        masks: any order.
+        corners_px: left, top, right, bottom: first and last pixel's coordinates, which is what
+            segment-anything compares.
+        scores: one a mask.
         nms_iou: boxes that overlap by more than this are duplicates.
 
     Returns:
-        The masks that are left, highest predicted IoU first.
+        The masks that are left, highest score first.
     """
-    if not masks:
-        return []
-    xywh = torch.tensor([mask.box_xywh_px for mask in masks])
-    boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:] - 1], dim=1)
-    scores = torch.tensor([mask.predicted_iou for mask in masks])
     import torchvision.ops
 
-    return [masks[index] for index in torchvision.ops.nms(boxes, scores, nms_iou).tolist()]
+    kept: Tensor = torchvision.ops.nms(corners_px.float(), scores, nms_iou)
+    return kept

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fmbseg.models.protocols import DenseClip, SamEmbedding, SamModel
-from fmbseg.pseudo.rasterise import rasterise
+from fmbseg.pseudo.rasterise import encode, measure, rows_of
 from fmbseg.types import PseudoMask
 
 
@@ -98,15 +98,15 @@ def prompted_masks(
     quality = prediction.scores.unflatten(0, (len(present), -1))  # the best of each prompt
     best = quality.argmax(dim=1, keepdim=True)
     rows = best[:, 0] + torch.arange(len(present)) * quality.shape[1]
-    masks = rasterise(
-        sam,
-        embedding,
-        prediction.logits[rows.to(prediction.logits.device, non_blocking=True)],
-        prediction.scores[rows],
-        [tuple((float(x), float(y)) for x, y in prompt) for prompt in points],
-        stability_offset=stability_offset,
-    )
-    for row, mask in masks:
+    logits = rows_of(prediction.logits, rows)
+    measures = measure(sam, embedding, logits, stability_offset)
+    filled = measures.area_px.nonzero()[:, 0]
+    masks = encode(
+        sam, embedding, rows_of(logits, filled), prediction.scores[rows[filled]],
+        [tuple((float(x), float(y)) for x, y in points[row]) for row in filled],
+        measures.of(filled),
+    )  # fmt: skip
+    for row, mask in zip(filled.tolist(), masks, strict=True):
         class_index = present[row]
         text = texts[class_index].float()
         prompt_mean = flat[top_patches(dense.patches, text, count)].mean(dim=0)

@@ -1,8 +1,14 @@
-"""From SAM's low-resolution logits to masks of the image's size, a bounded number at a time."""
+"""From SAM's low-resolution logits to masks of the image's size, a bounded number at a time.
 
-from collections.abc import Sequence
+Masks are measured first and encoded afterwards, so that run lengths are made only of those that
+pass every filter; these are upscaled twice.
+"""
 
-import pycocotools.mask
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -20,23 +26,71 @@ _DIGITS = 8
 PointsXyPx = tuple[tuple[float, float], ...]
 
 
-def rasterise(
+@dataclass(frozen=True)
+class Measures:
+    """What masks are like at the image's size, on the CPU.
+
+    Attributes:
+        area_px: pixels of each mask.
+        stability: pixels above +offset over pixels above -offset, 0 to 1, as segment-anything
+            measures it.
+        corners_px: left, top, right, bottom: coordinates of the first and of the last pixel; of
+            no meaning where a mask is empty.
+    """
+
+    area_px: Int64[Tensor, " mask"]
+    stability: Float[Tensor, " mask"]
+    corners_px: Int64[Tensor, "mask 4"]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The masks of all parts, in order."""
+        return cls(
+            torch.cat([one.area_px for one in parts]),
+            torch.cat([one.stability for one in parts]),
+            torch.cat([one.corners_px for one in parts]),
+        )
+
+    def of(self, rows: Int64[Tensor, " chosen"]) -> "Measures":
+        """Those of some masks."""
+        return Measures(self.area_px[rows], self.stability[rows], self.corners_px[rows])
+
+
+def measure(
+    sam: SamModel,
+    embedding: SamEmbedding,
+    logits: Float[Tensor, "mask low_height low_width"],
+    stability_offset: float,
+) -> Measures:
+    """Upscale masks and measure them; an accelerator is waited for once.
+
+    Args:
+        sam: upscales.
+        embedding: of the image.
+        logits: inside means > 0.
+        stability_offset: in logits.
+    """
+    counts = [torch.zeros(7, 0, dtype=torch.int64, device=logits.device)]
+    for upscaled in _upscaled(sam, embedding, logits):
+        rows, columns = upscaled.amax(2) > 0, upscaled.amax(1) > 0
+        parts = [
+            _pixels_above(upscaled, level) for level in (0, stability_offset, -stability_offset)
+        ]
+        parts += [_first(columns), _first(rows), _last(columns), _last(rows)]
+        counts.append(torch.stack([part.to(upscaled.device) for part in parts]))
+    area, inner, outer, *corners = torch.cat(counts, dim=1).cpu()
+    return Measures(area, inner / outer.clamp(min=1), torch.stack(corners, dim=1))
+
+
+def encode(
     sam: SamModel,
     embedding: SamEmbedding,
     logits: Float[Tensor, "mask low_height low_width"],
     predicted_iou: Float[Tensor, " mask"],
     points_xy_px: Sequence[PointsXyPx],
-    *,
-    stability_offset: float,
-    min_stability: float = 0.0,
-    min_area_px: float = 1.0,
-    max_area_px: float = float("inf"),
-) -> list[tuple[int, SamMask]]:
-    """Upscale, threshold at 0, measure and encode masks; drop the unstable and the misfit.
-
-    Stability is measured at the image's size, as segment-anything does: pixels above
-    +offset over pixels above -offset. An accelerator is waited for twice for some masks at once:
-    for their areas, and for the pixels of those that are left.
+    measures: Measures,
+) -> list[SamMask]:
+    """Upscale masks, threshold them at 0 and encode them.
 
     Args:
         sam: upscales.
@@ -44,52 +98,57 @@ def rasterise(
         logits: inside means > 0.
         predicted_iou: one a mask, on the CPU.
         points_xy_px: the prompts of each mask.
-        stability_offset: in logits.
-        min_stability: a mask below it is dropped.
-        min_area_px: a mask below it is dropped; an empty one always is.
-        max_area_px: a mask above it is dropped.
-
-    Returns:
-        (row of `logits`, mask) of every mask that is left, in order.
+        measures: of these masks, none of them empty.
     """
+    rles: list[Rle] = []
+    for upscaled in _upscaled(sam, embedding, logits):
+        rles += encode_rles((upscaled > 0).cpu().numpy())
+    return [
+        SamMask(
+            rle=rle,
+            area_px=area,
+            box_xywh_px=(left, top, right - left + 1, bottom - top + 1),
+            predicted_iou=round(score, _DIGITS),
+            stability=round(stability, _DIGITS),
+            points_xy_px=points,
+        )
+        for rle, area, (left, top, right, bottom), score, stability, points in zip(
+            rles, measures.area_px.tolist(), measures.corners_px.double().tolist(),
+            predicted_iou.tolist(), measures.stability.tolist(), points_xy_px, strict=True,
+        )
+    ]  # fmt: skip
+
+
+def rows_of(
+    logits: Float[Tensor, "mask low_height low_width"], rows: Int64[Tensor, " chosen"]
+) -> Float[Tensor, "chosen low_height low_width"]:
+    """Logits of some masks; the device they lie on is not waited for."""
+    return logits[rows.to(logits.device, non_blocking=True)]
+
+
+def _upscaled(
+    sam: SamModel, embedding: SamEmbedding, logits: Float[Tensor, "mask low_height low_width"]
+) -> Iterator[Float[Tensor, "some height width"]]:
     height, width = embedding.image_hw
-    step = max(1, _PIXELS_AT_ONCE // (height * width))
-    found: list[tuple[int, SamMask]] = []
-    for start in range(0, len(logits), step):
-        upscaled = sam.upscale(embedding, logits[start : start + step])
-        inside = upscaled > 0
-        above, below = upscaled > stability_offset, upscaled > -stability_offset
-        area, inner, outer = torch.stack([_areas_px(one) for one in (inside, above, below)]).cpu()
-        stability = inner / outer.clamp(min=1)
-        good = (stability >= min_stability) & (area >= max(min_area_px, 1)) & (area <= max_area_px)
-        rows = good.nonzero()[:, 0]
-        if len(rows) == 0:
-            continue
-        left = inside[rows.to(inside.device, non_blocking=True)]
-        rles = encode_rles(left.cpu().numpy())
-        for row, rle, pixels, steady in zip(
-            rows.tolist(), rles, area[rows].tolist(), stability[rows].tolist(), strict=True
-        ):
-            mask = SamMask(
-                rle=rle,
-                area_px=pixels,
-                box_xywh_px=_box(rle),
-                predicted_iou=round(float(predicted_iou[start + row]), _DIGITS),
-                stability=round(steady, _DIGITS),
-                points_xy_px=points_xy_px[start + row],
-            )
-            found.append((start + row, mask))
-    return found
+    for some in logits.split(max(1, _PIXELS_AT_ONCE // (height * width))):
+        if len(some):
+            yield sam.upscale(embedding, some)
 
 
-def _areas_px(masks: Bool[Tensor, "mask height width"]) -> Int64[Tensor, " mask"]:
-    """Pixels of each mask; on the CPU one by one, 20 times faster than a sum over two axes."""
-    if masks.device.type != "cpu":
-        return masks.flatten(1).sum(1)
-    return torch.stack([torch.count_nonzero(mask) for mask in masks])
+def _pixels_above(
+    logits: Float[Tensor, "mask height width"], level: float
+) -> Int64[Tensor, " mask"]:
+    """Count; on the CPU one by one in numpy, many times faster than torch's sum over two axes."""
+    if logits.device.type == "cpu":
+        return torch.tensor([np.count_nonzero(mask > level) for mask in logits.numpy()])
+    return (logits > level).flatten(1).sum(1)
 
 
-def _box(rle: Rle) -> tuple[float, float, float, float]:
-    """Left, top, width, height in px."""
-    left, top, width, height = (float(side) for side in pycocotools.mask.toBbox(rle))
-    return left, top, width, height
+def _first(true: Bool[Tensor, "mask place"]) -> Int64[Tensor, " mask"]:
+    """Where each row is true first."""
+    return true.byte().argmax(1)
+
+
+def _last(true: Bool[Tensor, "mask place"]) -> Int64[Tensor, " mask"]:
+    """Where each row is true last."""
+    return true.shape[1] - 1 - _first(true.flip(1))

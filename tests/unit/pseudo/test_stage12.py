@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from fmbseg.models.protocols import DenseClip, SamEmbedding
-from fmbseg.pseudo import automatic
-from fmbseg.pseudo.automatic import automatic_masks, drop_duplicates, point_grid
+from fmbseg.pseudo import automatic, rasterise
+from fmbseg.pseudo.automatic import automatic_masks, point_grid, without_duplicates
 from fmbseg.pseudo.labelling import coverage, label_masks
 from fmbseg.pseudo.stage1 import pseudo_masks_of_image
-from fmbseg.store import decode_rle
+from fmbseg.store import decode_rle, encode_rles
 from fmbseg.types import SamMask
 from tests.support.masks import encode_rle
 from tests.support.pseudo_fakes import COLOURS, NAMES, OPTIONS, ColourClip, ColourSam, painted
@@ -94,8 +94,9 @@ def test_filtering_before_upscaling_gives_the_masks_of_the_textbook_order(seed):
 
 def test_only_masks_of_good_predicted_iou_are_upscaled():
     sam = ColourSam()
-    automatic_masks(sam, painted("red", "green"), OPTIONS)
-    assert sam.upscaled == 36 * 2  # of the three a point, the third has a predicted IoU of 0.3
+    found = automatic_masks(sam, painted("red", "green"), OPTIONS)
+    # Of the three a point, the third has a predicted IoU of 0.3; those found are encoded.
+    assert sam.upscaled == 36 * 2 + len(found)
 
 
 def test_the_batch_size_does_not_change_the_masks(monkeypatch):
@@ -145,12 +146,23 @@ def test_every_filter_filters(change, count):
 
 
 def test_of_two_masks_with_like_boxes_the_better_stays():
-    worse = sam_mask(rectangle(0, 10, 0, 10), 0.7)
-    better = sam_mask(rectangle(0, 10, 0, 11), 0.8)
-    apart = sam_mask(rectangle(5, 15, 15, 25), 0.6)
-    assert drop_duplicates([worse, apart, better], 0.7) == [better, apart]
-    assert drop_duplicates([worse, apart, better], 0.95) == [better, worse, apart]
-    assert drop_duplicates([], 0.7) == []
+    worse, apart, better = (0, 0, 9, 9), (15, 5, 24, 14), (0, 0, 10, 9)
+    boxes, scores = torch.tensor([worse, apart, better]), torch.tensor([0.7, 0.6, 0.8])
+    assert without_duplicates(boxes, scores, 0.7).tolist() == [2, 1]
+    assert without_duplicates(boxes, scores, 0.95).tolist() == [2, 0, 1]
+    assert without_duplicates(boxes[:0], scores[:0], 0.7).tolist() == []
+
+
+def test_run_lengths_are_made_only_of_masks_that_are_no_duplicates(monkeypatch):
+    encoded = []
+
+    def counting(masks):
+        encoded.extend(masks)
+        return encode_rles(masks)
+
+    monkeypatch.setattr(rasterise, "encode_rles", counting)
+    found = automatic_masks(ColourSam(), painted("red", "green"), OPTIONS)
+    assert len(encoded) == len(found) == 2
 
 
 # labelling
