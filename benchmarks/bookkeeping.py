@@ -45,13 +45,13 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _make(root, arguments.images, arguments.new_shards)
+        make(root, arguments.images, arguments.new_shards)
         time.sleep(hashes.SETTLED_NS / 1e9)
         print(f"{arguments.images:,} images, {arguments.new_shards} shards of them new\n")
         print("| what | s | peak memory, MB | shards started |")
         print("|---|---|---|---|")
         found = [_in_process(what, root) for what in ("look", "plan", "look", "plan")]
-        _fill(root, 0)
+        fill(root, 0)
         found += [_in_process("nothing", root) for _ in range(2)]
     kept = all(one["seconds"] <= SECONDS and one["megabytes"] <= MEGABYTES for one in found)
     right = all(one["started"] in (None, arguments.new_shards) for one in found)
@@ -59,8 +59,8 @@ def main() -> int:
     return 0 if kept and right else BROKEN
 
 
-def _make(root: Path, images: int, new_shards: int) -> None:
-    """A workspace whose images are files of zeros, which nobody opens as pictures here."""
+def make(root: Path, images: int, new_shards: int) -> None:
+    """Make a workspace whose images are files of zeros, which nobody opens as pictures here."""
     folder = root / "images"
     for index in range(images):
         path = folder / f"{index // 10_000:02d}" / f"{index:012d}.jpg"
@@ -73,10 +73,11 @@ def _make(root: Path, images: int, new_shards: int) -> None:
     params["data"] |= {"images": str(folder), "classes": str(root / "classes.txt")}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     plan.run_step(Workspace.open(root), "download")
-    _fill(root, new_shards)
+    fill(root, new_shards)
 
 
-def _fill(root: Path, new_shards: int) -> None:
+def fill(root: Path, new_shards: int) -> None:
+    """Make all shards but so many up to date, by stand-ins."""
     workspace = Workspace.open(root)
     names = list(shards(workspace))
     for name in names[: len(names) - new_shards]:
@@ -124,7 +125,8 @@ def _look(root: Path) -> None:
     assert plan.problem(Workspace.open(root)) is not None
 
 
-def _nothing(root: Path) -> None:
+def nothing(root: Path) -> None:
+    """Look at a workspace in which nothing is new."""
     found = plan.problem(Workspace.open(root), "pseudo_masks")
     assert found is None, found
 
@@ -152,7 +154,7 @@ class _Started(Exception):
 _MEASURED: dict[str, tuple[str, Callable[[Path], int | None]]] = {
     "look": ("a look until the first new shard", _look),
     "plan": ("download, salvage, and which shards to start", _plan),
-    "nothing": ("a look when nothing is new", _nothing),
+    "nothing": ("a look when nothing is new", nothing),
 }
 
 if __name__ == "__main__":

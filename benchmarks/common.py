@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fmbseg.allocator import keep_memory
 from fmbseg.estimate.memory import held_bytes, peak_bytes
 from fmbseg.store import human_bytes
@@ -25,6 +23,8 @@ BROKEN = 3
 
 def pin_threads(count: int = 1) -> None:
     """Fix the threads of torch, and set the allocator as the project's programs do."""
+    import torch  # here, since a look at a workspace is measured without it
+
     torch.set_num_threads(count)
     keep_memory()
 

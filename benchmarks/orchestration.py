@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,10 @@ class Measured:
     processor: float
 
 
-def measure(way: str, root: Path, outside: Path, sections: dict[str, dict[str, Any]]) -> Measured:
-    """Run one way in a fresh copy of the checkout at `root`, which is made.
+def measure(
+    command: Sequence[str], root: Path, outside: Path, sections: dict[str, dict[str, Any]]
+) -> Measured:
+    """Run Python with a command line in a fresh copy of the checkout at `root`, which is made.
 
     Raises:
         RuntimeError: it failed.
@@ -75,13 +78,13 @@ def measure(way: str, root: Path, outside: Path, sections: dict[str, dict[str, A
     with log.open("wb") as printed:
         began = time.time()
         process = subprocess.Popen(
-            [sys.executable, *WAYS[way]], cwd=root, env=environment,
+            [sys.executable, *command], cwd=root, env=environment,
             stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
         )  # fmt: skip
         _, status, used = os.wait4(process.pid, 0)
         ended = time.time()
     if os.waitstatus_to_exitcode(status) != 0:
-        raise RuntimeError(f"{way}: {log.read_text(errors='replace')[-2000:]}")
+        raise RuntimeError(f"{command}: {log.read_text(errors='replace')[-2000:]}")
     first = min(lock.stat().st_mtime for lock in (root / "data" / "download").glob("*.lock"))
     last = (root / "reports" / "report" / "manifest.json").stat().st_mtime
     return Measured(
@@ -127,11 +130,11 @@ def main() -> int:
     found: dict[str, list[Measured]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="fmbseg-orchestration-") as folder:
         place = Path(folder)
-        _show("first", measure("flow", place / "first", place / "outside", SIZES["small"]))
+        _show("first", measure(WAYS["flow"], place / "first", place / "outside", SIZES["small"]))
         for pair in range(arguments.pairs):
             for way in sorted(WAYS, reverse=pair % 2 == 1):
                 root = place / f"{way}{pair}"
-                one = measure(way, root, place / "outside", SIZES[arguments.size])
+                one = measure(WAYS[way], root, place / "outside", SIZES[arguments.size])
                 found[way].append(one)
                 _show(way, one)
     flow, straight = found["flow"], found["plain"]

@@ -1,14 +1,17 @@
 """What benchmarks share: turns, memory, promises, and the page that they write."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import flame, growth
 from benchmarks.__main__ import PAGE, benchmarks, placed
 from benchmarks.common import BROKEN, Table, Timed, added_bytes, in_turn
+from tests.conftest import REPOSITORY
 
 
 def test_ways_take_turns_at_going_first_and_the_first_round_does_not_count():
@@ -59,3 +62,49 @@ def test_every_marker_of_the_page_names_a_benchmark_and_stands_there_once():
     assert {"masks", "miou", "bookkeeping"} <= set(named) <= set(benchmarks())
     for name in named:
         placed(page, name, "")
+
+
+def test_time_counts_for_the_innermost_function_of_the_project_and_the_step_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(REPOSITORY)
+    run = (str(REPOSITORY / "fmbseg/steps/train.py"), "run.<locals>.compute")
+    key = (str(REPOSITORY / "fmbseg/steps/train.py"), "key")
+    head = (str(REPOSITORY / "fmbseg/align/head.py"), "AlignmentHead.forward")
+    torch = ("/x/site-packages/torch/nn.py", "f")
+    prefect = ("/x/site-packages/prefect/a.py", "g")
+    bootstrap = ("<frozen importlib._bootstrap>", "_load")
+    assert flame.place([torch, head, run, prefect]) == (
+        "train",
+        "`align/head.py` AlignmentHead.forward",
+    )
+    assert flame.place([key, prefect]) == ("around the steps", "`steps/train.py` key")
+    assert flame.place([bootstrap, head, run]) == ("train", "imports")
+    assert flame.place([torch, prefect]) == ("around the steps", "prefect")
+    assert flame.place([("/lib/threading.py", "run")]) == ("around the steps", "Python")
+
+
+def test_functions_with_a_twentieth_of_the_time_have_a_row_and_the_rest_is_not_lost():
+    used = {("train", "a"): 60.0, ("train", "b"): 30.0, ("train", "c"): 4.0, ("report", "d"): 4.9}
+    assert flame.rows(used) == [
+        ("train", "a", 60.0), ("train", "b", 30.0), ("train", "all else", 4.0),
+        ("report", "all", 4.9),
+    ]  # fmt: skip
+
+
+def test_growth_is_flat_where_neither_time_nor_memory_of_a_size_is_a_tenth_above_the_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def write(size: int, seconds: float, megabytes: float) -> None:
+        shard = {"images": size / 2, "megabytes": megabytes, "process": 0}
+        lines = [json.dumps({**shard, "seconds": seconds * size / 2})] * 2
+        (tmp_path / f"stage1-{size}.jsonl").write_text("\n".join(lines))
+
+    write(100, 0.100, 500)
+    write(1000, 0.109, 540)
+    assert growth.show(tmp_path) == 0
+    assert "× 1.09, × 1.08 | yes" in capsys.readouterr().out
+    write(1000, 0.100, 560)
+    assert growth.show(tmp_path) == BROKEN
+    write(1000, 0.112, 500)
+    assert growth.show(tmp_path) == BROKEN
