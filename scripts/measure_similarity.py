@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmbseg.datasets.miniature import MiniatureDataset
-from fmbseg.methods.pixels import resize_similarities
+from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, STUFF
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace

@@ -11,7 +11,14 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from fmbseg.methods.pixels import label_pixels
-from fmbseg.methods.segmentation import Prompts, Segmentation, ask, needs_image_labels
+from fmbseg.methods.segmentation import (
+    PatchSegmentation,
+    Prompts,
+    Segmentation,
+    ask,
+    needs_image_labels,
+)
+from fmbseg.methods.upsampling import Grid, SimilarityMap, Upsampled, WindowMean
 from fmbseg.models.images import crop_starts_px
 from fmbseg.types import Image, LabelMap
 
@@ -41,25 +48,22 @@ def sliding_window(
 
     Paper: section 4, after the protocol of TCL (short side 448, window 448, stride 224).
     """
-    if not 1 <= stride_px <= window_px:
-        raise ValueError(f"stride_px: found {stride_px}; wanted 1 to window_px ({window_px})")
     height, width = image.shape[:2]
     total: Tensor | None = None
     counts = torch.zeros(height, width)
-    for top in crop_starts_px(height, window_px, stride_px):
-        for left in crop_starts_px(width, window_px, stride_px):
-            window = image[top : top + window_px, left : left + window_px]
-            found = f(np.ascontiguousarray(window))
-            if tuple(found.shape[1:]) != window.shape[:2]:
-                raise ValueError(
-                    f"f: answered at {tuple(found.shape[1:])}; wanted the window's size "
-                    f"{window.shape[:2]}"
-                )
-            if total is None:
-                total = torch.zeros(len(found), height, width)
-            rows, cols = slice(top, top + window_px), slice(left, left + window_px)
-            total[:, rows, cols] += found.float().cpu()
-            counts[rows, cols] += 1
+    for top, left in window_corners((height, width), window_px, stride_px):
+        window = image[top : top + window_px, left : left + window_px]
+        found = f(np.ascontiguousarray(window))
+        if tuple(found.shape[1:]) != window.shape[:2]:
+            raise ValueError(
+                f"f: answered at {tuple(found.shape[1:])}; wanted the window's size "
+                f"{window.shape[:2]}"
+            )
+        if total is None:
+            total = torch.zeros(len(found), height, width)
+        rows, cols = slice(top, top + window_px), slice(left, left + window_px)
+        total[:, rows, cols] += found.float().cpu()
+        counts[rows, cols] += 1
     assert total is not None
     return total / counts
 
@@ -135,13 +139,52 @@ class SlidingSegmentation:
         Raises:
             ValueError: the inner method has no similarities, or no use for `present`.
         """
-
-        def similarities_of(window: Image) -> Tensor:
-            found = ask(self.inner, window, class_names, similarities=True, present=present)
-            if found.similarities is None:
-                raise ValueError(f"{self.name} has no similarities to average; use protocol whole")
-            return torch.from_numpy(np.asarray(found.similarities))
-
         resized = resize_short_side(image, self.short_side_px, self.longest_px)
-        averaged = sliding_window(resized, self.window_px, self.stride_px, similarities_of)
+        averaged: SimilarityMap
+        if isinstance(self.inner, PatchSegmentation) and present is None:
+            averaged = self._mean_of_patches(self.inner, resized, class_names)
+        else:
+
+            def similarities_of(window: Image) -> Tensor:
+                found = ask(self.inner, window, class_names, similarities=True, present=present)
+                if found.similarities is None:
+                    raise ValueError(
+                        f"{self.name} has no similarities to average; use protocol whole"
+                    )
+                return torch.from_numpy(np.asarray(found.similarities))
+
+            averaged = Grid(
+                sliding_window(resized, self.window_px, self.stride_px, similarities_of)
+            )
         return label_pixels(averaged, image.shape[:2], class_names, similarities=similarities)
+
+    def _mean_of_patches(
+        self, method: PatchSegmentation, image: Image, class_names: Sequence[str]
+    ) -> WindowMean:
+        """The windows' mean, of which only the similarities of patches are held."""
+        places = [
+            (top, left, image[top : top + self.window_px, left : left + self.window_px])
+            for top, left in window_corners(image.shape[:2], self.window_px, self.stride_px)
+        ]
+        grids = method.similarity_grids([window for _, _, window in places], class_names)
+        return WindowMean(
+            [
+                (top, left, Upsampled(Grid(grid), window.shape[:2]))
+                for (top, left, window), grid in zip(places, grids, strict=True)
+            ],
+            image.shape[:2],
+        )
+
+
+def window_corners(
+    image_hw: tuple[int, int], window_px: int, stride_px: int
+) -> list[tuple[int, int]]:
+    """Top and left of all windows, row by row; see `sliding_window`.
+
+    Raises:
+        ValueError: the stride is 0 or leaves gaps.
+    """
+    if not 1 <= stride_px <= window_px:
+        raise ValueError(f"stride_px: found {stride_px}; wanted 1 to window_px ({window_px})")
+    tops, lefts = (crop_starts_px(side, window_px, stride_px) for side in image_hw)
+    return [(top, left) for top in tops for left in lefts]

@@ -44,8 +44,16 @@ class AlignedSegmentation(TextPrompted):
         self, image: Image, class_names: Sequence[str], *, similarities: bool = False
     ) -> LabelMap:
         """Nearest class name of every aligned patch, interpolated to pixels; see `Segmentation`."""
-        grid = self.similarity_grid(image, self._texts(class_names))
+        (grid,) = self.similarity_grids([image], class_names)
         return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)
+
+    @torch.inference_mode()
+    def similarity_grids(
+        self, images: Sequence[Image], class_names: Sequence[str]
+    ) -> list[Float[Tensor, "category rows cols"]]:
+        """Cosine of every aligned patch and every name, image by image."""
+        texts = self._texts(class_names)
+        return [self.similarity_grid(image, texts) for image in images]
 
     def encode_names(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
         """Text features of class names, or of a vocabulary as training has them; see `encode`."""

@@ -9,8 +9,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmbseg.methods.pixels import label_pixels, resize_similarities
+from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
+from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.settings import AutomaticOptions

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
@@ -29,6 +31,16 @@ class DenseClipSegmentation(TextPrompted):
         self, image: Image, class_names: Sequence[str], *, similarities: bool = False
     ) -> LabelMap:
         """Nearest class name of every patch, interpolated to pixels; see `Segmentation`."""
-        texts = self._texts(class_names)
-        grid = torch.einsum("rcd,kd->krc", self._clip.encode_dense(image).patches, texts)
+        (grid,) = self.similarity_grids([image], class_names)
         return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)
+
+    @torch.inference_mode()
+    def similarity_grids(
+        self, images: Sequence[Image], class_names: Sequence[str]
+    ) -> list[Float[Tensor, "category rows cols"]]:
+        """Cosine of every patch and every name, image by image."""
+        texts = self._texts(class_names)
+        return [
+            torch.einsum("rcd,kd->krc", self._clip.encode_dense(image).patches, texts)
+            for image in images
+        ]

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 from fmbseg.types import Image, LabelMap
 
 
@@ -62,6 +65,17 @@ class ImageLabelSegmentation(Segmentation, Protocol):
         present: Sequence[int] | None = None,
     ) -> LabelMap:
         """As `Segmentation.segment`; `present` holds the indices of the classes in the image."""
+        ...
+
+
+@runtime_checkable
+class PatchSegmentation(Segmentation, Protocol):
+    """A method whose answer is made of similarities of patches and of nothing else."""
+
+    def similarity_grids(
+        self, images: Sequence[Image], class_names: Sequence[str]
+    ) -> list[Float[Tensor, "category rows cols"]]:
+        """Cosine of every patch and class name, image by image; `segment` interpolates them."""
         ...
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fmbseg.evaluate.sliding import resize_short_side, sliding_window
-from fmbseg.methods.pixels import resize_similarities
+from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.types import Image
 
 
