@@ -93,7 +93,7 @@ def _similarities(
         text = plain.encode_text([name])[0].float()
         size = sample.image.shape[:2]
         dense = _heat(plain.encode_dense(sample.image).patches.float() @ text, size)
-        aligned = _heat(ours.align(models.vision.encode(sample.image)) @ text, size)
+        aligned = _heat(ours.align(models.vision.encode(sample.image)).cpu() @ text, size)
         rows.append(([sample.image, dense, aligned], f'"{name}"'))
     return _grid(rows, ("image", "CLIP's patches", "aligned patches"))
 

@@ -63,14 +63,15 @@ class AlignedSegmentation(TextPrompted):
     def similarity_grid(
         self, image: Image, texts: Float[Tensor, "category dim"]
     ) -> Float[Tensor, "category rows cols"]:
-        """Cosine of every aligned patch and every text."""
-        return torch.einsum("rcd,kd->krc", self.align(self._vision.encode(image)), texts)
+        """Cosine of every aligned patch and every text, on the head's device."""
+        aligned = self.align(self._vision.encode(image))
+        return torch.einsum("rcd,kd->krc", aligned, texts.to(aligned.device, non_blocking=True))
 
     @torch.inference_mode()
     def align(self, features: Float[Tensor, "rows cols dim"]) -> Float[Tensor, "rows cols text"]:
-        """Patch features of one image in the text space, unit length, on the CPU."""
+        """Patch features of one image in the text space, unit length, on the head's device."""
         device = next(self._head.parameters()).device
-        patches = features.float().flatten(0, 1)[None].to(device)
+        patches = features.float().flatten(0, 1)[None].to(device, non_blocking=True)
         rows, cols, _ = features.shape
-        aligned: Tensor = self._head(patches)[0].cpu().unflatten(0, (rows, cols))
+        aligned: Tensor = self._head(patches)[0].unflatten(0, (rows, cols))
         return aligned

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.methods.upsampling import resize_similarities
+from fmbseg.models.device import device_of
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.settings import AutomaticOptions
@@ -74,8 +75,12 @@ class ClipDiySegmentation(TextPrompted):
         the similarities show it.
         """
         image_hw = (image.shape[0], image.shape[1])
-        grids = self._grids(image, self._texts(class_names))
-        scores = torch.zeros(len(class_names), *image_hw)
+        device = device_of(self._clip)
+        grids = [
+            grid.to(device, non_blocking=True)
+            for grid in self._grids(image, self._texts(class_names))
+        ]
+        scores = torch.zeros(len(class_names), *image_hw, device=device)
         for grid in grids:
             scores += resize_similarities(grid, image_hw) / len(grids)
         background = torch.tensor([name in self._background_names for name in class_names])
@@ -83,7 +88,8 @@ class ClipDiySegmentation(TextPrompted):
             masks = automatic_masks(self._sam, image, self._automatic)
             weight = torch.from_numpy(objectness(masks, image_hw))
             weight = weight.clamp(LEAST_OBJECTNESS, 1 - LEAST_OBJECTNESS)
-            scores *= torch.where(background[:, None, None], 1 - weight, weight)
+            weights = torch.where(background[:, None, None], 1 - weight, weight)
+            scores *= weights.to(device, non_blocking=True)
         return label_pixels(scores, image_hw, class_names, similarities=similarities)
 
     def _grids(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
+from fmbseg.models.device import device_of
 from fmbseg.models.protocols import ClipModel
 from fmbseg.types import Image, LabelMap
 
@@ -38,9 +39,11 @@ class DenseClipSegmentation(TextPrompted):
     def similarity_grids(
         self, images: Sequence[Image], class_names: Sequence[str]
     ) -> list[Float[Tensor, "category rows cols"]]:
-        """Cosine of every patch and every name, image by image."""
-        texts = self._texts(class_names)
+        """Cosine of every patch and every name, image by image, on CLIP's device."""
+        device = device_of(self._clip)
+        texts = self._texts(class_names).to(device, non_blocking=True)
+        dense = (self._clip.encode_dense(image).patches for image in images)
         return [
-            torch.einsum("rcd,kd->krc", self._clip.encode_dense(image).patches, texts)
-            for image in images
+            torch.einsum("rcd,kd->krc", patches.to(device, non_blocking=True), texts)
+            for patches in dense
         ]

@@ -8,6 +8,7 @@ from jaxtyping import Float32, Int32
 
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
+from fmbseg.models.device import device_of
 from fmbseg.models.protocols import ClipModel, SamModel
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.settings import PseudoMasksParams
@@ -90,6 +91,7 @@ class Stage1Segmentation(TextPrompted):
         painted = label_map_of(masks, image_hw).astype(np.int32)
         chosen = np.asarray(sorted(found.present), np.int32)
         grid = torch.einsum("rcd,kd->krc", dense.patches, texts[chosen.tolist()])
+        grid = grid.to(device_of(self._clip), non_blocking=True)
         names = [class_names[k] for k in chosen]
         fallback = label_pixels(grid, image_hw, names, similarities=similarities)
         labels = np.where(painted == IGNORE, chosen[fallback.labels], painted)

@@ -44,3 +44,11 @@ def resolve_device(device: "str | torch.device") -> "torch.device":
     if resolved.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return resolved
+
+
+def device_of(model: object) -> "torch.device":
+    """Where a model computes; the CPU where it does not say."""
+    import torch
+
+    device: torch.device = getattr(model, "device", torch.device("cpu"))
+    return device

@@ -59,14 +59,15 @@ def validation_of(
 
 def scorer(images: Sequence[Encoded], texts: Float[Tensor, "category dim"]) -> Validate:
     """What scores a head on images whose features are ready."""
-    texts, names = texts.detach().float().cpu(), [str(k) for k in range(len(texts))]
+    texts, names = texts.detach().float(), [str(k) for k in range(len(texts))]
 
     @torch.inference_mode()
     def validate(head: AlignmentHead) -> dict[str, float]:
         device, counted = next(head.parameters()).device, ConfusionMatrix(len(names))
+        asked = texts.to(device, non_blocking=True)
         for features, target in images:
-            aligned = head(features.flatten(0, 1)[None].to(device))[0].cpu()
-            grid = (texts @ aligned.T).unflatten(1, features.shape[:2])
+            aligned = head(features.flatten(0, 1)[None].to(device, non_blocking=True))[0]
+            grid = (asked @ aligned.T).unflatten(1, features.shape[:2])
             shape = (target.shape[0], target.shape[1])
             counted.update(label_pixels(grid, shape, names).labels, target)
         return {"miou": round(float(counted.miou()), 6), "images": len(images)}

@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 
 import pytest
+import torch
 import yaml
 
+from fmbseg.methods import clip_diy, upsampling
+from fmbseg.methods.table import METHODS
+from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import foundation_models
+from fmbseg.steps.evaluate import build
 from fmbseg.steps.plan import STEPS, run_step
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_image, read_json
+from fmbseg.types import Image
 from fmbseg.vocabulary import read_classes
 from tests.conftest import REPOSITORY, SMALL
 from tests.support.pretend_gpu import GPU, counted, pretend
@@ -35,6 +41,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         foundation_models._build.cache_clear()
 
 
+def _image(workspace: Workspace) -> Image:
+    return read_image(sorted(workspace.root.rglob("*.png"))[0])
+
+
 def test_every_step_runs_on_a_gpu(done: Workspace) -> None:
     for method in done.params.evaluate.methods:
         metrics = read_json(done.evaluate / f"{method}-miniature" / "metrics.json")
@@ -46,10 +56,28 @@ def test_every_step_runs_on_a_gpu(done: Workspace) -> None:
 
 def test_a_prediction_waits_for_the_gpu_twice(done: Workspace) -> None:
     segmenter = Segmenter.load(done.train, device=str(GPU))
-    image = read_image(sorted(done.root.rglob("*.png"))[0])
-    classes = read_classes(done.classes_path())
+    image, classes = _image(done), read_classes(done.classes_path())
     segmenter.predict(image, classes)  # texts
     with counted() as traffic:
         answer = segmenter.predict(image, classes)
     assert answer.labels.shape == image.shape[:2]
     assert traffic.waits.total() <= 2, traffic.waits
+    assert any("/methods/pixels.py" in place for place in traffic.waits), "of labels, not cosines"
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "stage1_image_labels"])
+def test_similarities_are_interpolated_on_the_gpu(
+    done: Workspace, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+
+    def watched(grid: torch.Tensor, *size: tuple[int, int]) -> torch.Tensor:
+        devices.append(grid.device)
+        return resize_similarities(grid, *size)
+
+    for module in (clip_diy, upsampling):
+        monkeypatch.setattr(module, "resize_similarities", watched)
+    segmentation = build(done, method)
+    segmentation.segment(_image(done), ["cat", "grass", "boat"])
+    assert devices
+    assert set(devices) == {GPU}
