@@ -13,7 +13,7 @@ from fmbseg.methods.pixels import best_name, label_pixels
 from fmbseg.methods.upsampling import Grid, Upsampled, WindowMean
 from tests.support.method_fakes import NAMES, ColourClip, image
 
-SIZES = [((3, 5), (120, 90)), ((37, 49), (480, 640)), ((90, 70), (61, 130)), ((1, 1), (70, 140))]
+SIZES = [((3, 5), (120, 90)), ((37, 49), (480, 640)), ((90, 70), (61, 130)), ((2, 2), (70, 140))]
 
 
 def whole(grid: Tensor, size_hw: tuple[int, int]) -> Tensor:
