@@ -150,6 +150,10 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("predictions"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument(
+        "--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the encoders; auto: float32 on a processor, bfloat16 or else float16 on CUDA",
+    )  # fmt: skip
+    parser.add_argument(
         "--trust-paths", action="store_true",
         help="open the models outside the trained folder that its segmenter.json names",
     )  # fmt: skip

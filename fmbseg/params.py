@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from fmbseg.align.settings import TrainParams
 from fmbseg.evaluate.settings import EvaluateParams, MethodName
-from fmbseg.models.settings import ModelsParams
+from fmbseg.models.settings import ModelsParams, RuntimeParams
 from fmbseg.paper import resolve
 from fmbseg.params_yaml import ParamsError as ParamsError
 from fmbseg.params_yaml import describe, read_tree
@@ -119,6 +119,7 @@ class Params(Section):
     """auto | cpu | cuda | mps"""
     threads: Positive
     """of torch in each process; another number changes last digits"""
+    runtime: RuntimeParams
     data: DataParams
     models: ModelsParams
     pseudo_masks: PseudoMasksParams

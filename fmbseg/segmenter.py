@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_model
 from fmbseg.models.device import resolve_device
+from fmbseg.models.precision import Precision, resolve_precision
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.trust import trusted_overrides
 from fmbseg.store import StoreError, read_image, read_json
@@ -58,6 +59,7 @@ class Segmenter:
         folder: str | Path,
         device: str = "auto",
         *,
+        precision: Literal["auto"] | Precision = "auto",
         models: FoundationModels | None = None,
         allow_paths: bool = False,
     ) -> "Segmenter":
@@ -68,6 +70,8 @@ class Segmenter:
                 the section of params.yaml, "input_short_side_px", "trained_classes", "synonyms":
                 other names of each class, "temperature"}).
             device: "auto", "cpu", "cuda" or "mps".
+            precision: of the encoders: "auto" (float32, on CUDA bfloat16 or else float16),
+                "float32", "bfloat16" or "float16"; similarities are float32 in any case.
             models: the same models, if the caller has them already. SAM is never needed.
             allow_paths: open the model folders and files outside `folder` that segmenter.json
                 names; see `fmbseg.models.trust` for those that need no leave.
@@ -93,13 +97,14 @@ class Segmenter:
         section = _models_section(folder, description)
         overrides = section.model_dump(include={"clip", "vision"}, exclude_none=True)
         overrides = trusted_overrides(overrides, folder, allow_paths=allow_paths)
+        run: dict[str, Any] = {"device": where, "precision": resolve_precision(precision, where)}
         clip = build_model(
-            "clip", section.profile, overrides, device=where, projection=section.projection,
-            template=section.template,
+            "clip", section.profile, overrides, projection=section.projection,
+            template=section.template, **run,
         )  # fmt: skip
         vision = build_model(
-            "vision", section.profile, overrides, device=where,
-            short_side_px=description["input_short_side_px"],
+            "vision", section.profile, overrides,
+            short_side_px=description["input_short_side_px"], **run,
         )  # fmt: skip
         method = AlignedSegmentation(vision, head, clip)
         return Segmenter(method, classes, synonyms, temperature)

@@ -46,8 +46,9 @@ def predict(arguments: argparse.Namespace) -> int:
     from fmbseg.segmenter import Segmenter  # takes seconds; mistakes above are told at once
 
     segmenter = Segmenter.load(
-        arguments.model, device=arguments.device, allow_paths=arguments.trust_paths
-    )
+        arguments.model, device=arguments.device, precision=arguments.precision,
+        allow_paths=arguments.trust_paths,
+    )  # fmt: skip
     if arguments.confidence and segmenter.temperature is None:
         raise UserError(
             f"--confidence: {arguments.model} does not say the temperature of its training, being "

@@ -1,6 +1,7 @@
 """CLIP by open_clip: features of overlapping crops and a dense map in the joint space."""
 
 from collections.abc import Sequence
+from math import prod
 
 import open_clip
 import torch
@@ -8,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fmbseg.models.batches import Batches, BudgetGb, meter_of
 from fmbseg.models.clip_config import TEMPLATE, Tokenizer
 from fmbseg.models.clip_towers import Tower
+from fmbseg.models.device import moved, pinned
 from fmbseg.models.images import (
     ShortSide,
     crop_starts_px,
@@ -17,6 +20,7 @@ from fmbseg.models.images import (
     patch_aligned_hw,
     require_rgb,
 )
+from fmbseg.models.precision import Precision, encoding
 from fmbseg.models.protocols import DenseClip
 from fmbseg.types import Image
 
@@ -32,6 +36,8 @@ class OpenClipDense:
         dim: size of the joint space.
         crop_hw: size of a crop, px; the model's own input size.
         patch_hw: size of a patch, px.
+        precision: that it computes in; its answers are float32.
+        images_at_once: see `TakesSeveral`.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class OpenClipDense:
         short_side_px: ShortSide = None,
         stride_fraction: float = 0.5,
         batch_crops: int = 32,
+        precision: Precision = "float32",
+        batch_memory_gb: BudgetGb = "auto",
     ) -> None:
         """Take a frozen model that is on the device, and its image tower.
 
@@ -61,7 +69,9 @@ class OpenClipDense:
         self._tokenizer, self._template = tokenizer, template
         auto_px = round(AUTO_SHORT_SIDE_CROPS * min(self.crop_hw))
         self._short_side_px = auto_px if short_side_px == "auto" else short_side_px
-        self._batch_crops = batch_crops
+        self.precision = precision
+        self._batches = Batches("CLIP", meter_of(device), batch_memory_gb, unmeasured=batch_crops)
+        self.images_at_once = self._batches.images
         self._stride_hw = tuple(
             max(1, round(stride_fraction * crop / patch)) * patch
             for crop, patch in zip(self.crop_hw, self.patch_hw, strict=True)
@@ -89,33 +99,70 @@ class OpenClipDense:
 
         Paper: stage 1.1, step 1.
         """
+        return self.encode_prepared([self.prepare(image)])[0]
+
+    def prepare(self, image: Image) -> Float[Tensor, "3 new_height new_width"]:
+        """The image as `encode_prepared` wants it, resized and normalised, on the CPU.
+
+        Raises:
+            ValueError: not an RGB image.
+        """
         require_rgb(image)
         height, width = image.shape[:2]
         size_hw = patch_aligned_hw(
             (height, width), self.patch_hw, self._short_side_px, self.crop_hw
         )
         pixels = normalised_pixels(image, size_hw, self._interpolation, self._mean, self._std)
-        tops, lefts = (
-            crop_starts_px(size, crop, stride)
-            for size, crop, stride in zip(size_hw, self.crop_hw, self._stride_hw, strict=True)
-        )
-        corners = [(top, left) for top in tops for left in lefts]
+        return pinned(pixels, self.device)
+
+    def encode_prepared(
+        self, prepared: Sequence[Float[Tensor, "3 _height _width"]]
+    ) -> list[DenseClip]:
+        """`encode_dense` of several images in order; crops of `images_at_once` go together."""
+        step = self.images_at_once
+        parts = (prepared[start : start + step] for start in range(0, len(prepared), step))
+        return [dense for part in parts for dense in self._stitched(part)]
+
+    def _stitched(self, prepared: Sequence[Float[Tensor, "3 _height _width"]]) -> list[DenseClip]:
+        """The crops of all images go through in batches; their maps stay on the device."""
+        pixels = [moved(one, self.device) for one in prepared]
+        maps = [
+            torch.zeros(one.shape[1] // self.patch_hw[0], one.shape[2] // self.patch_hw[1],
+                        self.dim, device=self.device)
+            for one in pixels
+        ]  # fmt: skip
+        corners = [self._corners(one) for one in pixels]
+        places = [(image, *place) for image, each in enumerate(corners) for place in each]
         crop_h, crop_w = self.crop_hw
-        rows, cols = (s // p for s, p in zip(size_hw, self.patch_hw, strict=True))
-        total = torch.zeros(rows, cols, self.dim)
-        features = []
-        for first in range(0, len(corners), self._batch_crops):
-            batch = corners[first : first + self._batch_crops]
-            crops = [pixels[:, top : top + crop_h, left : left + crop_w] for top, left in batch]
-            with torch.inference_mode():
-                of_crops, patches = self._tower(torch.stack(crops).to(self.device))
-                patches = normalize(patches.float(), dim=3).cpu()
-                features.append(normalize(of_crops.float(), dim=1).cpu())
-            for (top, left), crop_patches in zip(batch, patches, strict=True):
+
+        def encoded(some: Sequence[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+            crops = [pixels[i][:, y : y + crop_h, x : x + crop_w] for i, y, x in some]
+            with encoding(self.device, self.precision):
+                of_crops, patches = self._tower(torch.stack(crops))
+                return normalize(of_crops.float(), dim=1), normalize(patches.float(), dim=3)
+
+        tokens, elements = [], 3 * prod(self.crop_hw)
+        for some, (of_crops, patches) in self._batches.over(places, encoded, elements):
+            tokens.append(of_crops)
+            for (image, top, left), crop_patches in zip(some, patches, strict=True):
                 row, col = top // self.patch_hw[0], left // self.patch_hw[1]
                 grid_h, grid_w = crop_patches.shape[:2]
-                total[row : row + grid_h, col : col + grid_w] += crop_patches
-        return DenseClip(patches=normalize(total, dim=2), cls=torch.cat(features))
+                maps[image][row : row + grid_h, col : col + grid_w] += crop_patches
+        of_images = torch.cat(tokens).cpu().split([len(each) for each in corners])
+        return [
+            DenseClip(patches=normalize(total, dim=2).cpu(), cls=cls)
+            for total, cls in zip(maps, of_images, strict=True)
+        ]
+
+    def _corners(self, pixels: Float[Tensor, "3 height width"]) -> list[tuple[int, int]]:
+        """Top and left edges of an image's crops, px, in row-major order."""
+        tops, lefts = (
+            crop_starts_px(size, crop, stride)
+            for size, crop, stride in zip(
+                pixels.shape[1:], self.crop_hw, self._stride_hw, strict=True
+            )
+        )
+        return [(top, left) for top in tops for left in lefts]
 
     def encode_text(
         self, names: Sequence[str], templates: Sequence[str] | None = None
@@ -135,12 +182,12 @@ class OpenClipDense:
         chosen = [self._template] if templates is None else list(templates)
         _require_templates(chosen)
         tokens = self._tokenizer([template.format(name) for template in chosen for name in names])
-        with torch.inference_mode():
+        with encoding(self.device, self.precision):
             parts = [
-                normalize(self.model.encode_text(part.to(self.device)).float(), dim=1).cpu()
+                normalize(self.model.encode_text(part.to(self.device)).float(), dim=1)
                 for part in tokens.split(256)
             ]
-        features = torch.cat([part.clone() for part in parts])
+        features = torch.cat(parts).cpu()
         if len(chosen) == 1:
             return features
         return normalize(features.unflatten(0, (len(chosen), len(names))).mean(dim=0), dim=1)

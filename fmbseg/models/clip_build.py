@@ -13,6 +13,7 @@ from open_clip.model import (
 )
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
+from fmbseg.models.batches import BudgetGb
 from fmbseg.models.clip import OpenClipDense
 from fmbseg.models.clip_config import (
     TEMPLATE,
@@ -25,6 +26,7 @@ from fmbseg.models.clip_towers import tower_of
 from fmbseg.models.clip_weights import clip_config_of, clip_folder, clip_source
 from fmbseg.models.device import resolve_device
 from fmbseg.models.images import ShortSide
+from fmbseg.models.precision import Precision
 from fmbseg.models.tensor_files import load_all_weights, read_weights
 from fmbseg.models.weights import ModelError
 
@@ -44,6 +46,8 @@ def build_clip(
     short_side_px: ShortSide = None,
     stride_fraction: float = 0.5,
     batch_crops: int = 32,
+    precision: Precision = "float32",
+    batch_memory_gb: BudgetGb = "auto",
 ) -> OpenClipDense:
     """Build a frozen CLIP; nothing is fetched, and no weight file can run code.
 
@@ -60,7 +64,9 @@ def build_clip(
         short_side_px: the image is resized to this before it is cut; None keeps its scale.
             Either way it is enlarged to at least one crop.
         stride_fraction: stride of the crops over their size, above 0, up to 1.
-        batch_crops: crops that go through the encoder at once.
+        batch_crops: crops that go through the encoder at once on a processor.
+        precision: that its towers compute in.
+        batch_memory_gb: for the crops that go through at once on CUDA; see `Batches`.
 
     Raises:
         MissingWeightsError: the weights are not here.
@@ -79,6 +85,8 @@ def build_clip(
         short_side_px=short_side_px,
         stride_fraction=stride_fraction,
         batch_crops=batch_crops,
+        precision=precision,
+        batch_memory_gb=batch_memory_gb,
     )
 
 

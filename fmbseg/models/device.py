@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 _KINDS = ("cpu", "cuda", "mps")
 
@@ -52,3 +53,16 @@ def device_of(model: object) -> "torch.device":
 
     device: torch.device = getattr(model, "device", torch.device("cpu"))
     return device
+
+
+def pinned(values: "Tensor", device: "torch.device") -> "Tensor":
+    """The same numbers in memory from which CUDA copies while it computes; unchanged elsewhere."""
+    import torch
+
+    cuda = device.type == "cuda" and torch.cuda.is_available()
+    return values.pin_memory() if cuda else values
+
+
+def moved(values: "Tensor", device: "torch.device") -> "Tensor":
+    """Numbers of the CPU on a device; from pinned memory without waiting for the copy."""
+    return values.to(device, non_blocking=True)

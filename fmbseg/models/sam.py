@@ -1,20 +1,23 @@
 """SAM by segment-anything: one image embedding, many prompts."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from fmbseg.models.device import resolve_device
+from fmbseg.models.batches import Batches, BudgetGb, meter_of
+from fmbseg.models.device import moved, pinned, resolve_device
 from fmbseg.models.images import require_rgb
+from fmbseg.models.precision import Precision, encoding
 from fmbseg.models.protocols import SamEmbedding, SamPrediction, Wanted
 from fmbseg.models.sam_architecture import build_sam_from_config
 from fmbseg.models.sam_decoder import ImageSide, PromptDecoder, all_wanted
@@ -37,17 +40,43 @@ class _Encoded:
     input_hw: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """An image as the encoder wants it.
+
+    Attributes:
+        pixels: RGB, 0 to 255, its longest side scaled to the encoder's size; on the CPU.
+        image_hw: size of the original image, px.
+    """
+
+    pixels: UInt8[Tensor, "3 input_height input_width"]
+    image_hw: tuple[int, int]
+
+
 class SegmentAnything:
     """A frozen `segment_anything` model behind `SamModel`.
 
     Attributes:
         model: the SAM, in `eval` mode, without gradients.
         grid_side: patches along one side of its encoder.
+        precision: that its encoder computes in; the prompt decoder always does in float32, since
+            masks are thresholds of its logits.
+        images_at_once: see `TakesSeveral`.
     """
 
-    def __init__(self, model: Sam, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Sam,
+        device: torch.device,
+        *,
+        precision: Precision = "float32",
+        batch_memory_gb: BudgetGb = "auto",
+    ) -> None:
+        """Freeze the model and move it to the device."""
         self.model = model.to(device).eval().requires_grad_(False)
-        self.device = device
+        self.device, self.precision = device, precision
+        self._batches = Batches("SAM's encoder", meter_of(device), batch_memory_gb)
+        self.images_at_once = self._batches.images
         self.grid_side: int = model.prompt_encoder.image_embedding_size[0]
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         with torch.inference_mode():
@@ -63,16 +92,38 @@ class SegmentAnything:
         Raises:
             ValueError: not an RGB image.
         """
+        return self.encode_prepared([self.prepare(image)])[0]
+
+    def prepare(self, image: Image) -> _Prepared:
+        """The image as `encode_prepared` wants it, scaled, on the CPU.
+
+        Raises:
+            ValueError: not an RGB image.
+        """
         require_rgb(image)
         scaled = self._resize.apply_image(np.ascontiguousarray(image))
-        raw = torch.from_numpy(scaled).to(self.device, non_blocking=True)
-        pixels = raw.permute(2, 0, 1)[None].float()
-        with torch.inference_mode():
-            features = self.model.image_encoder(self.model.preprocess(pixels))
-            no_mask = self.model.prompt_encoder.no_mask_embed.weight[0]
-            side = self._decoder.image_side(features, self._dense_position, no_mask)
-        encoded = _Encoded(side, (pixels.shape[2], pixels.shape[3]))
-        return SamEmbedding((image.shape[0], image.shape[1]), encoded)
+        pixels = torch.from_numpy(scaled).permute(2, 0, 1)
+        return _Prepared(pinned(pixels, self.device), (image.shape[0], image.shape[1]))
+
+    def encode_prepared(self, prepared: Sequence[_Prepared]) -> list[SamEmbedding]:
+        """`embed` of several images in order; the encoder takes them together."""
+        elements = 3 * self.model.image_encoder.img_size**2
+        no_mask = self.model.prompt_encoder.no_mask_embed.weight[0]
+        found = []
+        for some, features in self._batches.over(prepared, self._features, elements):
+            for one, its_own in zip(some, features.split(1), strict=True):
+                with torch.inference_mode():
+                    side = self._decoder.image_side(its_own, self._dense_position, no_mask)
+                input_hw = (one.pixels.shape[1], one.pixels.shape[2])
+                found.append(SamEmbedding(one.image_hw, _Encoded(side, input_hw)))
+        return found
+
+    def _features(self, some: Sequence[_Prepared]) -> Float[Tensor, "image channel rows cols"]:
+        with encoding(self.device, self.precision):
+            each = [moved(one.pixels, self.device).float()[None] for one in some]
+            pixels = torch.cat([self.model.preprocess(one) for one in each])
+            features: Tensor = self.model.image_encoder(pixels)
+            return features.float()
 
     def predict_points(
         self,
@@ -143,6 +194,9 @@ def build_sam(
     name: str,
     checkpoint: str | Path | None = None,
     device: str | torch.device = "cpu",
+    *,
+    precision: Precision = "float32",
+    batch_memory_gb: BudgetGb = "auto",
 ) -> SegmentAnything:
     """Build a frozen SAM; nothing is fetched.
 
@@ -153,13 +207,17 @@ def build_sam(
             looked for in torch hub's checkpoint folder; None is random weights. Folders bring their
             own.
         device: "auto" or a device of torch.
+        precision: that its encoder computes in.
+        batch_memory_gb: for the images that go through the encoder at once; see `Batches`.
 
     Raises:
         MissingWeightsError: the weights are not here.
         ModelError: unknown name, or a file that cannot be read or is of another architecture.
     """
     target = resolve_device(device)
-    return SegmentAnything(sam_model(name, checkpoint), target)
+    return SegmentAnything(
+        sam_model(name, checkpoint), target, precision=precision, batch_memory_gb=batch_memory_gb
+    )
 
 
 def sam_model(

@@ -33,3 +33,14 @@ class ModelsParams(Section):
     """maskclip | sclip | naclip: how CLIP's last block gives patch features"""
     template: Annotated[str, Field(pattern=r"\{\}")]
     """the text that CLIP reads, {} stands for the class name"""
+
+
+class RuntimeParams(Section):
+    """How the frozen encoders are run."""
+
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    """of the encoders: auto | float32 | bfloat16 | float16; auto: float32 on a processor, on CUDA
+    bfloat16, or float16 where the device lacks it"""
+    batch_memory_gb: Literal["auto"] | Annotated[float, Field(gt=0.0)]
+    """memory for what goes through an encoder at once on CUDA; auto: a quarter of what is free;
+    halved where it proves too much"""

@@ -2,6 +2,9 @@
 
 import contextlib
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ from jaxtyping import Float
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from fmbseg.models.device import resolve_device
+from fmbseg.models.batches import Batches, BudgetGb, meter_of
+from fmbseg.models.device import moved, pinned, resolve_device
 from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
+from fmbseg.models.precision import Precision, encoding
 from fmbseg.models.tensor_files import load_all_weights, read_weights
 from fmbseg.models.vision_weights import vision_folder, vision_source
 from fmbseg.models.weights import ModelError
@@ -26,15 +31,25 @@ class TimmVision:
         model: the ViT, in `eval` mode, without gradients.
         dim: size of a patch feature.
         patch_hw: size of a patch, px.
+        precision: that it computes in; its answers are float32.
+        images_at_once: see `TakesSeveral`.
     """
 
     def __init__(
-        self, model: VisionTransformer, device: torch.device, *, short_side_px: ShortSide = None
+        self,
+        model: VisionTransformer,
+        device: torch.device,
+        *,
+        short_side_px: ShortSide = None,
+        precision: Precision = "float32",
+        batch_memory_gb: BudgetGb = "auto",
     ) -> None:
         """Freeze the model and move it to the device."""
         embed: Any = model.patch_embed
         self.model = model.to(device).eval().requires_grad_(False)
-        self.device = device
+        self.device, self.precision = device, precision
+        self._batches = Batches("vision encoder", meter_of(device), batch_memory_gb)
+        self.images_at_once = self._batches.images
         self.dim: int = model.embed_dim
         self.patch_hw: tuple[int, int] = tuple(embed.patch_size)
         best_hw = model.pretrained_cfg.get("test_input_size", (0, *embed.img_size))[1:]
@@ -60,15 +75,45 @@ class TimmVision:
         Raises:
             ValueError: not an RGB image.
         """
+        return self.encode_prepared([self.prepare(image)])[0]
+
+    def prepare(self, image: Image) -> Float[Tensor, "3 new_height new_width"]:
+        """The image as `encode_prepared` wants it, resized and normalised, on the CPU.
+
+        Raises:
+            ValueError: not an RGB image.
+        """
         require_rgb(image)
         height, width = image.shape[:2]
         rows, cols = self.grid_hw((height, width))
         size_hw = (rows * self.patch_hw[0], cols * self.patch_hw[1])
         pixels = normalised_pixels(image, size_hw, self._interpolation, self._mean, self._std)
-        with torch.inference_mode():
-            tokens = self.model.forward_features(pixels[None].to(self.device))[0]
-            patches: Tensor = self._late_norm(tokens[self.model.num_prefix_tokens :])
-        return patches.float().cpu().clone().view(rows, cols, self.dim)
+        return pinned(pixels, self.device)
+
+    def encode_prepared(
+        self, prepared: Sequence[Float[Tensor, "3 _height _width"]]
+    ) -> list[Float[Tensor, "_rows _cols dim"]]:
+        """`encode` of several images in order; those of one size go through together."""
+        of_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, pixels in enumerate(prepared):
+            of_size[tuple(pixels.shape)].append(index)
+        found: dict[int, Tensor] = {}
+        for shape, indices in of_size.items():
+            grid_hw = (shape[1] // self.patch_hw[0], shape[2] // self.patch_hw[1])
+            each = self._batches.over([prepared[i] for i in indices], self._patches, prod(shape))
+            patches = (one for _, some in each for one in some.cpu().clone())
+            for index, one in zip(indices, patches, strict=True):
+                found[index] = one.view(*grid_hw, self.dim)
+        return [found[index] for index in range(len(prepared))]
+
+    def _patches(
+        self, pixels: Sequence[Float[Tensor, "3 height width"]]
+    ) -> Float[Tensor, "image patch dim"]:
+        with encoding(self.device, self.precision):
+            batch = torch.stack([moved(one, self.device) for one in pixels])
+            tokens = self.model.forward_features(batch)
+            patches: Tensor = self._late_norm(tokens[:, self.model.num_prefix_tokens :])
+            return patches.float()
 
     def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches of an image of that size, px; nothing is computed."""
@@ -82,6 +127,8 @@ def build_vision(
     device: str | torch.device = "cpu",
     *,
     short_side_px: ShortSide = None,
+    precision: Precision = "float32",
+    batch_memory_gb: BudgetGb = "auto",
 ) -> TimmVision:
     """Build a frozen vision encoder; nothing is fetched.
 
@@ -92,6 +139,8 @@ def build_vision(
         short_side_px: images are resized to this; None keeps their own size, "auto" takes what
             the weights' configuration names for use (timm's `test_input_size`), else the size
             that the model was built for.
+        precision: that it computes in.
+        batch_memory_gb: for the images that go through at once; see `Batches`.
 
     Raises:
         MissingWeightsError: the weights are not here.
@@ -99,7 +148,10 @@ def build_vision(
             read or is of another architecture.
     """
     target = resolve_device(device)
-    return TimmVision(vision_model(name, pretrained), target, short_side_px=short_side_px)
+    return TimmVision(
+        vision_model(name, pretrained), target, short_side_px=short_side_px, precision=precision,
+        batch_memory_gb=batch_memory_gb,
+    )  # fmt: skip
 
 
 def vision_model(

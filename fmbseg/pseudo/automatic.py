@@ -48,8 +48,13 @@ def automatic_masks(
 
     Paper: section 3.1; the order of filters is from segment-anything 1.0.
     """
-    if embedding is None:
-        embedding = sam.embed(image)
+    return masks_of_embedded(sam, embedding or sam.embed(image), options)
+
+
+def masks_of_embedded(
+    sam: SamModel, embedding: SamEmbedding, options: AutomaticOptions
+) -> list[SamMask]:
+    """`automatic_masks` of an image that SAM has encoded."""
     height, width = embedding.image_hw
     auto = options.points_per_side == "auto"
     per_side = sam.grid_side // 2 if auto else int(options.points_per_side)

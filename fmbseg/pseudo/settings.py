@@ -45,7 +45,7 @@ class PseudoMasksParams(AutomaticOptions):
     clip_stride_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
     """stride of the crops as a fraction of the crop size"""
     clip_batch_crops: Positive
-    """crops that CLIP encodes at once"""
+    """crops that CLIP encodes at once on a processor; on CUDA runtime.batch_memory_gb decides"""
     presence_votes: Annotated[int, Field(ge=0)]
     """a class is present when more crops than this vote for it"""
     prompt_points: Positive

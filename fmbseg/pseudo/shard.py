@@ -1,14 +1,17 @@
 """Stage 1 of a shard of images: resumable image by image, bad images set aside with a reason."""
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from fmbseg.ahead import ahead
 from fmbseg.image_size import size_problem
-from fmbseg.progress import tracked
+from fmbseg.progress import progress
 from fmbseg.pseudo.stage1 import ImagePseudoMasks
 from fmbseg.pseudo.teacher import Teacher, array_sha
 from fmbseg.store import (
@@ -41,6 +44,27 @@ class _Record:
 _JSON = TypeAdapter(_Record)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """An image that was read ahead; its own pixels are held no longer.
+
+    Attributes:
+        name: its own.
+        size_hw: of the image, px.
+        pixels: SHA-256 of the decoded image.
+        path: of its scratch file.
+        record: what a run before found in it.
+        prepared: what the teacher takes for it, where there is no record.
+    """
+
+    name: str
+    size_hw: tuple[int, int]
+    pixels: str
+    path: Path
+    record: _Record | None
+    prepared: Any
+
+
 def compute_shard(
     names: Sequence[str],
     read: Callable[[str], Image],
@@ -56,7 +80,8 @@ def compute_shard(
 
     Every finished image is written to `scratch` at once, under a hash of its name, its pixels,
     the class names, the teacher's settings and `key`; what is there already is not computed again.
-    One image's arrays are in memory at a time, besides all run lengths.
+    Images are read and prepared ahead by background threads; in memory are, besides all run
+    lengths, those under way: two, or where the teacher takes several at once twice as many.
 
     Written to `out_folder`, the same bytes for the same images in any order, cut or not:
     `stage11.json` and `stage12.json` (COCO), `presence.json` ({image: {"present": class names,
@@ -86,27 +111,41 @@ def compute_shard(
     quarantine: list[dict[str, str]] = []
     records: dict[str, _Record] = {}
     computed = 0
-    for name in tracked(sorted(names), label):
+
+    def opened(name: str) -> _Opened | str:
+        """An image, or why it cannot be used."""
         try:
             image = read(name)
         except UnreadableImageError as error:
-            quarantine.append({"image": name, "reason": error.reason})
-            continue
+            return error.reason
         size_hw = (image.shape[0], image.shape[1])
-        problem = size_problem(size_hw)
-        if problem is not None:
-            quarantine.append({"image": name, "reason": problem})
-            continue
+        if problem := size_problem(size_hw):
+            return problem
         pixels = array_sha(image)
         path = scratch / f"{sha_of([name, pixels, settings])}.json"
         record = _finished(path)
         if record is None and salvaged is not None:
             record = _finished(salvaged / _salvaged_name(name, pixels))
-        if record is None:
-            record = _Record(size_hw, pixels, teacher.pseudo_masks(image, name))
-            _write(path, record)
-            computed += 1
-        records[name] = record
+        prepared = teacher.prepare(image) if record is None else None
+        return _Opened(name, size_hw, pixels, path, record, prepared)
+
+    def usable(images: Iterable[tuple[str, _Opened | str]]) -> Iterator[_Opened]:
+        for name, one in images:
+            if isinstance(one, str):
+                quarantine.append({"image": name, "reason": one})
+                done.update()
+            else:
+                yield one
+
+    images = ahead(sorted(names), opened, teacher.images_at_once)
+    with contextlib.closing(images), progress(label, total=len(names)) as done:
+        for one, record in _answered(usable(images), teacher):
+            if one.record is None:
+                _write(one.path, record)
+                computed += 1
+            records[one.name] = record
+            done.update()
+    records = dict(sorted(records.items()))
     sizes = {name: record.size_hw for name, record in records.items()}
     masks_11 = [mask for record in records.values() for mask in record.found.masks_11]
     masks_12 = [mask for record in records.values() for mask in record.found.masks_12]
@@ -115,6 +154,27 @@ def compute_shard(
     write_json(out_folder / "presence.json", _presence(records, class_names))
     write_json(out_folder / "quarantine.json", quarantine)
     return {"computed": computed, "reused": len(records) - computed}
+
+
+def _answered(images: Iterable[_Opened], teacher: Teacher) -> Iterator[tuple[_Opened, _Record]]:
+    """Each image with its record: found, or computed of several images together."""
+    todo: list[_Opened] = []
+    for one in images:
+        if one.record is not None:
+            yield one, one.record
+            continue
+        todo.append(one)
+        if len(todo) >= teacher.images_at_once:
+            yield from _computed(todo, teacher)
+            todo = []
+    if todo:
+        yield from _computed(todo, teacher)
+
+
+def _computed(todo: Sequence[_Opened], teacher: Teacher) -> Iterator[tuple[_Opened, _Record]]:
+    answers = teacher.pseudo_masks([one.prepared for one in todo], [one.name for one in todo])
+    for one, found in zip(todo, answers, strict=True):
+        yield one, _Record(one.size_hw, one.pixels, found)
 
 
 def save_records(shard_folder: Path, salvaged: Path) -> int:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
-from fmbseg.pseudo.automatic import automatic_masks
+from fmbseg.models.protocols import ClipModel, DenseClip, SamEmbedding, SamModel
+from fmbseg.pseudo.automatic import masks_of_embedded
 from fmbseg.pseudo.labelling import label_masks
 from fmbseg.pseudo.presence import count_votes, given_classes, present_classes
 from fmbseg.pseudo.prompts import prompted_masks
@@ -74,15 +74,33 @@ def pseudo_masks_of_image(
     """
     if len(texts) != len(class_names):
         raise ValueError(f"found {len(texts)} text features for {len(class_names)} class names")
-    texts = texts.cpu().float()
     if dense is None:
         dense = clip.encode_dense(image)
+    embedding = sam.embed(image)
+    return masks_of_encoded(
+        dense, embedding, name, sam, texts, class_names, options, present, stages
+    )
+
+
+@torch.inference_mode()
+def masks_of_encoded(
+    dense: DenseClip,
+    embedding: SamEmbedding,
+    name: str,
+    sam: SamModel,
+    texts: Float[Tensor, "category dim"],
+    class_names: Sequence[str],
+    options: PseudoMasksParams,
+    present: Sequence[int] | None = None,
+    stages: Sequence[Stage] = STAGES,
+) -> ImagePseudoMasks:
+    """Run stage 1 on an image that CLIP and SAM have encoded; see `pseudo_masks_of_image`."""
+    texts = texts.cpu().float()
     votes = count_votes(dense.cls, texts)
     if present is None:
         found = present_classes(votes, options.presence_votes)
     else:
         found = given_classes(present, len(class_names))
-    embedding = sam.embed(image)
     masks_11: list[PseudoMask] = []
     masks_12: list[PseudoMask] = []
     if "1.1" in stages:
@@ -92,6 +110,6 @@ def pseudo_masks_of_image(
             stability_offset=options.stability_offset,
         )  # fmt: skip
     if "1.2" in stages:
-        automatic = automatic_masks(sam, image, options, embedding)
+        automatic = masks_of_embedded(sam, embedding, options)
         masks_12 = label_masks(automatic, dense, texts, found, class_names, name)
     return ImagePseudoMasks(masks_11, masks_12, found, votes.tolist())

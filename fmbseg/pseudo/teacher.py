@@ -1,17 +1,25 @@
 """Teachers: an image and class names in, scored pseudo masks out; the student learns from them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.models.protocols import (
+    ClipModel,
+    DenseClip,
+    Encoder,
+    SamEmbedding,
+    SamModel,
+    encoder_of,
+)
 from fmbseg.pseudo.settings import PseudoMasksParams
-from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
+from fmbseg.pseudo.stage1 import ImagePseudoMasks, masks_of_encoded
 from fmbseg.store import sha_of
 from fmbseg.types import Image
 
@@ -35,8 +43,19 @@ class Teacher(Protocol):
         """A hash of its options and whatever else its answers depend on beside its models."""
         ...
 
-    def pseudo_masks(self, image: Image, name: str) -> ImagePseudoMasks:
-        """The masks of an RGB image, with their scores; `name` goes into the masks."""
+    @property
+    def images_at_once(self) -> int:
+        """So many images are worth handing over together; 1 where it gains nothing."""
+        ...
+
+    def prepare(self, image: Image) -> Any:
+        """What `pseudo_masks` takes for an RGB image; background threads ask for it."""
+        ...
+
+    def pseudo_masks(
+        self, prepared: Sequence[Any], names: Sequence[str]
+    ) -> Iterator[ImagePseudoMasks]:
+        """The masks of some images, with their scores; an image's name goes into its masks."""
         ...
 
 
@@ -65,11 +84,33 @@ class ClipSamTeacher:
         """A hash of the options and the text features."""
         return sha_of([self.options.model_dump(), array_sha(self.texts)])
 
-    def pseudo_masks(self, image: Image, name: str) -> ImagePseudoMasks:
-        """See `pseudo_masks_of_image`."""
-        return pseudo_masks_of_image(
-            image, name, self.clip, self.sam, self.texts, self.class_names, self.options
-        )
+    @cached_property
+    def _encoders(self) -> tuple[Encoder[DenseClip], Encoder[SamEmbedding]]:
+        return (
+            encoder_of(self.clip, self.clip.encode_dense), encoder_of(self.sam, self.sam.embed)
+        )  # fmt: skip
+
+    @property
+    def images_at_once(self) -> int:
+        """As many as one of the two encoders is glad of."""
+        return max(encoder.images_at_once for encoder in self._encoders)
+
+    def prepare(self, image: Image) -> tuple[Any, Any]:
+        """The image as CLIP and as SAM want it."""
+        clip, sam = self._encoders
+        return clip.prepare(image), sam.prepare(image)
+
+    def pseudo_masks(
+        self, prepared: Sequence[tuple[Any, Any]], names: Sequence[str]
+    ) -> Iterator[ImagePseudoMasks]:
+        """See `masks_of_encoded`; the encoders see all images first."""
+        clip, sam = self._encoders
+        dense = clip.encode([one for one, _ in prepared])
+        embedded = sam.encode([one for _, one in prepared])
+        for name, seen, embedding in zip(names, dense, embedded, strict=True):
+            yield masks_of_encoded(
+                seen, embedding, name, self.sam, self.texts, self.class_names, self.options
+            )
 
 
 def array_sha(values: Tensor | Image) -> str:

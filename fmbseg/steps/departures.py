@@ -1,6 +1,7 @@
 """Where a run departs from the paper: one list for report, `fmbseg doctor` and a run's start."""
 
 from fmbseg import paper
+from fmbseg.models.precision import resolve_precision
 from fmbseg.models.profiles import PROFILES, resolve_profile
 from fmbseg.params import Params
 from fmbseg.steps.foundation_models import overrides_of
@@ -9,10 +10,16 @@ from fmbseg.steps.foundation_models import overrides_of
 def departures(params: Params) -> list[paper.Departure]:
     """Every setting that departs from the paper, then every one that the paper does not publish.
 
+    The encoders' precision is among the latter where it is not float32.
+
     Raises:
         ValueError: an override that names no model.
     """
-    return paper.departures(params.model_dump(), model_names(params))
+    found = paper.departures(params.model_dump(), model_names(params))
+    precision = resolve_precision(params.runtime.precision, params.device)
+    if precision != "float32":
+        found.append(paper.Departure("runtime.precision", precision, None))
+    return found
 
 
 def departure_lines(params: Params) -> list[str]:

@@ -12,7 +12,7 @@ from fmbseg.models.build import FoundationModels
 from fmbseg.pseudo.presence import count_votes, present_classes
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps.image_records import ImageRecords
-from fmbseg.steps.truth import usable
+from fmbseg.steps.truth import usable_ahead
 from fmbseg.store import write_json
 from fmbseg.types import IGNORE, Image
 
@@ -41,13 +41,13 @@ def score(
     rng = np.random.default_rng([seed, 7])
     finished = ImageRecords(scratch, samples.names)
     reused, records = len(finished), list[dict[str, Any]]()
-    for index, record in finished.each("evaluate: presence and SAM's masks"):
+    known = finished.each("evaluate: presence and SAM's masks")
+    for index, record, sample in usable_ahead(samples, known, []):
         if record is not None:
             if record["labelled"]:
                 rng.integers(record["labelled"])  # so that the next image draws what it would have
             records.append(record)
             continue
-        sample = usable(samples, index, [])
         if sample is None or sample.target is None:
             continue
         found = _presence(sample.image, sample.target, models, texts, options.presence_votes)

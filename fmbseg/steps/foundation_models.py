@@ -6,9 +6,12 @@ Model libraries are imported where a model is needed, so that a look at a worksp
 import contextlib
 import functools
 import json
+import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fmbseg.models.precision import Precision, resolve_precision
 from fmbseg.models.settings import ModelsParams
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import MANIFEST, StoreError, read_json
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from fmbseg.models.build import FoundationModels
     from fmbseg.models.protocols import ClipModel
 
+_AUTO = "auto: "
 _BUILDING = threading.RLock()
 """Tasks run in threads; two that want a model at once must not build it twice."""
 
@@ -75,7 +79,52 @@ def models_params(workspace: Workspace, *roles: Role) -> dict[str, Any]:
         **models.model_dump(include={"profile", "projection", "template", *roles}),
         "weights": {role: _recorded(workspace, role, fingerprint[role]) for role in roles},
         "device": workspace.params.device,
+        "precision": _precision(workspace),
     }
+
+
+def precision_of(workspace: Workspace) -> Precision:
+    """What the encoders compute in here.
+
+    Where it is `auto` and there is no accelerator, it is what the masks or the model at hand were
+    made in with `auto`: a workspace that DVC pulled stays up to date, and never mixes two.
+    """
+    words: Any = _precision(workspace).removeprefix(_AUTO)
+    found: Precision = words
+    return found
+
+
+def _precision(workspace: Workspace) -> str:
+    """As a key holds it: a precision that was asked for, or `auto: ` and what it stands for."""
+    asked, device = workspace.params.runtime.precision, workspace.params.device
+    found = resolve_precision(asked, device)
+    if asked != "auto":
+        return found
+    if found == "float32":
+        for manifest in (_a_shard(workspace) / MANIFEST, workspace.train / MANIFEST):
+            with contextlib.suppress(OSError):
+                known, on = _recorded_precision(manifest, manifest.stat().st_mtime_ns)
+                if known.startswith(_AUTO) and on == device:
+                    return known
+    return f"{_AUTO}{found}"
+
+
+def _a_shard(workspace: Workspace) -> Path:
+    """The folder of any shard; asked for with every key, so the others are not looked at."""
+    with contextlib.suppress(OSError), os.scandir(workspace.pseudo_masks) as entries:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                return Path(entry.path)
+    return workspace.pseudo_masks
+
+
+@functools.lru_cache(maxsize=8)
+def _recorded_precision(manifest: Path, modified_ns: int) -> tuple[str, str]:
+    """Precision and device in the key of a unit, empty where it tells none."""
+    with contextlib.suppress(StoreError, KeyError, TypeError):
+        params = read_json(manifest)["parts"]["params"]
+        return str(params["precision"]), str(params["device"])
+    return "", ""
 
 
 def _recorded(workspace: Workspace, role: Role, fingerprint: str) -> str:
@@ -93,10 +142,13 @@ def _recorded(workspace: Workspace, role: Role, fingerprint: str) -> str:
 
 def _built(workspace: Workspace, role: Role, **options: Any) -> Any:
     """A model that is built once; overrides are text, so that the cache finds equal ones again."""
-    models = workspace.params.models
+    models, runtime = workspace.params.models, workspace.params.runtime
     overrides = json.dumps(overrides_of(models))
     with _BUILDING:
-        return _build(role, models.profile, overrides, device=workspace.params.device, **options)
+        return _build(
+            role, models.profile, overrides, device=workspace.params.device,
+            precision=precision_of(workspace), batch_memory_gb=runtime.batch_memory_gb, **options,
+        )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ from fmbseg.report.content import (
 from fmbseg.report.page import build_report
 from fmbseg.steps import evaluate, figures, plots
 from fmbseg.steps.departures import departures, model_names
-from fmbseg.steps.foundation_models import models_of
+from fmbseg.steps.foundation_models import models_of, precision_of
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
@@ -96,7 +96,8 @@ def notes(workspace: Workspace) -> tuple[str, ...]:
 
 
 def _content(workspace: Workspace) -> ReportContent:
-    params = workspace.params
+    runtime = workspace.params.runtime.changed(precision=precision_of(workspace))
+    params = workspace.params.model_copy(update={"runtime": runtime})
     frozen = figures.foundation(workspace)
     class_names = read_classes(workspace.classes_path()).names
     bad, never_found = quarantined(workspace), figures.never_found(workspace)
@@ -163,7 +164,8 @@ def _link(workspace: Workspace, path: Path) -> str:
 
 def _shown(workspace: Workspace) -> dict[str, Any]:
     """The parameters that decide what a run finds, not how and where it runs."""
-    return workspace.params.model_dump(exclude={"threads", "runner", "drops", "tracking"})
+    shown = workspace.params.model_dump(exclude={"threads", "runner", "drops", "tracking"})
+    return {**shown, "runtime": {"precision": precision_of(workspace)}}
 
 
 def _settings(tree: dict[str, Any]) -> dict[str, object]:

@@ -59,4 +59,4 @@ def like(workspace: Workspace, step: str) -> str:
     """Digest of what two units of a step share that take about the same time an image."""
     p = workspace.params
     sections = {step, "models"} | ({"pseudo_masks"} if step == "evaluate" else set())
-    return sha_of([p.model_dump(include=sections), p.device, p.threads])[:12]
+    return sha_of([p.model_dump(include=sections), p.device, p.runtime.precision, p.threads])[:12]

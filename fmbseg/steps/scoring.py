@@ -16,7 +16,7 @@ from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import colourise, save_png
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.image_records import ImageRecords
-from fmbseg.steps.truth import usable
+from fmbseg.steps.truth import usable_ahead
 from fmbseg.store import write_json
 from fmbseg.types import IGNORE
 
@@ -85,10 +85,9 @@ def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[
     tally, scores = Tally(), list[dict[str, Any]]()
     extremes: Extremes[ScoredImage | int] = Extremes(evaluation.examples)
     bad: list[dict[str, str]] = []
-    for index, record in finished.each(title):
+    for index, record, sample in usable_ahead(data_set.samples, finished.each(title), bad):
         kept: ScoredImage | int = index
         if record is None:
-            sample = usable(data_set.samples, index, bad)
             if sample is None:
                 continue
             kept, counts, took = evaluation.answer(sample)

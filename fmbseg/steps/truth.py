@@ -1,14 +1,19 @@
 """Ground truth of the workspace's own images, where label files exist."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from fmbseg.ahead import ahead
 from fmbseg.datasets.base import Dataset, DatasetError, Sample
 from fmbseg.datasets.folder import FolderDataset
 from fmbseg.image_size import size_problem
 from fmbseg.steps.workspace import Listing, Workspace
 from fmbseg.store import UnreadableImageError, file_sha
 from fmbseg.vocabulary import read_classes
+
+Record = dict[str, Any] | None
 
 
 def labelled(workspace: Workspace, split: str = "train") -> Dataset | None:
@@ -48,6 +53,31 @@ def usable(samples: Dataset, index: int, bad: list[dict[str, str]]) -> Sample | 
         bad.append({"image": sample.name, "reason": problem})
         return None
     return sample
+
+
+def usable_ahead(
+    samples: Dataset, known: Iterable[tuple[int, Record]], bad: list[dict[str, str]]
+) -> Iterator[tuple[int, Record, Sample | None]]:
+    """Images as `usable` gives them, each read by a background thread while the one before is used.
+
+    Args:
+        samples: the data set.
+        known: indices, each with what is known of the image; one that is known is not read.
+        bad: gets what cannot be used, in order.
+
+    Yields:
+        The index, what is known, and the image.
+    """
+
+    def read(one: tuple[int, Record]) -> tuple[Sample | None, list[dict[str, str]]]:
+        index, record = one
+        problems: list[dict[str, str]] = []
+        return (usable(samples, index, problems) if record is None else None), problems
+
+    with contextlib.closing(ahead(known, read)) as pairs:
+        for (index, record), (sample, problems) in pairs:
+            bad.extend(problems)
+            yield index, record, sample
 
 
 def truth_inputs(workspace: Workspace) -> Mapping[str, str]:

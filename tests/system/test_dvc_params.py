@@ -28,7 +28,7 @@ OTHERS: dict[str, Any] = {
     "train.hold_rate_from": 0.25, "runner.kind": "dask", "runner.dask_address": "tcp://host:1",
     "tracking.primary_method": "stage1", "pseudo_masks.points_together": False,
     "train.labels": "truth", "evaluate.synonyms": "max", "tracking.registered_model": "other",
-    "evaluate.templates": "model",
+    "evaluate.templates": "model", "runtime.precision": "bfloat16",
 }  # fmt: skip
 """Another value of a parameter that is no number, nor any text."""
 PLACES = {"data.images", "data.classes", "data.labels", "data.benchmarks"}

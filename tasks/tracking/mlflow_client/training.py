@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 30.0
 _SYSTEM_EVERY_S = 30.0
-_TRAIN_PARAMS = ("seed", "device", "train.", "models.profile", "models.clip", "models.vision")
+_TRAIN_PARAMS = (
+    "seed", "device", "runtime.precision", "train.", "models.profile", "models.clip",
+    "models.vision",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

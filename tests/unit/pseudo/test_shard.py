@@ -201,9 +201,15 @@ def test_a_name_given_twice_is_refused(images, tmp_path):
 class ColourTeacher:
     """Another teacher: the pixels near a class's colour, with neither CLIP nor SAM."""
 
-    class_names, settings = NAMES, "colours"
+    class_names, settings, images_at_once = NAMES, "colours", 2
 
-    def pseudo_masks(self, image, name):
+    def prepare(self, image):
+        return image
+
+    def pseudo_masks(self, prepared, names):
+        return map(self.masks_of, prepared, names)
+
+    def masks_of(self, image, name):
         masks = []
         for index, colour in enumerate(COLOURS.values()):
             inside = np.abs(image.astype(int) - colour).max(axis=2) < 30
@@ -234,6 +240,34 @@ def test_a_shard_asks_whatever_teacher_it_is_given(images, tmp_path):
     }  # fmt: skip
     assert {mask.clip_similarity for mask in prompted} == {0.5}
     assert read_coco(tmp_path / "out/stage12.json").masks == []
+
+
+class SeveralSam(ColourSam):
+    """Takes several images, as on an accelerator."""
+
+    images_at_once = 2
+
+    def __init__(self, fail_after=None):
+        super().__init__(fail_after)
+        self.together = []
+
+    def prepare(self, image):
+        return image.copy()
+
+    def encode_prepared(self, prepared):
+        self.together.append(len(prepared))
+        return [self.embed(image) for image in prepared]
+
+
+def test_images_go_through_the_encoders_together_and_the_bytes_are_the_same(images, tmp_path):
+    run(images, tmp_path)
+    (tmp_path / "scratch").rename(tmp_path / "kept")
+    assert run(images, tmp_path, "together", SeveralSam()).together == [2, 1]
+    assert contents(tmp_path / "together") == contents(tmp_path / "out")
+    for path in sorted((tmp_path / "scratch").iterdir())[:2]:
+        path.unlink()
+    assert run(images, tmp_path, "again", SeveralSam()).together == [2]
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
 class Terminal(io.StringIO):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ class Encoder:
     def __init__(self, failing: int | None = None) -> None:
         self.failing = failing
         self.asked: list[int] = []
+        self.sizes: list[int] = []
         self.lock = threading.Lock()
 
     def encode(self, image: int) -> Tensor:
@@ -66,6 +68,29 @@ def test_no_image_is_encoded_before_training_unless_all_features_are_kept(cached
         assert all(float(made(index).mean()) == index for index in range(IMAGES))
     asked = IMAGES + IMAGES - cached
     assert len(encoder.asked) == asked, "those beyond the budget are made anew"
+
+
+class Together(Encoder):
+    """Takes several images, as on an accelerator."""
+
+    images_at_once = 16
+
+    def prepare(self, image: int) -> int:
+        return image
+
+    def encode_prepared(self, prepared: Sequence[int]) -> list[Tensor]:
+        self.sizes.append(len(prepared))
+        return [self.encode(image) for image in prepared]
+
+
+def test_an_encoder_that_takes_several_images_is_given_several():
+    encoder = Together()
+    made = features(encoder)
+    made.prepare(made.patch_labels(MAPS))
+    assert encoder.sizes == [*[16] * 12, 8]
+    assert encoder.asked == list(range(IMAGES))
+    assert all(float(made(index).mean()) == index for index in range(IMAGES))
+    assert len(encoder.asked) == IMAGES, "all are kept"
 
 
 def test_features_are_prepared_of_images_with_labels_alone():
