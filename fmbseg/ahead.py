@@ -1,7 +1,7 @@
 """What is done ahead by background threads, such as reading pixels while the device computes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,7 +10,9 @@ R = TypeVar("R")
 _THREADS = 4
 
 
-def ahead(items: Iterable[T], make: Callable[[T], R], count: int = 1) -> Iterator[tuple[T, R]]:
+def ahead(
+    items: Iterable[T], make: Callable[[T], R], count: int = 1
+) -> Generator[tuple[T, R], None, None]:
     """Every item with what `make` makes of it, in order, some of them made ahead.
 
     What `make` raises is raised when its item's turn comes. Where the iteration ends before, the

@@ -46,7 +46,7 @@ def test_a_failure_comes_at_its_place_and_what_was_not_begun_is_left_out() -> No
 
 
 def test_a_loop_that_ends_early_ends_the_threads() -> None:
-    before, begun = threading.active_count(), []
+    before, begun = threading.active_count(), list[int]()
     with contextlib.closing(ahead(range(100), begun.append, 4)) as pairs:
         assert next(pairs) == (0, None)
     assert threading.active_count() == before
