@@ -14,13 +14,14 @@ from fmbseg.commands.params_option import params_option
 from fmbseg.errors import UserError
 from fmbseg.estimate.coarse import coarse
 from fmbseg.estimate.forecast import forecast, human_time, lines, rest_of_run, whole_run
-from fmbseg.estimate.measure import Bench, measure
+from fmbseg.estimate.measure import measure
 from fmbseg.estimate.sample import TYPICAL_HW, DataSet, data_sets_of
 from fmbseg.models.device import resolve_device
 from fmbseg.models.status import weights_status
 from fmbseg.params import Params
 from fmbseg.steps.evaluation_sets import benchmark_root
 from fmbseg.steps.foundation_models import overrides_of
+from fmbseg.steps.workspace import Workspace
 
 _BUSY = 0.8
 
@@ -47,18 +48,17 @@ def estimate(arguments: argparse.Namespace) -> int:
     missing = [one.model for one in status if not one.present]
     began, processor = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(prefix="fmbseg-estimate-") as folder:
-        bench = Bench(Path(folder), params, device)
         if missing:
-            figures = coarse(bench, scored)
+            figures = coarse(params, scored)
         else:
-            figures = measure(bench, train, scored, arguments.sample, arguments.budget_seconds)
+            place = Workspace(Path(folder), params)
+            figures = measure(place, train, scored, arguments.sample, arguments.budget_seconds)
     spent = time.perf_counter() - began
     share = (time.process_time() - processor) / spent / params.threads
     print(f"{train.title}: {train.images:,} images, {len(train.classes)} classes")
     print(
         f"profile {params.models.profile} on {device}, {params.threads} torch thread(s) a process, "
-        f"{os.cpu_count()} processors; measured for {human_time(spent)}, of which the models' "
-        f"building took {human_time(figures.models_s)}"
+        f"{os.cpu_count()} processors; measured for {human_time(spent)}"
     )
     for note in _notes(params, device, (train, *scored), missing, share, workers):
         print(f"! {note}")

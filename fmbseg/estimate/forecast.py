@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fmbseg.align.trainer import VALIDATIONS
 from fmbseg.estimate.measure import Figures
-from fmbseg.estimate.sample import DataSet
+from fmbseg.estimate.sample import IMAGE_BYTES, DataSet
 from fmbseg.params import Params
 from fmbseg.steps import evaluate
 from fmbseg.steps.plan import STEPS, units_of
@@ -16,10 +16,11 @@ from fmbseg.steps.time_left import units_left
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, human_bytes
 
-FLOW_BYTES = 2e8
-"""What the flow's own libraries add to the process that computes (Prefect, MLflow), about."""
+FLOW_BYTES, FLOW_S = 2e8, 25.0
+"""What the flow's own libraries take, about: memory of a process, and time of a whole run."""
 OBJECT_BYTES = 2.0
 """Memory of masks as objects, for each byte of their files, at most; large masks take half."""
+_REST = "about, with start-up, Prefect, DVC and MLflow; `fmbseg run` takes less"
 _UNITS = (("years", 365.25 * 86400), ("days", 86400.0), ("h", 3600.0), ("min", 60.0))
 
 
@@ -29,19 +30,19 @@ class Row:
 
     Attributes:
         step: its name.
+        basis: what the figures stand on.
         seconds: with one worker; None where nothing was measured.
         many_s: seconds with the workers asked for; None for a unit.
         disk_bytes: of what it writes.
-        memory_bytes: most of one process, with what runs beside the step in it; 0: not known.
-        basis: what the figures stand on.
+        memory_bytes: most of all processes on this machine, with what runs beside; 0: not known.
     """
 
     step: str
-    seconds: float | None
-    many_s: float | None
-    disk_bytes: float
-    memory_bytes: float
     basis: str
+    seconds: float | None = 0.0
+    many_s: float | None = 0.0
+    disk_bytes: float = 0.0
+    memory_bytes: float = 0.0
 
 
 def whole_run(params: Params, train: DataSet, scored: Sequence[DataSet]) -> dict[str, int]:
@@ -76,76 +77,78 @@ def forecast(
 
     Args:
         params: of the run.
-        train: the data set that is trained on.
-        scored: those that are scored.
+        train: what is trained on.
+        scored: what is scored.
         figures: of some of their images.
         left: what is not computed yet; see `whole_run`.
         workers: processes or threads, each as fast as the one measured.
     """
     each_s, sizes, count = figures.seconds, figures.sizes, train.images
-    at_once = workers if params.runner.kind == "threads" else 1
-    working_bytes = figures.idle_bytes + FLOW_BYTES + at_once * figures.work_bytes
-    units = [name for name in left if name not in STEPS]
+    choosing_s = count * each_s["subsample"]
+    scoring = {name: left[name] * each_s[name] for name in left if name not in STEPS}
+    stage1, shard = left.get("pseudo_masks", 0), params.data.shard_images
+    longest = min(math.ceil(stage1 / shard / workers) * shard, stage1)
+    done = f"{count - stage1:,} of {count:,} images computed already; " if stage1 < count else ""
+    process = figures.idle_bytes + FLOW_BYTES
+    working, where = workers * figures.work_bytes, ""
+    if params.runner.kind == "dask":
+        each = process + figures.work_bytes
+        working = each * (1 if params.runner.dask_address else workers)
+        where = f"; each of {workers} processes holds the models and takes {_size(each)}"
 
-    def row(step: str, seconds: float, many_s: float, disk: float, more: float, words: str) -> Row:
-        if step not in left:
-            return Row(step, 0.0, 0.0, 0.0, 0.0, "computed already")
-        return Row(step, seconds, many_s, disk, working_bytes + more, words)
+    def measured(images: int) -> str:
+        return f"{min(figures.images, images):,} of {images:,} images measured"
 
-    images = left.get("pseudo_masks", 0)
-    done = f"{count - images:,} of {count:,} images computed already; " if images < count else ""
-    stage1_s, choosing_s = images * each_s["pseudo_masks"], count * each_s["subsample"]
-    shard_images = math.ceil(images / params.data.shard_images / workers) * params.data.shard_images
-    shared_s = min(shard_images, images) * each_s["pseudo_masks"]
-    training_s, saved_s, training_bytes, words = _training(params, train, scored, figures, workers)
-    scoring = {unit: left[unit] * each_s[unit] for unit in units}
-    longest_s = max(sum(scoring.values()) / workers, max(scoring.values(), default=0.0))
     rows = [
-        _download(train, scored, left),
-        row(
-            "pseudo_masks", figures.models_s + stage1_s, figures.models_s + shared_s,
-            images * sizes["masks"], 0.0,
-            f"{done}{figures.basis(count)}; as much disk again while it runs",
-        ),
-        row(
-            "subsample", choosing_s, choosing_s, count * sizes["kept"],
-            OBJECT_BYTES * sizes["masks"] * count, "all masks are in memory at once",
-        ),
-        row(
-            "train", training_s, training_s - saved_s, sizes["model"], training_bytes, words,
+        Row(
+            "pseudo_masks", f"{done}{measured(count)}; as much disk again while it runs{where}",
+            stage1 * each_s["pseudo_masks"], longest * each_s["pseudo_masks"],
+            stage1 * sizes["masks"],
         ),
         Row(
-            "evaluate", sum(scoring.values()), longest_s, 0.0,
-            working_bytes if units else 0.0,
-            "a method on a data set is one unit of work" if units
-            else "computed already" if scored else "no labels, so nothing to score",
+            "subsample", "all masks are in memory at once", choosing_s, choosing_s,
+            count * sizes["kept"], OBJECT_BYTES * sizes["masks"] * count,
+        ),
+        _training(params, train, scored, figures, workers),
+        Row(
+            "evaluate", f"a method on a data set is one unit of work{where}",
+            sum(scoring.values()),
+            max(sum(scoring.values()) / workers, max(scoring.values(), default=0.0)),
         ),
     ]  # fmt: skip
+    steps, computed = {*left, *(["evaluate"] if scoring else [])}, "computed already"
+    unscored = computed if scored else "no labels, so nothing to score"
+    rows = [
+        replace(one, memory_bytes=process + working + one.memory_bytes) if one.step in steps
+        else Row(one.step, unscored if one.step == "evaluate" else computed)
+        for one in rows
+    ]  # fmt: skip
+    fetched = "download" in left
+    rows.insert(0, _download(train, scored, figures) if fetched else Row("download", computed))
+    rows.append(Row("report", _REST, FLOW_S, FLOW_S))
     whole = Row(
-        "all", sum(one.seconds or 0.0 for one in rows), sum(one.many_s or 0.0 for one in rows),
-        sum(one.disk_bytes for one in rows), max(one.memory_bytes for one in rows),
-        "without download and report",
+        "all", "without what is to be fetched", sum(one.seconds or 0.0 for one in rows),
+        sum(one.many_s or 0.0 for one in rows), sum(one.disk_bytes for one in rows),
+        max(one.memory_bytes for one in rows),
     )  # fmt: skip
-    parts = [
-        Row(f"  {unit}", seconds, None, 0.0, 0.0, figures.basis(left[unit]))
-        for unit, seconds in scoring.items()
-    ]
+    parts = [Row(f"  {name}", measured(left[name]), scoring[name], None) for name in scoring]
     return [*rows, *parts, whole]
 
 
-def _download(train: DataSet, scored: Sequence[DataSet], left: Mapping[str, int]) -> Row:
-    sets = (train, *scored)
-    archives = {file: size for one in sets for file, size in one.archives.items()}
-    absent = {file: size for one in sets if not one.here for file, size in one.archives.items()}
-    disk_bytes = sum(archives.values()) + ("download" in left) * train.disk_bytes
-    words = f"not measured; {human_bytes(sum(absent.values()))} to fetch"
-    return Row("download", None, None, disk_bytes, 0.0, words)
+def _download(train: DataSet, scored: Sequence[DataSet], figures: Figures) -> Row:
+    archives = {file: size for one in (train, *scored) for file, size in one.archives.items()}
+    absent = {
+        file: size for one in (train, *scored) if not one.here
+        for file, size in one.archives.items()
+    }  # fmt: skip
+    disk_bytes = sum(archives.values()) + train.drawn * IMAGE_BYTES
+    took_s = None if absent else (train.drawn or train.images) * figures.seconds["download"]
+    return Row("download", f"{_size(sum(absent.values()))} to fetch", took_s, took_s, disk_bytes)
 
 
 def _training(
     params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int
-) -> tuple[float, float, float, str]:
-    """Seconds with one worker; those that more save; bytes that it holds; what it stands on."""
+) -> Row:
     p, each_s, sizes, count = params.train, figures.seconds, figures.sizes, train.images
     cached = min(count, int(p.feature_cache_gb * 1e9 // max(sizes["features"], 1)))
     encodings = cached + p.epochs * (count - cached)
@@ -155,14 +158,20 @@ def _training(
     checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
     encode_s = encodings * each_s["features"]
     checking_s = checked * (each_s["features"] + checks * each_s["validation"])
-    held_bytes = (cached + checked) * sizes["features"] + count * OBJECT_BYTES * sizes["kept"]
+    rest_s = steps * each_s["step"] + checking_s
     words = (
         f"{encodings:,} encodings at {each_s['features']:.3g} s ({cached / count:.0%} of them fit "
         f"train.feature_cache_gb), {steps:,} steps at {each_s['step']:.3g} s, {checks} "
         f"validations on {checked} images in {checking_s:.3g} s"
     )
-    whole_s = encode_s + steps * each_s["step"] + checking_s
-    return whole_s, encode_s * (1 - 1 / at_once), held_bytes, words
+    return Row(
+        "train", words, encode_s + rest_s, encode_s / at_once + rest_s, sizes["model"],
+        (cached + checked) * sizes["features"] + count * OBJECT_BYTES * sizes["kept"],
+    )  # fmt: skip
+
+
+def _size(count: float) -> str:
+    return human_bytes(round(count))
 
 
 def human_time(seconds: float | None) -> str:
@@ -171,9 +180,8 @@ def human_time(seconds: float | None) -> str:
         return "-"
     for unit, size in _UNITS:
         if seconds >= 2 * size or (unit == "years" and seconds >= size):
-            return (
-                f"{seconds / size:.{int(seconds < (10 if unit == 'min' else 100) * size)}f} {unit}"
-            )
+            digits = int(seconds < (10 if unit == "min" else 100) * size)
+            return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
@@ -181,8 +189,7 @@ def lines(rows: Sequence[Row], workers: int) -> list[str]:
     """A table, then what each row stands on."""
     cells = [["step", "1 worker", f"{workers} workers", "disk", "memory"]]
     for row in rows:
-        sizes = (row.disk_bytes, row.memory_bytes)
-        room = [human_bytes(round(size)) if size else "-" for size in sizes]
+        room = [_size(size) if size else "-" for size in (row.disk_bytes, row.memory_bytes)]
         cells.append([row.step, human_time(row.seconds), human_time(row.many_s), *room])
     if workers == 1:
         cells = [[*line[:2], *line[3:]] for line in cells]

@@ -15,6 +15,7 @@ from fmbseg.align.head import AlignmentHead
 from fmbseg.align.trainer import train_alignment
 from fmbseg.estimate.memory import held_bytes, peak_bytes
 from fmbseg.estimate.sample import DataSet
+from fmbseg.models.device import resolve_device
 from fmbseg.params import Params
 from fmbseg.steps import evaluate
 from fmbseg.steps.evaluation_sets import open_evaluation_set
@@ -36,13 +37,12 @@ class Figures:
     """What was measured.
 
     Attributes:
-        seconds: of an image in "pseudo_masks", "subsample", every unit of the step `evaluate`, and
-            in the training's "features" and "validation"; of a "step" of it.
+        seconds: of an image in "download", "pseudo_masks", "subsample", every unit of the step
+            `evaluate`, and in the training's "features" and "validation"; of a "step" of it.
         sizes: bytes of an image: "masks" and "kept" on disk, "features" in memory; of the whole:
             "model" on disk.
         idle_bytes: memory of a process with the models in it.
         work_bytes: most memory that one worker adds to it.
-        models_s: seconds that building the models takes.
         images: of each data set that the steps ran over; 0 where the seconds are only looked up.
     """
 
@@ -50,67 +50,34 @@ class Figures:
     sizes: Mapping[str, float]
     idle_bytes: float
     work_bytes: float
-    models_s: float
     images: int
 
-    def basis(self, count: int) -> str:
-        """What the figures of `count` images stand on."""
-        if not self.images:
-            return "coarse: known times at this machine's pace"
-        return f"{min(self.images, count):,} of {count:,} images measured"
 
+def clock(params: Params) -> float:
+    """Seconds, after all that was begun has ended; of the processor where one thread computes.
 
-@dataclass(frozen=True)
-class Bench:
-    """Where it is measured.
-
-    Attributes:
-        root: an empty folder, which the caller removes.
-        params: of the run.
-        device: of the models.
+    Processor time is that of a machine which does nothing else.
     """
+    if resolve_device(params.device).type != "cpu":
+        torch.accelerator.synchronize()
+        return time.perf_counter()
+    return time.process_time() if params.threads == 1 else time.perf_counter()
 
-    root: Path
-    params: Params
-    device: torch.device
 
-    def clock(self) -> float:
-        """Seconds, after all that was begun has ended; one thread's are of the processor.
-
-        Processor time is that of a machine which does nothing else.
-        """
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize()
-            return time.perf_counter()
-        return time.process_time() if self.params.threads == 1 else time.perf_counter()
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        """What something takes."""
-        began = self.clock()
-        work()
-        return self.clock() - began
-
-    def sample(self, data_set: DataSet, images: int) -> Workspace:
-        """A workspace of some images of a data set."""
-        p, root = self.params, Path(mkdtemp(dir=self.root))
-        data_set.write(images, root)
-        data = p.data.changed(
-            images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
-            classes=str(root / "classes.txt"), shard_images=images, drops="drops",
-        )  # fmt: skip
-        scoring = p.evaluate.changed(data_sets=("home",), examples=0)
-        found = Workspace(root, p.model_copy(update={"data": data, "evaluate": scoring}))
-        run_step(found, "download")
-        return found
+def seconds(params: Params, work: Callable[[], object]) -> float:
+    """What something takes."""
+    began = clock(params)
+    work()
+    return clock(params) - began
 
 
 def measure(
-    bench: Bench, train: DataSet, scored: Sequence[DataSet], most: int, budget_s: float
+    place: Workspace, train: DataSet, scored: Sequence[DataSet], most: int, budget_s: float
 ) -> Figures:
     """Measure one image of each data set; then as many as the rest of the budget lasts, anew.
 
     Args:
-        bench: where to measure.
+        place: an empty folder, which the caller removes, and the run's parameters.
         train: the data set that is trained on.
         scored: those that are scored.
         most: images of each, at most.
@@ -119,38 +86,40 @@ def measure(
     Raises:
         DatasetError: of a data set no image can be used.
     """
-    models_s = bench.seconds(lambda: models_of(Workspace(bench.root, bench.params)))
-    idle_bytes, began = held_bytes(), bench.clock()
-    seconds, sizes, count = _measure(bench, train, scored, 1)
-    took_s = bench.clock() - began
+    models_of(place)
+    idle_bytes, began = held_bytes(), clock(place.params)
+    found = _measure(place, train, scored, 1)
+    took_s = clock(place.params) - began
     images = min(most, int((budget_s - took_s) / took_s))
     if images > 1:
-        seconds, sizes, count = _measure(bench, train, scored, images)
-    return Figures(seconds, sizes, idle_bytes, peak_bytes() - idle_bytes, models_s, count)
+        found = _measure(place, train, scored, images)
+    each_s, sizes, count = found
+    return Figures(each_s, sizes, idle_bytes, peak_bytes() - idle_bytes, count)
 
 
 def _measure(
-    bench: Bench, train: DataSet, scored: Sequence[DataSet], images: int
+    whole: Workspace, train: DataSet, scored: Sequence[DataSet], images: int
 ) -> tuple[dict[str, float], dict[str, float], int]:
     """Seconds and sizes, as in `Figures`, and how many images of `train` could be used."""
-    place = bench.sample(train, images)
+    place, placing_s = _sample(whole, train, images)
     models, classes = models_of(place), read_classes(place.classes_path())
     names = list(place.listing().images)
     image = place.read_image(names[0])
     texts, features = encode(models.clip, classes), models.vision.encode(image)
-    reading_s = bench.seconds(lambda: encode(models.clip, classes))
-    found = {"features": bench.seconds(lambda: models.vision.encode(image))}
+    reading_s = seconds(whole.params, lambda: encode(models.clip, classes))
+    encoding_s = seconds(whole.params, lambda: models.vision.encode(image))
+    found = {"download": placing_s, "features": encoding_s}
 
     def run(unit: Unit, name: str, once_s: float = 0.0) -> None:
         """Measure a unit, but for what it does once, however many images it has."""
-        seconds, count = bench.seconds(unit.run), len(unit.workspace.listing().images)
-        found[name] = max(seconds - once_s, 0.0) / count
+        took_s = seconds(whole.params, unit.run) - once_s
+        found[name] = max(took_s, 0.0) / len(unit.workspace.listing().images)
 
     run(units_of(place, "pseudo_masks")[0], "pseudo_masks", reading_s)
     run(units_of(place, "subsample")[0], "subsample")
-    found |= _training(bench, place.train, features, texts, image)
+    found |= _training(place, features, texts, image)
     for number, one in enumerate(scored):
-        labelled = bench.sample(one, images)
+        labelled, _ = _sample(whole, one, images)
         shutil.copytree(place.train, labelled.train)
         scoring = evaluate.protocol(labelled, open_evaluation_set(labelled, "folder"))
         once_s = reading_s * len(scoring.templates) * len(one.classes) / len(classes)
@@ -164,30 +133,43 @@ def _measure(
     return found, sizes, len(names)
 
 
-def _training(
-    bench: Bench, folder: Path, features: Tensor, texts: Tensor, image: Image
-) -> dict[str, float]:
+def _sample(whole: Workspace, data_set: DataSet, images: int) -> tuple[Workspace, float]:
+    """A workspace of some images of a data set; what putting one of them in place takes."""
+    p, root = whole.params, Path(mkdtemp(dir=whole.root))
+    drawing_s = seconds(p, lambda: data_set.write(images, root))
+    data = p.data.changed(
+        images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
+        classes=str(root / "classes.txt"), shard_images=images, drops="drops",
+    )  # fmt: skip
+    scoring = p.evaluate.changed(data_sets=("home",), examples=0)
+    place = Workspace(root, p.model_copy(update={"data": data, "evaluate": scoring}))
+    listing_s = seconds(p, lambda: run_step(place, "download"))
+    placing_s = listing_s + (drawing_s if data_set.drawn else 0.0)
+    return place, placing_s / len(place.listing().images)
+
+
+def _training(place: Workspace, features: Tensor, texts: Tensor, image: Image) -> dict[str, float]:
     """A step on made-up labels, on which its time does not depend, and a validation on an image.
 
-    The head that is left in the folder serves the methods that need one.
+    The head that is left in `place` serves the methods that need one.
     """
-    p, patches, scratch = bench.params.train, features[..., 0], folder / "checkpoint"
+    p, patches = place.params.train.changed(epochs=1), features[..., 0]
+    device = str(resolve_device(place.params.device))
     labels = torch.arange(patches.numel()).view(patches.shape) % len(texts)
 
-    def train(steps: int) -> None:
-        shutil.rmtree(scratch, ignore_errors=True)
+    def train(steps: int) -> float:
         images = steps * p.batch_images
-        train_alignment(
-            [features] * images, [labels] * images, texts, p.changed(epochs=1), folder,
-            scratch, progress=False, device=str(bench.device),
-        )  # fmt: skip
+        return seconds(place.params, lambda: train_alignment(
+            [features] * images, [labels] * images, texts, p, place.train,
+            Path(mkdtemp(dir=place.root)), progress=False, device=device,
+        ))  # fmt: skip
 
-    step_s = bench.seconds(lambda: train(1))
+    step_s = train(1)
     if step_s < _QUICK_S:
-        step_s = bench.seconds(lambda: train(_STEPS)) / _STEPS
-    head = AlignmentHead.load(folder, str(bench.device))
+        step_s = train(_STEPS) / _STEPS
+    head = AlignmentHead.load(place.train, device)
     validate = scorer([(features, np.zeros(image.shape[:2], np.uint8))], texts)
-    return {"step": step_s, "validation": bench.seconds(lambda: validate(head))}
+    return {"step": step_s, "validation": seconds(place.params, lambda: validate(head))}
 
 
 def _bytes_below(folder: Path) -> int:

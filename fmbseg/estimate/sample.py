@@ -14,13 +14,13 @@ from fmbseg.image_size import size_problem
 from fmbseg.miniature import world
 from fmbseg.params import Params, ParamsError
 from fmbseg.steps.evaluation_sets import HOME
-from fmbseg.store import UnreadableImageError, list_images
+from fmbseg.store import UnreadableImageError
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, read_classes
 
 TYPICAL_HW = (480, 640)
 """Size of a photograph, px."""
-_IMAGE_BYTES = 40_000
+IMAGE_BYTES = 40_000
 """An image of the miniature and its labels on disk, about."""
 
 
@@ -34,7 +34,7 @@ class DataSet:
         samples: the images to choose from.
         classes: their names.
         images: how many it really has.
-        disk_bytes: of the run's copy of it.
+        drawn: how many images the run draws for it, those of all splits.
         archives: what is fetched for it: file name to size, about.
         here: its own images are on this machine; else drawn pictures of `TYPICAL_HW` are taken.
     """
@@ -44,7 +44,7 @@ class DataSet:
     samples: Dataset
     classes: Vocabulary
     images: int
-    disk_bytes: int = 0
+    drawn: int = 0
     archives: Mapping[str, int] = field(default_factory=dict)
     here: bool = True
 
@@ -98,23 +98,20 @@ def data_sets_of(params: Params, images: str | None, root: Path) -> tuple[DataSe
         raise ParamsError("--images: found 0; wanted at least 1")
     if images is not None and not images.isdigit():
         train, home = (_public(images, part, root, "--images") for part in ("train", "val"))
-    elif data.images == "miniature":
-        train = _miniature(params, images)
-        count = data.val_images if split == "val" else data.test_images
-        home = replace(train, images=count, disk_bytes=0)
     else:
-        train = home = _folder(params, images)
+        train = home = _own(params, int(images) if images else None)
+        if train.drawn:
+            home = replace(train, images=data.val_images if split == "val" else data.test_images)
     scored: dict[str, DataSet] = {}
     for name in params.evaluate.data_sets:
-        if name == HOME:
-            found = home if home is not train or data.labels is not None else None
-        elif name in VIEWS:
+        found = home
+        if name in VIEWS:
             count = params.evaluate.view_images
             view = MiniatureView(name, split, count=count, seed=params.seed)
             found = DataSet(name, name, view, Vocabulary(view.class_names), count)
-        else:
+        elif name != HOME:
             found = _public(name, "val", root, "evaluate.data_sets")
-        if found is not None:
+        if found is not train or data.labels is not None:
             scored.setdefault(found.name, found)
     return train, list(scored.values())
 
@@ -134,24 +131,19 @@ def _public(name: str, split: str, root: Path, asked: str) -> DataSet:
     return DataSet(name, title, samples, classes, count, 0, archives, here)
 
 
-def _miniature(params: Params, images: str | None) -> DataSet:
+def _own(params: Params, count: int | None) -> DataSet:
+    """What params.yaml names: the miniature, or a folder."""
     data, classes = params.data, Vocabulary(tuple(world.SEEN_CLASS_NAMES))
     if data.classes != "miniature":
         classes = read_classes(Path(data.classes))
-    total = int(images) if images else data.train_images
-    samples = load("miniature", None, "train", count=total, seed=params.seed)
-    disk = _IMAGE_BYTES * (total + data.val_images + data.test_images)
-    return DataSet("miniature", "the miniature's world", samples, classes, total, disk)
-
-
-def _folder(params: Params, images: str | None) -> DataSet:
-    data, root = params.data, Path(params.data.images)
-    names = list_images(root) if root.is_dir() else []
-    if not names:
-        raise ParamsError(f"data.images: found no image in {root}; wanted a folder of images")
-    if not Path(data.classes).is_file():
-        raise ParamsError(f"data.classes: no file {data.classes}; wanted one class name a line")
-    classes, limit = read_classes(Path(data.classes)), round(data.max_megapixels * 1e6)
-    samples = load("folder", root, "", class_names=classes.names, max_pixels=limit)
-    total = int(images) if images else len(names)
-    return DataSet("folder", f"images of {root}", samples, classes, total)
+    if data.images == "miniature":
+        count = count or data.train_images
+        samples = load("miniature", None, "train", count=count, seed=params.seed)
+        drawn = count + data.val_images + data.test_images
+        return DataSet("miniature", "the miniature's world", samples, classes, count, drawn)
+    limit = round(data.max_megapixels * 1e6)
+    samples = load("folder", data.images, "", class_names=classes.names, max_pixels=limit)
+    if not len(samples):
+        raise ParamsError(f"data.images: found no image in {data.images}; wanted some")
+    title = f"images of {data.images}"
+    return DataSet("folder", title, samples, classes, count or len(samples))

@@ -7,12 +7,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from fmbseg.cli import main
 from fmbseg.estimate.forecast import OBJECT_BYTES, forecast, whole_run
-from fmbseg.estimate.measure import Bench, measure
+from fmbseg.estimate.measure import measure
 from fmbseg.estimate.sample import data_sets_of
 from fmbseg.methods.table import METHODS
 from fmbseg.params import load_params
@@ -169,10 +168,10 @@ def test_the_forecast_is_within_a_factor_of_what_the_run_takes(
             seconds[name] = seconds.get(name, 0.0) + time.process_time() - began
     params = workspace.params
     train, scored = data_sets_of(params, None, small_workspace)
-    figures = measure(Bench(tmp_path, params, torch.device("cpu")), train, scored, 4, 60)
+    figures = measure(Workspace(tmp_path, params), train, scored, 4, 60)
     rows = forecast(params, train, scored, figures, whole_run(params, train, scored), 1)
     found = {row.step.strip(): row.seconds or 0.0 for row in rows}
-    for step in ("pseudo_masks", "stage1-miniature", "fmbseg-miniature"):
+    for step in ("download", "pseudo_masks", "stage1-miniature", "fmbseg-miniature"):
         assert 0.5 < found[step] / seconds[step] < 2, (step, found[step], seconds[step])
 
 
@@ -198,4 +197,4 @@ def test_missing_weights_are_said_and_known_times_are_taken_at_this_machines_pac
     found = {line.split()[0]: line for line in reversed(out.splitlines()) if line}
     assert {"pseudo_masks", "subsample", "train", "evaluate", "all"} <= found.keys()
     assert {f"{name}-voc20" for name in ("foundation", *METHODS)} <= found.keys()
-    assert "pseudo_masks: coarse: known times" in out
+    assert "pseudo_masks: 0 of 118,287 images measured" in out

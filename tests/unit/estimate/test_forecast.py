@@ -11,6 +11,7 @@ from fmbseg.datasets.miniature import MiniatureDataset
 from fmbseg.estimate.coarse import coarse
 from fmbseg.estimate.forecast import (
     FLOW_BYTES,
+    FLOW_S,
     OBJECT_BYTES,
     Row,
     forecast,
@@ -18,25 +19,26 @@ from fmbseg.estimate.forecast import (
     lines,
     whole_run,
 )
-from fmbseg.estimate.measure import Bench, Figures, measure
-from fmbseg.estimate.sample import DataSet
+from fmbseg.estimate.measure import Figures, measure, seconds
+from fmbseg.estimate.sample import IMAGE_BYTES, DataSet
 from fmbseg.params import Params, load_params
+from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import Vocabulary
 from tests.conftest import REPOSITORY
 
 
-def a_set(images: int, disk_bytes: int = 0, *, here: bool = True, **archives: int) -> DataSet:
+def a_set(images: int, drawn: int = 0, *, here: bool = True, **archives: int) -> DataSet:
     samples, classes = MiniatureDataset("test", count=1), Vocabulary(("x",))
-    return DataSet("voc20", "t", samples, classes, images, disk_bytes, archives, here)
+    return DataSet("voc20", "t", samples, classes, images, drawn, archives, here)
 
 
 FIGURES = Figures(
     seconds={
-        "pseudo_masks": 3.0, "subsample": 0.5, "features": 2.0, "step": 10.0, "validation": 0.5,
-        "foundation-voc20": 1.0, "stage1-voc20": 4.0, "fmbseg-voc20": 1.0,
+        "download": 0.25, "pseudo_masks": 3.0, "subsample": 0.5, "features": 2.0, "step": 10.0,
+        "validation": 0.5, "foundation-voc20": 1.0, "stage1-voc20": 4.0, "fmbseg-voc20": 1.0,
     },
     sizes={"masks": 11.0, "kept": 4.0, "features": 100.0, "model": 500.0},
-    idle_bytes=1000, work_bytes=4000, models_s=6.0, images=2,
+    idle_bytes=1000, work_bytes=4000, images=2,
 )  # fmt: skip
 
 
@@ -57,13 +59,13 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
         "data.shard_images": 4, "train.epochs": 6, "train.batch_images": 4,
         "train.feature_cache_gb": 350 / 1e9,
     })  # fmt: skip
-    by = table(params, a_set(10, 1234, a=100, b=50), a_set(5, here=False, b=50, c=7))
-    assert by["download"].seconds is None
-    assert by["download"].disk_bytes == 1234 + 157, "an archive of both is fetched once"
+    by = table(params, a_set(10, 12, a=100, b=50), a_set(5, here=False, b=50, c=7))
+    assert by["download"].seconds is None, "what is fetched depends on the line"
+    assert by["download"].disk_bytes == 12 * IMAGE_BYTES + 157, "an archive of both counts once"
     assert "57 B to fetch" in by["download"].basis
     stage1 = by["pseudo_masks"]
-    assert stage1.seconds == 6 + 10 * 3, "the models are built once"
-    assert stage1.many_s == 6 + 8 * 3, "shards of 4, 4 and 2 images, two of them at once"
+    assert stage1.seconds == 10 * 3
+    assert stage1.many_s == 8 * 3, "shards of 4, 4 and 2 images, two of them at once"
     assert stage1.disk_bytes == 110
     assert "2 of 10 images measured" in stage1.basis
     assert by["subsample"].seconds == 5
@@ -77,21 +79,31 @@ def test_the_steps_are_scaled_as_the_pipeline_runs_them():
     assert by["evaluate"].seconds == sum(times.values())
     assert by["evaluate"].many_s == 20, "a unit is not shared"
     whole = by["all"]
-    assert whole.seconds == 36 + 5 + train.seconds + sum(times.values())
-    assert whole.disk_bytes == 1234 + 157 + 110 + 40 + 500
+    assert whole.seconds == 30 + 5 + train.seconds + sum(times.values()) + FLOW_S
+    assert whole.disk_bytes == 12 * IMAGE_BYTES + 157 + 110 + 40 + 500
+    drawn, listed = table(params, a_set(10, 12)), table(params, a_set(10))
+    assert (drawn["download"].seconds, listed["download"].seconds) == (12 / 4, 10 / 4)
     cached = table(params_with(**{"train.epochs": 6}), a_set(10))["train"]
     assert cached.seconds == 10 * 2 + 6 * 2 * 10
     assert cached.many_s == 10 * 2 / 2 + 6 * 2 * 10, "features that fit are encoded side by side"
 
 
-def test_the_memory_is_that_of_all_that_runs_in_one_process_at_a_time():
-    for kind, at_once in (("threads", 2), ("dask", 1)):
-        by = table(params_with(**{"runner.kind": kind}), a_set(5), a_set(5))
-        process = 1000 + FLOW_BYTES + at_once * 4000
-        assert by["pseudo_masks"].memory_bytes == by["evaluate"].memory_bytes == process
-        assert by["subsample"].memory_bytes == process + OBJECT_BYTES * 5 * 11
+def test_the_memory_is_that_of_all_that_runs_on_this_machine_at_a_time():
+    here, elsewhere = {"runner.kind": "dask"}, {"runner.dask_address": "tcp://host:8786"}
+    process = 1000 + FLOW_BYTES
+    for runner, working in (
+        ({"runner.kind": "threads"}, 3 * 4000), (here, 3 * (process + 4000)),
+        (here | elsewhere, process + 4000),
+    ):  # fmt: skip
+        by = table(params_with(**runner), a_set(5), a_set(5), workers=3)
+        most = process + working
+        assert by["pseudo_masks"].memory_bytes == by["evaluate"].memory_bytes == most
+        assert ("each of 3 processes" in by["pseudo_masks"].basis) == (
+            runner["runner.kind"] == "dask"
+        )
+        assert by["subsample"].memory_bytes == most + OBJECT_BYTES * 5 * 11
         held = 5 * 100 + OBJECT_BYTES * 5 * 4
-        assert by["train"].memory_bytes == by["all"].memory_bytes == process + held
+        assert by["train"].memory_bytes == by["all"].memory_bytes == most + held
 
 
 def test_the_training_is_validated_where_there_are_labels():
@@ -108,14 +120,14 @@ def test_the_training_is_validated_where_there_are_labels():
 
 def test_what_is_computed_does_not_count():
     left = {"pseudo_masks": 6, "train": 10, "foundation-voc20": 5}
-    by = table(params_with(), a_set(10, 1234), a_set(5), left=left, workers=1)
-    assert by["download"].disk_bytes == 0
-    assert by["pseudo_masks"].seconds == 6 + 6 * 3
+    by = table(params_with(), a_set(10, 12), a_set(5), left=left, workers=1)
+    assert (by["download"].disk_bytes, by["download"].seconds) == (0, 0)
+    assert by["pseudo_masks"].seconds == 6 * 3
     assert "4 of 10 images computed already" in by["pseudo_masks"].basis
     assert by["pseudo_masks"].disk_bytes == 6 * 11
     assert (by["subsample"].seconds, by["subsample"].basis) == (0, "computed already")
     assert "stage1-voc20" not in by
-    assert by["all"].seconds == 24 + by["train"].seconds + 5
+    assert by["all"].seconds == 18 + by["train"].seconds + 5 + FLOW_S
 
 
 def test_without_labels_nothing_is_scored():
@@ -135,7 +147,7 @@ def test_durations_are_written_as_people_say_them(seconds: float | None, words: 
 
 
 def test_the_table_has_a_line_a_step_and_one_for_its_basis():
-    rows = [Row("train", 60.0, 60.0, 5e6, 2e9, "why"), Row("  part", 5.0, None, 0, 0, "how")]
+    rows = [Row("train", "why", 60.0, 60.0, 5e6, 2e9), Row("  part", "how", 5.0, None)]
     found = lines(rows, 8)
     assert found[0].split() == ["step", "1", "worker", "8", "workers", "disk", "memory"]
     assert found[1].split() == ["train", "60", "s", "60", "s", "5.0", "MB", "2.0", "GB"]
@@ -157,18 +169,20 @@ def test_the_budget_decides_how_many_images_are_measured_after_the_first(
 
     monkeypatch.setattr("fmbseg.estimate.measure._measure", ten_seconds)
     monkeypatch.setattr("fmbseg.estimate.measure.models_of", lambda workspace: None)
-    monkeypatch.setattr(Bench, "clock", lambda self: clock[0])
+    monkeypatch.setattr("fmbseg.estimate.measure.clock", lambda params: clock[0])
     for budget, wanted in ((5.0, [1]), (25.0, [1]), (35.0, [1, 2]), (1e9, [1, 4])):
         asked.clear()
-        bench = Bench(tmp_path, params_with(), torch.device("cpu"))
-        assert measure(bench, a_set(9), (), 4, budget).images == wanted[-1]
+        place = Workspace(tmp_path, params_with())
+        assert measure(place, a_set(9), (), 4, budget).images == wanted[-1]
         assert asked == wanted
 
 
 def test_the_device_is_waited_for_before_the_clock_is_read(monkeypatch: pytest.MonkeyPatch):
     waits: list[str] = []
     monkeypatch.setattr("torch.accelerator.synchronize", lambda: waits.append("cuda"))
-    Bench(Path(), params_with(), torch.device("cuda")).seconds(lambda: waits.append("work"))
+    device = torch.device("cuda")
+    monkeypatch.setattr("fmbseg.estimate.measure.resolve_device", lambda name: device)
+    seconds(params_with(), lambda: waits.append("work"))
     assert waits == ["cuda", "work", "cuda"]
 
 
@@ -191,7 +205,7 @@ def test_the_memory_of_a_process_is_what_it_holds_and_the_most_that_it_held():
 
 
 def test_the_known_times_are_those_of_the_machine_they_were_taken_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """docs/performance.md: CamVid, a grid of 8 x 8 points, `base`, seconds of a processor core."""
     params = params_with(**{
@@ -199,9 +213,9 @@ def test_the_known_times_are_those_of_the_machine_they_were_taken_on(
         "evaluate.methods": ["maskclip", "fmbseg"],
     })  # fmt: skip
     for slower in (1.0, 2.0):
-        monkeypatch.setattr("fmbseg.estimate.coarse._slower", lambda bench, slower=slower: slower)
-        figures = coarse(Bench(tmp_path, params, torch.device("cpu")), [a_set(5)])
+        monkeypatch.setattr("fmbseg.estimate.coarse._slower", lambda params, slower=slower: slower)
+        figures = coarse(params, [a_set(5)])
         measured = {"pseudo_masks": 267, "maskclip-voc20": 76, "fmbseg-voc20": 27}
-        for name, seconds in measured.items():
-            assert 0.8 < figures.seconds[name] * 5 / slower / seconds < 1.25, name
+        for name, took in measured.items():
+            assert 0.8 < figures.seconds[name] * 5 / slower / took < 1.25, name
     assert figures.images == 0

@@ -80,7 +80,7 @@ def test_images_of_a_folder_are_drawn_and_a_number_stands_for_more_of_them(
     reds = [np.asarray(PilImage.open(one))[0, 0, 0] for one in (tmp_path / "3/images").iterdir()]
     assert len(set(reds)) == 3
     assert max(reds) > 2, "not the first ones"
-    assert (train.images, train.disk_bytes, scored) == (9, 0, [])
+    assert (train.images, train.drawn, scored) == (9, 0, [])
     assert data_sets_of(params, "1000", tmp_path)[0].images == 1000
     labelled = load_params(
         REPOSITORY / "params.yaml", {**folder_params, "data.labels": str(tmp_path)}
@@ -105,5 +105,8 @@ def test_images_that_cannot_be_used_are_not_measured(folder_params: dict[str, st
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path):
     params = load_params(REPOSITORY / "params.yaml", {"data.images": str(tmp_path / "none")})
+    with pytest.raises(DatasetError, match="no such folder"):
+        data_sets_of(params, None, tmp_path)
+    (tmp_path / "none").mkdir()
     with pytest.raises(ParamsError, match="found no image"):
         data_sets_of(params, None, tmp_path)
