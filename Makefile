@@ -19,7 +19,7 @@ OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .s
   .prefect-results mlflow.db mlartifacts
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench bench-orchestration mlflow clean clean-all lock readme
+.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench bench-gpu bench-orchestration mlflow clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -93,6 +93,9 @@ benchmarks: $(READY)  ## the paper's table: download, run, score; DATA_SETS="voc
 
 bench-orchestration: $(READY)  ## what Prefect, MLflow and DVC cost, on an idle machine; SIZE=small|default PAIRS=3
 	@$(BIN)/python -m benchmarks.orchestration $(if $(SIZE),--size $(SIZE)) $(if $(PAIRS),--pairs $(PAIRS))
+
+bench-gpu: $(READY)  ## every stage on a GPU: speed, memory, half precision against float32; DEVICE=cuda QUICK=
+	@$(BIN)/python -m benchmarks.gpu --device $(or $(DEVICE),cuda) $(if $(QUICK),--quick)
 
 bench: $(READY)  ## hot paths against the stock way and their floor; ONLY="miou loss", WRITE=1 into docs/performance.md
 	@$(BIN)/python -m benchmarks $(ONLY) $(if $(WRITE),--write)
