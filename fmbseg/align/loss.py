@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from fmbseg.models.device import moved, pinned
 from fmbseg.types import IGNORE
 
 Loss = Callable[..., Float[Tensor, ""]]
@@ -128,7 +129,7 @@ LOSSES: dict[str, Loss] = {
 
 def beside(given: Tensor, other: Tensor) -> Tensor:
     """A tensor of the CPU on the device of another; nothing waits for the copy."""
-    return given.to(other.device, non_blocking=True)
+    return moved(pinned(given, other.device), other.device)
 
 
 def _labelled(

@@ -4,6 +4,7 @@ import torch
 from benchmarks import gpu
 
 
+@pytest.mark.e2e
 def test_the_benchmark_of_a_gpu_prints_every_stage_and_agreement_on_the_cpu_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
