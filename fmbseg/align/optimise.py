@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 
 from fmbseg.align.batches import Group
@@ -31,7 +32,8 @@ def take_step(
         parameters["lr"] = rate
     found, wanted = [], []
     for group in groups:
-        out = head(beside(group.features, texts), beside(group.wanted, texts))
+        with repeatable_attention(texts.device):
+            out = head(beside(group.features, texts), beside(group.wanted, texts))
         real = group.valid.flatten().nonzero().squeeze(1)
         found.append(out.flatten(0, 1).index_select(0, beside(real, texts)))
         wanted.append(group.labels)
@@ -93,6 +95,11 @@ def make_optimizer(head: AlignmentHead, settings: TrainParams) -> torch.optim.SG
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+
+
+def repeatable_attention(device: torch.device) -> AbstractContextManager[None]:
+    """CUDA's fused attention of float32 sums its gradient in any order: the plain one is taken."""
+    return nullcontext() if device.type == "cpu" else sdpa_kernel(SDPBackend.MATH)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fmbseg.align.loss import LOSSES
+from fmbseg.align.optimise import repeatable_attention
 from fmbseg.align.trainer import train_alignment
 from fmbseg.miniature.world import WorldImage, generate
 from fmbseg.models.build import build_clip, build_sam
@@ -188,3 +189,12 @@ def test_cublas_is_told_to_repeat_itself_before_cuda_begins(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     resolve_device(name)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8", "what the user chose stays"
+
+
+def test_training_on_a_gpu_takes_attention_whose_gradient_repeats(gpu: str) -> None:
+    fused = torch.backends.cuda.mem_efficient_sdp_enabled
+    for device, taken in ((gpu, False), ("cpu", True)):
+        with repeatable_attention(torch.device(device)):
+            assert fused() is taken
+            assert torch.backends.cuda.math_sdp_enabled()
+    assert fused()

@@ -160,6 +160,6 @@ def test_a_stage_that_is_not_wanted_is_not_computed(monkeypatch) -> None:
     def refuse(*_, **__):
         raise AssertionError("stage 1.2 was computed")
 
-    monkeypatch.setattr(stage1, "automatic_masks", refuse)
+    monkeypatch.setattr(stage1, "masks_of_embedded", refuse)
     method = Stage1Segmentation(ColourClip(), ColourSam(), OPTIONS, ("1.1",))
     assert method.segment(image(), NAMES).labels.max() < len(NAMES)
