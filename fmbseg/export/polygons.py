@@ -1,6 +1,7 @@
 """Masks as polygons whose corners are pixels: holes are cut open, separate parts are separate."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -30,7 +31,8 @@ def polygons(inside: Bool[np.ndarray, "height width"], tolerance_px: float) -> l
     """
     padded = np.pad(inside, 1)
     generator = contour_generator(z=padded.astype(np.float64), fill_type=FillType.OuterOffset)
-    points, offsets = generator.filled(_INSIDE, 2.0)[:2]
+    shapes: Any = generator.filled(_INSIDE, 2.0)  # the fill type says which of many it is
+    points, offsets = shapes
     found = []
     for part, at in zip(points, offsets, strict=True):
         rings = [_ring(part[a:b]) for a, b in pairwise(at)]
