@@ -62,8 +62,9 @@ PUBLISHED: Mapping[str, Published] = {
 
 _NO_SETTING_OF_THE_METHOD = frozenset({
     "models.profile", "pseudo_masks.clip_batch_crops", "train.chunk_patches",
-    "train.save_every_seconds", "train.feature_cache_gb",
-    "train.validation_images", "train.seed",
+    "train.save_every_seconds", "train.feature_cache",
+    "train.feature_cache_gb", "train.processes", "train.validation_images",
+    "train.seed",
 })  # fmt: skip
 """Keys of the sections below that change no result, or only as a seed does."""
 _SECTIONS = ("models", "pseudo_masks", "subsample", "train")

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from fmbseg.align.head import AlignmentHead
+from fmbseg.align.ranks import Ranks
 from fmbseg.store import write_bytes
 
 OnPoints = Callable[[Sequence[dict[str, float]]], None]
@@ -187,3 +188,14 @@ def load_progress(path: Path, trained: Trained, fingerprint: str) -> Progress | 
             momentum = tensors[f"momentum.{name}"].to(parameter.device)
             trained.optimizer.state[parameter]["momentum_buffer"] = momentum
     return Progress(**json.loads(metadata["progress"]))
+
+
+def share_progress(trained: Trained, step: int, ranks: Ranks) -> int:
+    """Put what the first process starts from in place in all others; returns its step."""
+    if ranks.count == 1:
+        return step
+    parts = (trained.head, trained.optimizer, trained.mean)
+    found = ranks.told((step, *(part.state_dict() for part in parts)))
+    for part, state in zip(parts, found[1:], strict=True):
+        part.load_state_dict(state)
+    return int(found[0])

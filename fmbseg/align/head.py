@@ -82,16 +82,28 @@ class AlignmentHead(nn.Module):
         Returns:
             Unit-length features of the wanted patches; of all patches when `wanted` is None.
         """
-        normed = self._norm(features)
-        asking = normed
+        seen = normed(features)
         if wanted is not None:
             index = wanted.unsqueeze(-1).expand(-1, -1, self.vision_dim)
-            features, asking = features.gather(1, index), normed.gather(1, index)
+            features = features.gather(1, index)
+        return self.answer(features, seen)
+
+    def answer(
+        self,
+        asking: Float[Tensor, "image wanted vision_dim"],
+        seen: Float[Tensor, "image patch vision_dim"],
+    ) -> Float[Tensor, "image wanted text_dim"]:
+        """The same for patches at hand, as the encoder gave them.
+
+        Args:
+            asking: the patches whose output is needed.
+            seen: all patches of their images, `normed`.
+        """
         few = asking.shape[1] * self.heads < self.vision_dim
-        mixed = (self._attend_few if few else self._attend)(asking, normed)
-        stream = features + self.attended(mixed)
-        stream = stream + self.contract(functional.gelu(self.expand(self._norm(stream))))
-        aligned: Tensor = functional.normalize(self.to_text(self._norm(stream)), dim=-1)
+        mixed = (self._attend_few if few else self._attend)(normed(asking), seen)
+        stream = asking + self.attended(mixed)
+        stream = stream + self.contract(functional.gelu(self.expand(normed(stream))))
+        aligned: Tensor = functional.normalize(self.to_text(normed(stream)), dim=-1)
         return aligned
 
     def config(self) -> dict[str, Any]:
@@ -147,10 +159,12 @@ class AlignmentHead(nn.Module):
         moved: Tensor = mixed + self.key_value.bias[self.vision_dim :]
         return moved
 
-    def _norm(self, features: Tensor) -> Tensor:
-        return functional.layer_norm(features, (self.vision_dim,))
-
     def _split(self, features: Tensor) -> Tensor:
         """[image patch dim] -> [image head patch dim/head]."""
         split: Tensor = features.unflatten(-1, (self.heads, -1))
         return split.transpose(1, 2)
+
+
+def normed(features: Float[Tensor, "*patch dim"]) -> Float[Tensor, "*patch dim"]:
+    """Patches of mean 0 and variance 1, each by itself."""
+    return functional.layer_norm(features, features.shape[-1:])

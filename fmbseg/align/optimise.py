@@ -1,52 +1,61 @@
 """One step of the alignment's training, its rate, its optimizer, kernels that repeat."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 
 from fmbseg.align.batches import Group
 from fmbseg.align.head import AlignmentHead
-from fmbseg.align.loss import LOSSES, beside
+from fmbseg.align.loss import LOSSES
+from fmbseg.align.ranks import ALONE, Ranks
 from fmbseg.align.settings import TrainParams
 
 
 def take_step(
-    head: AlignmentHead,
+    model: nn.Module,
     optimizer: torch.optim.SGD,
     groups: list[Group],
+    labels: Sequence[Int64[Tensor, " _patch"]],
     texts: Tensor,
     settings: TrainParams,
     rate: float,
-) -> tuple[float, int]:
-    """One step of SGD; the loss and the number of patches in it.
+    ranks: Ranks = ALONE,
+) -> float:
+    """One step of SGD; returns the loss.
 
     An accelerator is waited for once, for the loss.
+
+    Args:
+        model: gives the patches of groups; see `Ranks.model`.
+        optimizer: of its parameters.
+        groups: of the images that this process reads.
+        labels: of the patches of every process's groups, on the CPU.
+        texts: one per class.
+        settings: the section `train` of params.yaml.
+        rate: learning rate of the step.
+        ranks: the processes that train together.
     """
     for parameters in optimizer.param_groups:
         parameters["lr"] = rate
-    found, wanted = [], []
-    for group in groups:
-        with repeatable_attention(texts.device):
-            out = head(beside(group.features, texts), beside(group.wanted, texts))
-        real = group.valid.flatten().nonzero().squeeze(1)
-        found.append(out.flatten(0, 1).index_select(0, beside(real, texts)))
-        wanted.append(group.labels)
-    patches, labels = torch.cat(found), torch.cat(wanted)
+    with repeatable_attention(texts.device):
+        found = model(groups)
+    patches = ranks.gathered(found, [len(one) for one in labels])
     loss = LOSSES[settings.loss](
-        patches, labels, texts, settings.temperature, settings.chunk_patches
+        patches, torch.cat(list(labels)), texts, settings.temperature, settings.chunk_patches
     )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if settings.max_grad_norm is not None:
-        torch.nn.utils.clip_grad_norm_(head.parameters(), settings.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     optimizer.step()
-    return float(loss.detach()), len(labels)
+    return float(loss.detach())
 
 
 def learning_rate(step: int, total: int, settings: TrainParams) -> float:
@@ -94,7 +103,9 @@ def make_optimizer(head: AlignmentHead, settings: TrainParams) -> torch.optim.SG
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+    return torch.optim.SGD(
+        groups, lr=settings.learning_rate, momentum=settings.momentum, foreach=True
+    )
 
 
 def repeatable_attention(device: torch.device) -> AbstractContextManager[None]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from fmbseg.section import Fraction, Positive, Section, Seed
 
@@ -64,10 +64,38 @@ class TrainParams(Section):
     validation_images: Annotated[int, Field(ge=0)]
     """labelled images, where there are any, that it is scored on ten times meanwhile; they change
     no weight"""
+    feature_cache: Literal["off", "memory", "disk"]
+    """frozen features: off (computed in every epoch), memory (float32), or disk (float16, in
+    .scratch/features, half the size; last digits differ)"""
     feature_cache_gb: Annotated[float, Field(ge=0.0)]
-    """frozen features kept in memory up to this; beyond it they are computed anew"""
+    """at most this much of them is kept; beyond it they are computed anew"""
+    flip: bool
+    """mirror every other picture at random; with feature_cache off"""
+    crop_min_scale: Annotated[float, Field(gt=0.0, le=1.0)]
+    """a random part of the picture is trained on, its sides at least this fraction of the whole
+    ones; 1: the whole picture; below with feature_cache off"""
+    processes: Literal["auto"] | Positive
+    """that train together, each on a share of every batch; auto: one for each GPU here. More than
+    one changes last digits"""
     init_from: str | None
     """null: fresh weights; champion: those of the registry's champion, where there is one that
     fits; or the folder of a trained model"""
     labels: Literal["pseudo", "truth"]
     """pseudo: the method; truth: the images' own labels, a supervised ceiling to compare with"""
+
+    @property
+    def varies(self) -> bool:
+        """Whether every epoch sees other parts of the pictures."""
+        return self.flip or self.crop_min_scale < 1.0
+
+    @field_validator("flip", "crop_min_scale")
+    @classmethod
+    def _kept_features_do_not_vary(cls, value: float, info: ValidationInfo) -> float:
+        if value != {"flip": False, "crop_min_scale": 1.0}[str(info.field_name)]:
+            kept = info.data.get("feature_cache")
+            if kept in ("memory", "disk"):
+                raise ValueError(
+                    f"train.feature_cache is {kept}, but features of pictures that change in "
+                    "every epoch cannot be kept; set it to off"
+                )
+        return value

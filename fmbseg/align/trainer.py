@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from fmbseg.align.batches import Features, cut_batch, labelled_images
+from fmbseg.align.batches import (
+    Features,
+    Labels,
+    Norms,
+    View,
+    draw_patches,
+    labelled_images,
+    labels_of,
+    read_group,
+    share_of,
+)
 from fmbseg.align.checkpoint import (
     OnPoints,
     PointFeed,
@@ -20,6 +31,7 @@ from fmbseg.align.checkpoint import (
     Validate,
     load_progress,
     save_progress,
+    share_progress,
     training_fingerprint,
 )
 from fmbseg.align.head import AlignmentHead
@@ -30,6 +42,7 @@ from fmbseg.align.optimise import (
     repeatable,
     take_step,
 )
+from fmbseg.align.ranks import ALONE, Ranks
 from fmbseg.align.settings import TrainParams
 from fmbseg.progress import progress as told_progress
 from fmbseg.store import write_json
@@ -58,6 +71,10 @@ def train_alignment(
     initial: AlignmentHead | None = None,
     on_points: OnPoints | None = None,
     validate: Validate | None = None,
+    norms_bytes: float = 0.0,
+    views: Callable[[int, int], View] | None = None,
+    ranks: Ranks = ALONE,
+    deal: Callable[[Sequence[int]], list[list[int]]] | None = None,
 ) -> int:
     """Train a new alignment head, or go on where a cut training left off.
 
@@ -82,6 +99,13 @@ def train_alignment(
             a training goes on, all points of its checkpoint. It changes no byte of the result.
         validate: scores the head that would be saved now; asked about ten times, the last time at
             the end. What it says is written down and changes nothing else.
+        norms_bytes: memory that normalised features may take on the CPU, which saves their norms
+            in every epoch but the first; no value depends on it.
+        views: (image index, epoch) to what that epoch sees in place of features and labels: another
+            part of the picture, say. The same every time it is asked.
+        ranks: the processes that train together, each of which calls this. Only the first one
+            writes, loads the checkpoint, validates and tells of points and progress.
+        deal: the images of a batch to those that each process reads; None: one in turn each.
 
     Returns:
         First step of this call; 0 for a training that was not cut.
@@ -108,29 +132,45 @@ def train_alignment(
     stride = math.ceil(total / _MAX_POINTS)
     validation_stride = math.ceil(total / VALIDATIONS)
 
-    checkpoint = resume_folder / "checkpoint.safetensors"
-    fingerprint = training_fingerprint(settings.model_dump(), head, labels, texts)
-    state = load_progress(checkpoint, trained, fingerprint) or Progress()
+    checkpoint, fingerprint, state = resume_folder / "checkpoint.safetensors", "", Progress()
+    if ranks.writes:
+        fingerprint = training_fingerprint(settings.model_dump(), head, labels, texts)
+        state = load_progress(checkpoint, trained, fingerprint) or state
+    state.step = share_progress(trained, state.step, ranks)
+    model = ranks.model(head)
     resumed_at = state.step
-    feed = PointFeed((state.points, state.validation), on_points)
+    feed = PointFeed((state.points, state.validation), on_points if ranks.writes else None)
     feed.tell()
+    norms = Norms(norms_bytes) if device == "cpu" else None
     if resumed_at:
         _log.info("train: goes on at step %d of %d", resumed_at, total)
     began, patches_done, saved = time.perf_counter(), 0, time.monotonic()
-    shown = told_progress("train", total=total, unit="step", initial=state.step, shown=progress)
+    shown = told_progress(
+        "train", total=total, unit="step", initial=state.step, shown=progress and ranks.writes
+    )
     order = np.empty(0, np.int64)
+    labels_now: Labels = labels
+    deal = deal or partial(_in_turn, count=ranks.count)
     with shown as bar, repeatable(device):
         while state.step < total:
             epoch, batch = divmod(state.step, batches)
             if batch == 0 or state.step == resumed_at:
                 order = np.random.default_rng([settings.seed, epoch]).permutation(images)
             start = batch * settings.batch_images
+            now = order[start : start + settings.batch_images].tolist()
             rate = learning_rate(state.step, total, settings)
-            groups = cut_batch(
-                get, labels, order[start : start + settings.batch_images],
-                settings.patches_per_image, np.random.default_rng([settings.seed, epoch, start]),
+            if views is not None:
+                seen = {image: views(image, epoch) for image in now}
+                labels_now = {image: view[0] for image, view in seen.items()}
+                get = _reader(seen)
+            drawn = draw_patches(
+                labels_now, now, settings.patches_per_image,
+                np.random.default_rng([settings.seed, epoch, start]),
             )  # fmt: skip
-            loss, patches = take_step(head, trained.optimizer, groups, texts, settings, rate)
+            shares = [share_of(drawn, part) for part in deal(now)]
+            groups = [read_group(one, get, norms, device) for one in shares[ranks.rank]]
+            wanted = [labels_of(share) for share in shares]
+            loss = take_step(model, trained.optimizer, groups, wanted, texts, settings, rate, ranks)
             if not math.isfinite(loss):
                 raise TrainingDivergedError(
                     f"loss {loss} at step {state.step}; lower train.learning_rate "
@@ -140,19 +180,25 @@ def train_alignment(
             state.add(loss, epoch, rate, stride, last=state.step + 1 == total)
             if settings.average_over is not None:
                 trained.mean.update_parameters(head)
-            patches_done += patches
-            if validate is not None and (
-                state.step % validation_stride == 0 or state.step == total
+            patches_done += sum(map(len, wanted))
+            if (
+                validate is not None
+                and ranks.writes
+                and (state.step % validation_stride == 0 or state.step == total)
             ):
                 state.validation.append(
                     {"step": state.step, "epoch": epoch, **validate(trained.best())}
                 )
-            if state.step == total or time.monotonic() - saved >= settings.save_every_seconds:
+            if ranks.writes and (
+                state.step == total or time.monotonic() - saved >= settings.save_every_seconds
+            ):
                 save_progress(checkpoint, trained, fingerprint, state)
                 saved = time.monotonic()
             feed.tell_now_and_then()
             bar.update(loss=loss)
 
+    if not ranks.writes:
+        return resumed_at
     feed.tell()
     seconds = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +214,14 @@ def train_alignment(
     }
     write_json(folder / "timing.json", timing)
     return resumed_at
+
+
+def _reader(seen: Mapping[int, View]) -> Features:
+    return lambda image: seen[image][1]()
+
+
+def _in_turn(images: Sequence[int], count: int) -> list[list[int]]:
+    return [list(images[rank::count]) for rank in range(count)]
 
 
 def _start_from(initial: AlignmentHead, head: AlignmentHead) -> None:

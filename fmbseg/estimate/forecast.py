@@ -150,13 +150,18 @@ def _training(
     params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int
 ) -> Row:
     p, each_s, sizes, count = params.train, figures.seconds, figures.sizes, train.images
-    cached = min(count, int(p.feature_cache_gb * 1e9 // max(sizes["features"], 1)))
+    on_disk = p.feature_cache == "disk"
+    image_bytes = max(sizes["features"], 1) / (2 if on_disk else 1)  # float16
+    budget_bytes = 0.0 if p.feature_cache == "off" else p.feature_cache_gb * 1e9
+    cached = min(count, int(budget_bytes // image_bytes))
+    cache_bytes = cached * image_bytes
+    kept_bytes = 0.0 if on_disk else min(2 * cache_bytes, budget_bytes)  # their norms, too
     encodings = cached + p.epochs * (count - cached)
     at_once = workers if cached == count else 1  # else none before they are asked for
     steps = p.epochs * math.ceil(count / p.batch_images)
     checked = min(p.validation_images, scored[0].images) if scored else 0
     checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
-    encode_s = encodings * each_s["features"]
+    encode_s = encodings * each_s["features"] / (1 if p.processes == "auto" else p.processes)
     checking_s = checked * (each_s["features"] + checks * each_s["validation"])
     rest_s = steps * each_s["step"] + checking_s
     words = (
@@ -165,8 +170,9 @@ def _training(
         f"validations on {checked} images in {checking_s:.3g} s"
     )
     return Row(
-        "train", words, encode_s + rest_s, encode_s / at_once + rest_s, sizes["model"],
-        (cached + checked) * sizes["features"] + count * OBJECT_BYTES * sizes["kept"],
+        "train", words, encode_s + rest_s, encode_s / at_once + rest_s,
+        sizes["model"] + (cache_bytes if on_disk else 0.0),
+        kept_bytes + checked * sizes["features"] + count * OBJECT_BYTES * sizes["kept"],
     )  # fmt: skip
 
 

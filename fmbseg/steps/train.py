@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmbseg.align.settings import DESCRIPTION, WEIGHTS
-from fmbseg.steps.foundation_models import models_of, models_params
+from fmbseg.steps.foundation_models import models_params
 from fmbseg.steps.kept_masks import MASKS_FROM, masks_file
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.step import Step
+from fmbseg.steps.together import leads, processes, together, under_torchrun
 from fmbseg.steps.truth import truth_inputs
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
@@ -21,11 +22,10 @@ from fmbseg.store import (
     UnitKey,
     file_sha,
     read_json,
-    require_space,
     unit_is_valid,
     write_json,
 )
-from fmbseg.vocabulary import encode, read_classes
+from fmbseg.vocabulary import read_classes
 
 if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
     from fmbseg.align.checkpoint import OnPoints
@@ -66,7 +66,8 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     if workspace.params.train.labels == "truth":
         inputs |= truth_inputs(workspace)
     params = {
-        **workspace.params.train.model_dump(), **models_params(workspace, "clip", "vision"),
+        **workspace.params.train.model_dump(), "processes": processes(workspace),
+        **models_params(workspace, "clip", "vision"),
         "ignore_label": workspace.params.data.ignore_label,
     }  # fmt: skip
     plain = workspace.key("train", inputs, params)
@@ -105,41 +106,30 @@ def run(
             `train.labels` is `truth`.
         StoreError: the champion was replaced between the start and the reading of its weights.
     """
+    if not leads():
+        return _take_part(workspace)
     train_key = key(workspace)
     scratch = workspace.scratch("train", train_key)
 
     def compute(out: Path) -> None:
-        from fmbseg.align.trainer import train_alignment
-        from fmbseg.models.device import resolve_device
-        from fmbseg.steps.label_maps import label_maps
-        from fmbseg.steps.training_set import Features
-        from fmbseg.steps.validation import validation_of
+        from fmbseg.steps.training import train_with
 
-        p, models = workspace.params.train, models_of(workspace)
-        vocabulary = read_classes(workspace.classes_path())
-        maps = label_maps(workspace)
-        encoder = models.vision if vision is None else vision
-        features = Features(workspace, maps.names, encoder)
-        labels = features.patch_labels(maps)
-        texts = encode(models.clip, vocabulary)
-        device = str(resolve_device(workspace.params.device))
-        wanted = {
-            "vision_dim": features.dim, "text_dim": texts.shape[1],
-            "heads": p.heads, "mlp_ratio": p.mlp_ratio,
-        }  # fmt: skip
-        width = int(wanted["vision_dim"])
-        weights = (4 + 2 * p.mlp_ratio) * width**2 + width * int(wanted["text_dim"])
-        require_space(out, int(16 * weights), "train: weights, momenta and their checkpoints")
         init_sha, folder = train_key.inputs.get("init_from"), initial_folder(workspace)
-        initial = None
-        if init_sha is not None and folder is not None:
-            initial = _initial(folder, init_sha, wanted)
-        features.prepare(labels)
-        train_alignment(
-            features, labels, texts, p, out, scratch, device=device,
-            vision_dim=features.dim, initial=initial, on_points=on_points,
-            validate=validation_of(workspace, texts, encoder),
-        )  # fmt: skip
+        started: AlignmentHead | None = None
+
+        def initial(sizes: Mapping[str, Any]) -> "AlignmentHead | None":
+            nonlocal started
+            if init_sha is not None and folder is not None:
+                started = _initial(folder, init_sha, sizes)
+            return started
+
+        with together(workspace) as ranks:
+            ranks.told(True)
+            train_with(
+                ranks, workspace, out, scratch,
+                initial=initial, on_points=on_points, vision=vision,
+            )  # fmt: skip
+        p, vocabulary = workspace.params.train, read_classes(workspace.classes_path())
         section = workspace.params.models.model_dump()
         write_json(
             out / DESCRIPTION,
@@ -147,10 +137,28 @@ def run(
              "trained_classes": list(vocabulary.names),
              "synonyms": [list(others) for others in vocabulary.synonyms],
              "temperature": p.temperature, "labels": p.labels,
-             "init_from": None if initial is None else init_sha},
+             "init_from": None if started is None else init_sha},
         )  # fmt: skip
 
-    return run_unit(workspace, "train", workspace.train, train_key, compute, keep=scratch)
+    computed = run_unit(workspace, "train", workspace.train, train_key, compute, keep=scratch)
+    if not computed and under_torchrun():
+        with together(workspace) as ranks:
+            ranks.told(False)
+    return computed
+
+
+def _take_part(workspace: Workspace) -> bool:
+    """Train as the first process says, which alone looks at the unit and writes it."""
+    import torch
+
+    from fmbseg.steps.training import train_with
+
+    torch.set_num_threads(workspace.params.threads)
+    with together(workspace) as ranks:
+        wanted = bool(ranks.told(None))
+        if wanted:
+            train_with(ranks, workspace)
+    return wanted
 
 
 def _champion_of_trained(folder: Path) -> str | None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from fmbseg.align import trainer
-from fmbseg.align.batches import cut_batch
+from fmbseg.align.batches import Norms, draw_patches, labels_of, read_group
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.optimise import take_step
+from fmbseg.align.ranks import PatchesOfGroups
 from fmbseg.align.settings import TrainParams
 from fmbseg.align.trainer import TrainingDivergedError, train_alignment
 from fmbseg.types import IGNORE
@@ -45,9 +46,9 @@ def test_what_is_saved_is_the_moving_average_of_the_weights_of_all_steps(
     """A step's weights count exp(-age / time constant); all together 1."""
     weights: list[dict[str, Tensor]] = []
 
-    def watched(head: AlignmentHead, *rest: Any) -> tuple[float, int]:
-        done = take_step(head, *rest)
-        weights.append({name: one.double() for name, one in head.state_dict().items()})
+    def watched(model: PatchesOfGroups, *rest: Any) -> float:
+        done = take_step(model, *rest)
+        weights.append({name: one.double() for name, one in model.head.state_dict().items()})
         return done
 
     plain = run(tmp_path / "plain")
@@ -169,15 +170,33 @@ def test_texts_are_not_trained(tmp_path: Path) -> None:
 
 def test_a_batch_holds_every_labelled_patch_once() -> None:
     features, labels, _ = world()
-    groups = cut_batch(features.__getitem__, labels, [0, 1, 3, 4], None, np.random.default_rng(0))
-    assert [len(group.features) for group in groups] == [3, 1]  # 3 x 4 and 4 x 3 share a stack
-    found = torch.cat([g.features.gather(1, g.wanted[..., None].expand(-1, -1, 12))[g.valid]
-                       for g in groups])  # fmt: skip
-    order = [0, 1, 4, 3]
-    expected = torch.cat([features[i][labels[i] != IGNORE] for i in order])
-    assert torch.equal(found, expected)
-    classes = torch.cat([labels[i][labels[i] != IGNORE] for i in order])
-    assert torch.equal(torch.cat([group.labels for group in groups]), classes)
+    drawn = draw_patches(labels, [0, 1, 3, 4], None, np.random.default_rng(0))
+    for norms in (None, Norms(0), Norms(1e9)):
+        groups = [read_group(one, features.__getitem__, norms) for one in drawn]
+        assert [len(group.asking) for group in groups] == [3, 1]  # 3 x 4 and 4 x 3 share a stack
+        found = torch.cat([group.asking.flatten(0, 1)[group.real] for group in groups])
+        order = [0, 1, 4, 3]
+        expected = torch.cat([features[i][labels[i] != IGNORE] for i in order])
+        assert torch.equal(found, expected)
+        classes = torch.cat([labels[i][labels[i] != IGNORE] for i in order])
+        assert torch.equal(labels_of(drawn), classes)
+
+
+def test_patches_are_drawn_from_one_class_after_the_other() -> None:
+    """Held against the plain way, on draws of all sizes."""
+    for seed in range(20):
+        labels = np.random.default_rng(seed).integers(0, 4, (5, 6)) ** 2
+        for count in (1, 7, 20, 29):
+            drawn = draw_patches(
+                [torch.from_numpy(labels)], [0], count, np.random.default_rng(seed)
+            )
+            shuffled = np.random.default_rng(seed).permutation(30).tolist()
+            turns = [
+                sum(labels.flat[other] == labels.flat[one] for other in shuffled[:place])
+                for place, one in enumerate(shuffled)
+            ]
+            places = sorted(range(30), key=lambda place: turns[place])[:count]
+            assert drawn[0][0].wanted.tolist() == sorted(shuffled[place] for place in places)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -102,8 +102,23 @@ def test_the_memory_is_that_of_all_that_runs_on_this_machine_at_a_time():
             runner["runner.kind"] == "dask"
         )
         assert by["subsample"].memory_bytes == most + OBJECT_BYTES * 5 * 11
-        held = 5 * 100 + OBJECT_BYTES * 5 * 4
+        held = 2 * 5 * 100 + OBJECT_BYTES * 5 * 4  # features and their norms
         assert by["train"].memory_bytes == by["all"].memory_bytes == most + held
+
+
+def test_features_are_kept_where_the_settings_say():
+    settings = {"train.epochs": 6, "train.feature_cache_gb": 350 / 1e9}
+    by = {
+        kind: table(params_with(**settings, **{"train.feature_cache": kind}), a_set(10))["train"]
+        for kind in ("off", "memory", "disk")
+    }
+    assert by["off"].seconds == 10 * 6 * 2 + 6 * 2 * 10
+    assert by["disk"].seconds == (7 + 3 * 6) * 2 + 6 * 2 * 10, "float16 takes half"
+    assert by["memory"].memory_bytes == by["off"].memory_bytes + 350, "features, and some norms"
+    assert by["disk"].memory_bytes == by["off"].memory_bytes
+    assert by["disk"].disk_bytes == by["off"].disk_bytes + 7 * 50
+    two = params_with(**settings, **{"train.feature_cache": "off", "train.processes": 2})
+    assert table(two, a_set(10))["train"].seconds == 10 * 6 * 2 / 2 + 6 * 2 * 10
 
 
 def test_the_training_is_validated_where_there_are_labels():
