@@ -21,9 +21,10 @@ from fmbseg.methods.segmentation import Segmentation
 from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.miniature import world
 from fmbseg.models.build import FoundationModels, build_clip, build_sam, build_vision
+from fmbseg.models.encoder import encoder_of
 from fmbseg.models.precision import Precision
 from fmbseg.models.profiles import PROFILES
-from fmbseg.models.protocols import SamModel, encoder_of
+from fmbseg.models.protocols import SamModel
 from fmbseg.models.status import missing_weights
 from fmbseg.params import Params, load_params
 from fmbseg.pseudo.automatic import point_grid

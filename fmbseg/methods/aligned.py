@@ -9,6 +9,7 @@ from torch import Tensor
 from fmbseg.align.head import AlignmentHead
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
+from fmbseg.models.encoder import encoder_of
 from fmbseg.models.protocols import ClipModel, VisionModel
 from fmbseg.types import Image, LabelMap
 from fmbseg.vocabulary import Vocabulary
@@ -52,8 +53,9 @@ class AlignedSegmentation(TextPrompted):
         self, images: Sequence[Image], class_names: Sequence[str]
     ) -> list[Float[Tensor, "category rows cols"]]:
         """Cosine of every aligned patch and every name, image by image."""
-        texts = self._texts(class_names)
-        return [self.similarity_grid(image, texts) for image in images]
+        texts, encoder = self._texts(class_names), encoder_of(self._vision, self._vision.encode)
+        encoded = encoder.over(images, lambda image: image)
+        return [self._similarities(features, texts) for _, features in encoded]
 
     def encode_names(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
         """Text features of class names, or of a vocabulary as training has them; see `encode`."""
@@ -64,7 +66,12 @@ class AlignedSegmentation(TextPrompted):
         self, image: Image, texts: Float[Tensor, "category dim"]
     ) -> Float[Tensor, "category rows cols"]:
         """Cosine of every aligned patch and every text, on the head's device."""
-        aligned = self.align(self._vision.encode(image))
+        return self._similarities(self._vision.encode(image), texts)
+
+    def _similarities(
+        self, features: Float[Tensor, "rows cols dim"], texts: Float[Tensor, "category text"]
+    ) -> Float[Tensor, "category rows cols"]:
+        aligned = self.align(features)
         return torch.einsum("rcd,kd->krc", aligned, texts.to(aligned.device, non_blocking=True))
 
     @torch.inference_mode()

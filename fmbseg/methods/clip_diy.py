@@ -13,7 +13,8 @@ from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.models.device import device_of
-from fmbseg.models.protocols import ClipModel, SamModel
+from fmbseg.models.encoder import encoder_of
+from fmbseg.models.protocols import ClipModel, DenseClip, SamModel
 from fmbseg.pseudo.automatic import automatic_masks
 from fmbseg.pseudo.settings import AutomaticOptions
 from fmbseg.store import decode_rle
@@ -97,21 +98,21 @@ class ClipDiySegmentation(TextPrompted):
     ) -> list[Float[Tensor, "category rows cols"]]:
         """Cosines of the crops, one grid a scale."""
         height, width = image.shape[:2]
+        encoder = encoder_of(self._clip, self._clip.encode_dense)
         grids = []
         for fraction in CROP_FRACTIONS:
             side = max(1, round(fraction * min(height, width)))
             stride = STRIDE_FRACTION * side
             tops, lefts = crop_starts(height, side, stride), crop_starts(width, side, stride)
-            rows = [
-                torch.stack([self._class_token(image[y : y + side, x : x + side]) for x in lefts])
-                for y in tops
-            ]
-            grids.append(torch.einsum("rcd,kd->krc", torch.stack(rows), texts))
+            crops = [image[y : y + side, x : x + side] for y in tops for x in lefts]
+            tokens = [_class_token(dense) for _, dense in encoder.over(crops, np.ascontiguousarray)]
+            grid = torch.stack(tokens).unflatten(0, (len(tops), len(lefts)))
+            grids.append(torch.einsum("rcd,kd->krc", grid, texts))
         return grids
 
-    def _class_token(self, crop: Image) -> Float[Tensor, " dim"]:
-        cls = self._clip.encode_dense(np.ascontiguousarray(crop)).cls
-        return cls[0] if len(cls) == 1 else normalize(cls.mean(dim=0), dim=0)
+
+def _class_token(dense: DenseClip) -> Float[Tensor, " dim"]:
+    return dense.cls[0] if len(dense.cls) == 1 else normalize(dense.cls.mean(dim=0), dim=0)
 
 
 def crop_starts(length_px: int, side_px: int, stride_px: float) -> list[int]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.device import device_of
+from fmbseg.models.encoder import encoder_of
 from fmbseg.models.protocols import ClipModel
 from fmbseg.types import Image, LabelMap
 
@@ -42,8 +43,8 @@ class DenseClipSegmentation(TextPrompted):
         """Cosine of every patch and every name, image by image, on CLIP's device."""
         device = device_of(self._clip)
         texts = self._texts(class_names).to(device, non_blocking=True)
-        dense = (self._clip.encode_dense(image).patches for image in images)
+        encoder = encoder_of(self._clip, self._clip.encode_dense)
         return [
-            torch.einsum("rcd,kd->krc", patches.to(device, non_blocking=True), texts)
-            for patches in dense
+            torch.einsum("rcd,kd->krc", dense.patches.to(device, non_blocking=True), texts)
+            for _, dense in encoder.over(images, lambda image: image)
         ]

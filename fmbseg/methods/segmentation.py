@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, runtime_checkable
-
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from fmbseg.types import Image, LabelMap
+
+if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class PatchSegmentation(Segmentation, Protocol):
 
     def similarity_grids(
         self, images: Sequence[Image], class_names: Sequence[str]
-    ) -> list[Float[Tensor, "category rows cols"]]:
+    ) -> 'list[Float[Tensor, "category rows cols"]]':
         """Cosine of every patch and class name, image by image; `segment` interpolates them."""
         ...
 

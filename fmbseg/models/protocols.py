@@ -5,15 +5,13 @@ Every model takes the raw RGB image and does its own preprocessing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fmbseg.types import Image
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -161,30 +159,3 @@ class TakesSeveral(Protocol):
     def encode_prepared(self, prepared: Sequence[Any]) -> list[Any]:
         """What the model's own method answers to each image, in order."""
         ...
-
-
-@dataclass(frozen=True)
-class Encoder(Generic[R]):
-    """A model's pass over images, in two parts.
-
-    Attributes:
-        images_at_once: so many images are worth handing over together.
-        prepare: the part before the model, on an image; any thread may do it.
-        encode: the model, on what `prepare` gave of some images.
-    """
-
-    images_at_once: int
-    prepare: Callable[[Image], Any]
-    encode: Callable[[Sequence[Any]], list[R]]
-
-
-def encoder_of(model: object, one: Callable[[Image], R]) -> Encoder[R]:
-    """The two parts of a model's pass.
-
-    Args:
-        model: any; one that does not take several images is asked for one after the other.
-        one: the model's own method, from an image to its answer.
-    """
-    if isinstance(model, TakesSeveral):
-        return Encoder(model.images_at_once, model.prepare, model.encode_prepared)
-    return Encoder(1, lambda image: image, lambda images: [one(image) for image in images])

@@ -10,14 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from fmbseg.models.protocols import (
-    ClipModel,
-    DenseClip,
-    Encoder,
-    SamEmbedding,
-    SamModel,
-    encoder_of,
-)
+from fmbseg.models.encoder import Encoder, encoder_of
+from fmbseg.models.protocols import ClipModel, DenseClip, SamEmbedding, SamModel
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, masks_of_encoded
 from fmbseg.store import sha_of

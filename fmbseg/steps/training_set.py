@@ -1,6 +1,5 @@
 """What stage 2 is trained on: the labels of every image's patches, and the frozen features."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,10 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from fmbseg.ahead import ahead
 from fmbseg.align.batches import View, labelled_images
 from fmbseg.align.ranks import ALONE, Ranks
-from fmbseg.models.protocols import VisionModel, encoder_of
+from fmbseg.models.encoder import encoder_of
+from fmbseg.models.protocols import VisionModel
 from fmbseg.progress import progress
 from fmbseg.pseudo.patch_labels import patch_labels
 from fmbseg.steps.code import code_of
@@ -173,17 +172,15 @@ class Features:
         Threads then read and resize the next ones.
         """
         encoder, title = encoder_of(self._vision, self._vision.encode), "train: patch features"
-        count = encoder.images_at_once
-        if count == 1:
+        if encoder.images_at_once == 1:
             yield from self._over_threads(
                 title, lambda index: self._vision.encode(self._read(index)), indices
             )
             return
-        images = ahead(indices, lambda index: encoder.prepare(self._read(index)), count)
-        with contextlib.closing(images), progress(title, total=len(indices)) as bar:
-            while some := list(islice(images, count)):
-                yield from encoder.encode([image for _, image in some])
-                bar.update(len(some))
+        with progress(title, total=len(indices)) as bar:
+            for _, features in encoder.over(indices, self._read):
+                bar.update()
+                yield features
 
     def _over_threads(
         self, title: str, one: Callable[[int], Tensor], indices: Sequence[int]

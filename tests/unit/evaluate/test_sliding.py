@@ -3,9 +3,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fmbseg.evaluate.sliding import resize_short_side, sliding_window
+from fmbseg.evaluate.sliding import SlidingSegmentation, resize_short_side, sliding_window
+from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.types import Image
+from tests.support import method_fakes
 
 
 def picture(height: int, width: int) -> Image:
@@ -94,3 +96,32 @@ def test_the_long_side_is_bounded_before_the_short_side_is_reached(
 def test_interpolation_is_bilinear_between_patch_centres() -> None:
     grid = torch.tensor([[[0.0, 4.0]]])
     assert resize_similarities(grid, (1, 4))[0, 0].tolist() == [0, 1, 3, 4]
+
+
+class SeveralClip(method_fakes.ColourClip):
+    """Takes several images, as on an accelerator."""
+
+    images_at_once = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: list[int] = []
+
+    def prepare(self, image: Image) -> Image:
+        return image.copy()
+
+    def encode_prepared(self, prepared: list[Image]) -> list[object]:
+        self.together.append(len(prepared))
+        return [self.encode_dense(image) for image in prepared]
+
+
+def test_the_windows_of_an_image_go_through_the_encoder_together() -> None:
+    several, one = SeveralClip(), method_fakes.ColourClip()
+    found = [
+        SlidingSegmentation(DenseClipSegmentation(clip), 16, 8, 4).segment(
+            method_fakes.image(), method_fakes.NAMES, similarities=True
+        )
+        for clip in (several, one)
+    ]
+    assert several.together == [4, 4, 4, 3]
+    np.testing.assert_array_equal(found[0].similarities, found[1].similarities)

@@ -7,7 +7,7 @@ import torch
 from fmbseg.models import clip, sam, vision
 from fmbseg.models.batches import IMAGES_AT_ONCE, Batches
 from fmbseg.models.build import build_model
-from fmbseg.models.protocols import encoder_of
+from fmbseg.models.encoder import encoder_of
 
 
 class FakeMeter:
@@ -108,8 +108,7 @@ def test_batches_of_images_answer_what_single_images_do(monkeypatch):
         model = build_model(role, "miniature", {}, device="cpu", **options)
         one = {"clip": "encode_dense", "sam": "embed", "vision": "encode"}[role]
         encoder = encoder_of(model, getattr(model, one))
-        together = encoder.encode([encoder.prepare(image) for image in IMAGES])
-        found = [tensors(one) for one in together]
+        found = [tensors(one) for _, one in encoder.over(range(len(IMAGES)), IMAGES.__getitem__)]
         assert encoder.images_at_once == (1 if alone else IMAGES_AT_ONCE)
         return [torch.cat([each.flatten() for each in one]) for one in found]
 
