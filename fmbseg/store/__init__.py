@@ -4,6 +4,7 @@ from fmbseg.store.archives import ArchiveError, extract_archive
 from fmbseg.store.coco import (
     decode_rle,
     encode_rles,
+    foreground_runs,
     read_coco,
     write_coco,
 )

@@ -19,6 +19,7 @@ from fmbseg.store import (
     UnitKey,
     decode_rle,
     encode_rles,
+    foreground_runs,
     load_safetensors,
     read_coco,
     read_json,
@@ -118,6 +119,23 @@ def test_run_lengths_round_trip_on_masks_that_are_not_square(size_hw):
         assert rle == encode_rle(mask)
         np.testing.assert_array_equal(decode_rle(rle), mask)
     assert encode_rles(masks[:0]) == []
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 7), (300, 400)])
+def test_foreground_runs_hold_the_pixels_that_pycocotools_decodes(size_hw):
+    rng = np.random.default_rng(1)
+    height, width = size_hw
+    blocks = np.kron(rng.random((height // 40 + 1, width // 50 + 1)) > 0.5, np.ones((40, 50)))
+    noise = rng.random((3, *size_hw)) > np.array([0.1, 0.5, 0.99])[:, None, None]
+    shapes = [np.zeros(size_hw), np.ones(size_hw), blocks[:height, :width], *noise]
+    for rle in encode_rles(np.array(shapes, bool)):
+        pixels = np.zeros(height * width, bool)
+        for start, end in foreground_runs(rle):
+            assert end > start
+            pixels[start:end] = True
+        np.testing.assert_array_equal(pixels.reshape(width, height).T, decode_rle(rle))
+    with pytest.raises(ValueError, match=f"wanted {height + 1} x {width}"):
+        foreground_runs({**rle, "size": [height + 1, width]})
 
 
 def test_run_lengths_go_down_the_columns():
