@@ -6,7 +6,6 @@ it was labelled by anyone.
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import colourise, legend, save_png
 from fmbseg.pictures.layers import compose, masks_layer
 from fmbseg.segmenter import Segmenter
+from fmbseg.steps.kept_masks import masks_file
+from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
 from fmbseg.types import Image, PseudoMask
@@ -43,9 +44,8 @@ def draw(workspace: Workspace, count: int, height_px: int) -> Image:
     """Image, kept pseudo masks and prediction of the images with most classes, and the legend."""
     vocabulary = read_classes(workspace.classes_path())
     colours = palette(len(vocabulary))
-    masks: dict[str, list[PseudoMask]] = defaultdict(list)
-    for mask in read_coco(workspace.subsample / "kept.json").masks:
-        masks[mask.image].append(mask)
+    files = [masks_file(workspace, shard) for shard in shards(workspace)]
+    masks = {name: found for file in files for name, found in read_coco(file).by_image().items()}
     segmenter = Segmenter.load(workspace.train, workspace.params.device)
     rows, present = [], set[int]()
     for name in _chosen(masks, count):

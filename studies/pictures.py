@@ -19,10 +19,11 @@ from fmbseg.pictures.layers import compose, masks_layer
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, evaluation_sets
 from fmbseg.steps.foundation_models import clip_of, models_of
+from fmbseg.steps.kept_masks import masks_file
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
-from fmbseg.types import Image, PseudoMask
+from fmbseg.types import Image
 from fmbseg.vocabulary import Vocabulary, read_classes
 from studies.cells import Cell
 
@@ -110,10 +111,10 @@ def _heat(cosines: Float[Tensor, "rows cols"], image_hw: tuple[int, ...]) -> Ima
 def _masks(workspace: Workspace) -> Figure:
     """The paper's figure 3: masks of stages 1.1 and 1.2, and what is kept."""
     names = read_classes(workspace.classes_path()).names
-    colours, kept = palette(len(names)), _by_image(workspace.subsample / "kept.json")
-    shard = next(iter(shards(workspace)))
+    colours, shard = palette(len(names)), next(iter(shards(workspace)))
     folder = workspace.pseudo_masks / shard
-    first, second = (_by_image(folder / file) for file in ("stage11.json", "stage12.json"))
+    files = folder / "stage11.json", folder / "stage12.json", masks_file(workspace, shard)
+    first, second, kept = (read_coco(file).by_image() for file in files)
     richest = sorted(first, key=lambda image: (-len(first[image]), image))[:MASKED_IMAGES]
     rows = []
     for name in richest:
@@ -149,13 +150,6 @@ def _predictions(workspace: Workspace, column: Any, samples: Sequence[Sample]) -
     return _grid(
         rows, names, legend(column.classes.names, colours, range(len(column.classes)), 900)
     )
-
-
-def _by_image(path: Path) -> dict[str, list[PseudoMask]]:
-    found: dict[str, list[PseudoMask]] = {}
-    for mask in read_coco(path).masks:
-        found.setdefault(mask.image, []).append(mask)
-    return found
 
 
 def _grid(

@@ -10,6 +10,7 @@ from fmbseg.estimate.measure import Figures
 from fmbseg.estimate.sample import IMAGE_BYTES, DataSet
 from fmbseg.params import Params
 from fmbseg.steps import evaluate
+from fmbseg.steps.kept_masks import SHARDS_HELD
 from fmbseg.steps.plan import STEPS, units_of
 from fmbseg.steps.shards import shards
 from fmbseg.steps.time_left import units_left
@@ -106,8 +107,8 @@ def forecast(
             stage1 * sizes["masks"],
         ),
         Row(
-            "subsample", "all masks are in memory at once", choosing_s, choosing_s,
-            count * sizes["kept"], OBJECT_BYTES * sizes["masks"] * count,
+            "subsample", "one shard's masks are in memory at a time", choosing_s, choosing_s,
+            count * sizes["kept"], OBJECT_BYTES * sizes["masks"] * min(count, shard),
         ),
         _training(params, train, scored, figures, workers),
         Row(
@@ -169,10 +170,11 @@ def _training(
         f"train.feature_cache_gb), {steps:,} steps at {each_s['step']:.3g} s, {checks} "
         f"validations on {checked} images in {checking_s:.3g} s"
     )
+    masks_of = min(count, SHARDS_HELD * params.data.shard_images)
     return Row(
         "train", words, encode_s + rest_s, encode_s / at_once + rest_s,
         sizes["model"] + (cache_bytes if on_disk else 0.0),
-        kept_bytes + checked * sizes["features"] + count * OBJECT_BYTES * sizes["kept"],
+        kept_bytes + checked * sizes["features"] + masks_of * OBJECT_BYTES * sizes["kept"],
     )  # fmt: skip
 
 

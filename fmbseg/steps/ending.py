@@ -19,8 +19,8 @@ def ending(workspace: Workspace, further: Sequence[tuple[str, str]]) -> str:
     """
     root = workspace.root
     left = {
-        "masks": f"{shortest(workspace.subsample)}/kept.json: COCO instances, RLE, those trained "
-        f"on; all of them: {shortest(workspace.pseudo_masks)}/*/stage11.json, stage12.json",
+        "masks": f"{shortest(workspace.subsample)}/<shard>.json: COCO instances, RLE, those "
+        f"trained on; all of them: {shortest(workspace.pseudo_masks)}/*/stage11.json, stage12.json",
         "model": f"{shortest(workspace.train)}/: segmenter.json, safetensors",
         "figures": f"{shortest(workspace.report)}/metrics.json, iou.json; "
         f"{shortest(workspace.evaluate)}/",

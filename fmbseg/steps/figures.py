@@ -1,7 +1,6 @@
 """What the steps found, as tables: for the terminal, the report, Prefect, MLflow and DVC."""
 
 import statistics
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from fmbseg.evaluate.metrics import METRICS
 from fmbseg.report.content import Example, MethodResult
 from fmbseg.steps import evaluate
 from fmbseg.steps.scoring import IMAGE_SCORES
-from fmbseg.steps.shards import quarantined, shards
+from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_coco, read_json
+from fmbseg.store import read_json
 from fmbseg.store.names import markdown_text, printable
 from fmbseg.vocabulary import read_classes
 
@@ -167,16 +166,16 @@ def mask_counts(workspace: Workspace) -> tuple[MaskCount, ...]:
 
     Every place that prints a number of masks takes it from here.
     """
-    counted = {name: Counter[str]() for name in ("found_11", "found_12", "kept_11", "kept_12")}
-    for shard in shards(workspace):
-        folder = workspace.pseudo_masks / shard
-        for end, file in (("11", "stage11.json"), ("12", "stage12.json")):
-            masks = read_coco(folder / file).masks
-            counted[f"found_{end}"].update(mask.class_name for mask in masks)
-    for mask in read_coco(workspace.subsample / "kept.json").masks:
-        counted[f"kept_{mask.stage.replace('.', '')}"][mask.class_name] += 1
+    counts = read_json(workspace.subsample / "counts.json")
     return tuple(
-        MaskCount(name, **{column: counts[name] for column, counts in counted.items()})
+        MaskCount(
+            name,
+            **{
+                f"{what}_{end}": counts[what][stage].get(name, 0)
+                for what in ("found", "kept")
+                for end, stage in (("11", "1.1"), ("12", "1.2"))
+            },
+        )
         for name in read_classes(workspace.classes_path()).names
     )
 

@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fmbseg.pseudo.patch_labels import label_map_of
-from fmbseg.steps.kept_masks import masks_file
+from fmbseg.steps.kept_masks import KeptMasks
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.truth import labelled
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_coco
 
 
 class NothingToTrainOnError(ValueError):
@@ -39,17 +38,19 @@ def label_maps(workspace: Workspace) -> LabelMaps:
     """
     if workspace.params.train.labels == "truth":
         return _truth(workspace)
-    kept = read_coco(masks_file(workspace))
-    by_image = kept.by_image()
-    names = sorted(by_image)
-    if not names:
+    bad = {entry["image"] for entry in quarantined(workspace)}
+    names, kept = sorted(set(workspace.listing().images) - bad), KeptMasks(workspace)
+    if not any(kept.of(name).masks for name in names):
         raise NothingToTrainOnError(
             "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
             "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
         )
-    return LabelMaps(
-        names, lambda i: label_map_of(by_image[names[i]], kept.image_sizes_hw[names[i]])
-    )
+
+    def painted(index: int) -> UInt8[np.ndarray, "height width"]:
+        found = kept.of(names[index])
+        return label_map_of(found.masks, found.size_hw)
+
+    return LabelMaps(names, painted)
 
 
 def _truth(workspace: Workspace) -> LabelMaps:

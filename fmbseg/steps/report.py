@@ -1,6 +1,7 @@
 """Step `report`: every metric file and some pictures on one static page."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fmbseg.report.page import build_report
 from fmbseg.steps import evaluate, figures, plots
 from fmbseg.steps.departures import departures, model_names
 from fmbseg.steps.foundation_models import models_of, precision_of
+from fmbseg.steps.kept_masks import KeptMasks
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
@@ -141,7 +143,7 @@ def _files(workspace: Workspace) -> tuple[FileLink, ...]:
     """Links to the files that a run leaves beside this page."""
     listed = [
         ("pseudo masks", workspace.pseudo_masks, f"stage11.json and stage12.json a shard, {COCO}"),
-        ("masks kept for training", workspace.subsample / "kept.json", COCO),
+        ("masks kept for training", workspace.subsample, f"a file a shard, {COCO}"),
         ("trained model", workspace.train, "a folder for fmbseg.Segmenter.load: segmenter.json, "
          "alignment.safetensors"),
         ("figures to compare runs by", workspace.report / "metrics.json", "JSON"),
@@ -184,16 +186,14 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
         return ()
     from fmbseg.segmenter import Segmenter
 
-    kept = read_coco(workspace.subsample / "kept.json").by_image()
+    kept = KeptMasks(workspace)
     models = models_of(workspace)
     segmenter = Segmenter.load(workspace.train, workspace.params.device, models=models)
     truths, rows = labelled(workspace), []
     at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
-    spread = sorted(kept)[:: max(1, len(kept) // wanted)][:wanted]
-    for name in spread:
+    for name in _spread(workspace, kept, wanted):
         image = workspace.read_image(name)
-        shard = next(s for s, names in shards(workspace).items() if name in names)
-        folder = workspace.pseudo_masks / shard
+        folder = workspace.pseudo_masks / kept.shard_of(name)
         files = {"stage 1.1": folder / "stage11.json", "stage 1.2": folder / "stage12.json"}
         first, second = (read_coco(file).by_image().get(name, []) for file in files.values())
         predicted = segmenter.predict(image, list(class_names)).labels
@@ -204,7 +204,7 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
                 image=image,
                 stage_11=tuple(first),
                 stage_12=tuple(second),
-                kept=tuple(kept[name]),
+                kept=tuple(kept.of(name).masks),
                 prediction=predicted,
                 truth=target,
                 files=tuple(
@@ -213,6 +213,18 @@ def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[Galler
             )
         )
     return tuple(rows)
+
+
+def _spread(workspace: Workspace, kept: KeptMasks, wanted: int) -> list[str]:
+    """Of each of `wanted` stretches of the sorted images the first that has a mask."""
+    bad = {entry["image"] for entry in quarantined(workspace)}
+    names = sorted(set(workspace.listing().images) - bad)
+    length = max(1, len(names) // wanted)
+    firsts = (
+        next((name for name in names[start : start + length] if kept.of(name).masks), None)
+        for start in range(0, len(names), length)
+    )
+    return list(islice((name for name in firsts if name is not None), wanted))
 
 
 STEP = Step(

@@ -1,13 +1,26 @@
-"""Step `subsample`: which of stage 1.2's masks are kept beside stage 1.1's. Paper: "balance"."""
+"""Step `subsample`: which of stage 1.2's masks are kept beside stage 1.1's. Paper: "balance".
 
+Shard by shard, twice: first every mask draws its rank, then each shard's masks are written that
+the ranks of all choose. So no more than a shard's masks are in memory, however many images.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import accumulate, compress
 from pathlib import Path
 
-from fmbseg.pseudo.subsample import subsample
+import numpy as np
+
+from fmbseg.progress import tracked
+from fmbseg.pseudo.subsample import choose, in_order, random_rank
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import shards
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, file_sha, read_coco, write_coco, write_json
+from fmbseg.store import CocoMasks, UnitKey, file_sha, read_coco, write_coco, write_json
+from fmbseg.types import PseudoMask
+
+FILES = ("stage11.json", "stage12.json")
 
 
 def key(workspace: Workspace, unit: str = "") -> UnitKey:
@@ -15,30 +28,61 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     files = {
         f"{shard}/{name}": file_sha(workspace.pseudo_masks / shard / name)
         for shard in shards(workspace)
-        for name in ("stage11.json", "stage12.json")
+        for name in FILES
     }
     section = workspace.params.subsample.model_dump()
     return workspace.key("subsample", files, {**section, "seed": workspace.params.seed})
 
 
 def run(workspace: Workspace, unit: str = "") -> bool:
-    """Make `data/subsample/` (`kept.json`, `counts.json`); True when there was something to do."""
+    """Make `data/subsample/`; True when there was something to do.
+
+    It holds `<shard>.json` (COCO) and `counts.json`: {"fraction": of stage 1.2 that was asked for,
+    "found" and "kept": {stage: {class name: number of masks}}}.
+    """
+    seed, fraction = workspace.params.seed, workspace.params.subsample.keep_fraction
+    names = list(shards(workspace))
 
     def compute(out: Path) -> None:
-        folders = [workspace.pseudo_masks / shard for shard in shards(workspace)]
-        first = [read_coco(folder / "stage11.json") for folder in folders]
-        second = [read_coco(folder / "stage12.json") for folder in folders]
-        chosen = subsample(
-            [mask for part in first for mask in part.masks],
-            [mask for part in second for mask in part.masks],
-            workspace.params.subsample.keep_fraction,
-            workspace.params.seed,
-        )
-        sizes = {name: hw for part in first for name, hw in part.image_sizes_hw.items()}
-        write_coco(out / "kept.json", chosen.kept, sizes, first[0].class_names)
-        write_json(out / "counts.json", {"fraction": chosen.fraction, "counts": chosen.counts})
+        found, kept, parts = Counter[_Counted](), Counter[_Counted](), []
+        for shard in tracked(names, "subsample: ranks"):
+            first, second = _stage1(workspace, shard)
+            found.update(map(_counted, first.masks + second.masks))
+            ranks = (random_rank(mask, seed) for mask in second.masks)
+            parts.append(np.fromiter(ranks, np.uint64, len(second.masks)))
+        number_11 = sum(number for (stage, *_), number in found.items() if stage == "1.1")
+        choice = choose(np.concatenate(parts), number_11, fraction)
+        ends = accumulate(map(len, parts))
+        for shard, part, end in zip(tracked(names, "subsample"), parts, ends, strict=True):
+            first, second = _stage1(workspace, shard)
+            chosen = compress(second.masks, choice.kept[end - len(part) : end])
+            masks = in_order([*first.masks, *chosen], seed)
+            kept.update(map(_counted, masks))
+            write_coco(out / f"{shard}.json", masks, first.image_sizes_hw, first.class_names)
+        counts = {"found": _table(found), "kept": _table(kept)}
+        write_json(out / "counts.json", {"fraction": choice.fraction, **counts})
 
     return run_unit(workspace, "subsample", workspace.subsample, key(workspace), compute)
+
+
+def _stage1(workspace: Workspace, shard: str) -> list[CocoMasks]:
+    return [read_coco(workspace.pseudo_masks / shard / file) for file in FILES]
+
+
+_Counted = tuple[str, int, str]
+"""Stage, class index and class name."""
+
+
+def _counted(mask: PseudoMask) -> _Counted:
+    return mask.stage, mask.class_index, mask.class_name
+
+
+def _table(counts: Mapping[_Counted, int]) -> dict[str, dict[str, int]]:
+    """Stage to class name to count, by class index; classes without a mask are left out."""
+    table: dict[str, dict[str, int]] = {"1.1": {}, "1.2": {}}
+    for (stage, _, name), number in sorted(counts.items()):
+        table[stage][name] = number
+    return table
 
 
 STEP = Step(

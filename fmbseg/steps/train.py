@@ -11,7 +11,7 @@ from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.steps.foundation_models import models_params
 from fmbseg.steps.kept_masks import MASKS_FROM, masks_file
 from fmbseg.steps.running import run_unit
-from fmbseg.steps.shards import quarantined
+from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
 from fmbseg.steps.together import leads, processes, together, under_torchrun
 from fmbseg.steps.truth import truth_inputs
@@ -61,7 +61,8 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     bad = {entry["image"] for entry in quarantined(workspace)}
     images = workspace.listing().images
     inputs = {name: sha for name, sha in images.items() if name not in bad}
-    inputs["kept"] = file_sha(masks_file(workspace))
+    for shard in shards(workspace):
+        inputs[f"kept/{shard}"] = file_sha(masks_file(workspace, shard))
     inputs["classes"] = file_sha(workspace.classes_path())
     if workspace.params.train.labels == "truth":
         inputs |= truth_inputs(workspace)

@@ -2,6 +2,7 @@
 
 from fmbseg.store.archives import ArchiveError, extract_archive
 from fmbseg.store.coco import (
+    CocoMasks,
     decode_rle,
     encode_rles,
     foreground_runs,

@@ -22,7 +22,7 @@ pytestmark = [
 DAMAGE = {
     "data/download/miniature": "data/download/miniature/train/images/train-00003.png",
     "data/pseudo_masks/images-0001": "data/pseudo_masks/images-0001/stage12.json",
-    "data/subsample": "data/subsample/kept.json",
+    "data/subsample": "data/subsample/images-0001.json",
     "models/train": "models/train/alignment.safetensors",
     "reports/evaluate/stage1-miniature": "reports/evaluate/stage1-miniature/metrics.json",
     "reports/report": "reports/report/index.html",

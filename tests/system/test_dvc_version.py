@@ -109,7 +109,7 @@ def test_a_run_with_parameters_of_its_own_is_committed_as_made_with_those(done: 
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("data/subsample/kept.json", "data/subsample: kept.json was edited"),
+        ("data/subsample/images-0000.json", "data/subsample: images-0000.json was edited"),
         ("data/download/miniature/classes.txt", "data/download/miniature: classes.txt was edited"),
         ("reports/report/note.txt", "reports/report: note.txt was added"),
     ],
@@ -123,7 +123,7 @@ def test_a_unit_edited_by_hand_is_refused_by_name(done: Checkout, file: str, sai
     assert file_sha(done.root / "dvc.lock") == lock
 
 
-@pytest.mark.parametrize("what", ["params.yaml changed", "kept.json was edited"])
+@pytest.mark.parametrize("what", ["params.yaml changed", "images-0000.json was edited"])
 def test_what_changes_before_dvc_hashes_it_is_refused_and_dvc_lock_is_put_back(
     done: Checkout, monkeypatch: pytest.MonkeyPatch, what: str
 ):
@@ -134,7 +134,7 @@ def test_what_changes_before_dvc_hashes_it_is_refused_and_dvc_lock_is_put_back(
         if what.startswith("params"):
             done.change(train={"epochs": 4})
         else:
-            kept = done.root / "data" / "subsample" / "kept.json"
+            kept = done.root / "data" / "subsample" / "images-0000.json"
             kept.write_text(kept.read_text() + " ")
         ended = real(repository)
         hashed.append(lock.read_bytes())

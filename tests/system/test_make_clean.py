@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 KEPT = ("runs/photos/params.yaml", "mlflow.db", "mlartifacts/1", "data/drops/a.png")
-OUTPUTS = ("data/subsample/kept.json", "models/train/a", "reports/report/index.html")
+OUTPUTS = ("data/subsample/images-0000.json", "models/train/a", "reports/report/index.html")
 
 
 @pytest.fixture

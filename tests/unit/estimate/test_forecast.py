@@ -22,6 +22,7 @@ from fmbseg.estimate.forecast import (
 from fmbseg.estimate.measure import Figures, measure, seconds
 from fmbseg.estimate.sample import IMAGE_BYTES, DataSet
 from fmbseg.params import Params, load_params
+from fmbseg.steps.kept_masks import SHARDS_HELD
 from fmbseg.steps.workspace import Workspace
 from fmbseg.vocabulary import Vocabulary
 from tests.conftest import REPOSITORY
@@ -104,6 +105,11 @@ def test_the_memory_is_that_of_all_that_runs_on_this_machine_at_a_time():
         assert by["subsample"].memory_bytes == most + OBJECT_BYTES * 5 * 11
         held = 2 * 5 * 100 + OBJECT_BYTES * 5 * 4  # features and their norms
         assert by["train"].memory_bytes == by["all"].memory_bytes == most + held
+    many = table(params_with(**{"data.shard_images": 3}), a_set(1000), workers=1)
+    assert many["subsample"].memory_bytes == process + 4000 + OBJECT_BYTES * 3 * 11, "a shard's"
+    assert many["train"].memory_bytes == (
+        process + 4000 + 1000 * 100 + OBJECT_BYTES * SHARDS_HELD * 3 * 4
+    )
 
 
 def test_features_are_kept_where_the_settings_say():

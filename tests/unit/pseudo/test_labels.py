@@ -1,11 +1,9 @@
 import itertools
-import random
 
 import numpy as np
 import pytest
 
 from fmbseg.pseudo.patch_labels import label_map_of, patch_labels
-from fmbseg.pseudo.subsample import subsample
 from fmbseg.types import IGNORE, PseudoMask, SamMask
 from tests.support.masks import encode_rle
 
@@ -91,59 +89,3 @@ def test_every_one_of_255_classes_reaches_the_patches():
 def test_ignore_wins_a_patch_only_by_area():
     label_map = np.array([[IGNORE, IGNORE, 7, 7, IGNORE, IGNORE, IGNORE, 7]], np.uint8)
     assert patch_labels(label_map, (1, 2)).tolist() == [[7, IGNORE]]
-
-
-# subsample
-
-
-def many(count, stage, classes=5):
-    return [
-        pseudo(box(0, 1 + i % 4, 0, 1 + i % 6), i % classes, stage, 0.5 + i / 1e4, f"{i % 40}.png")
-        for i in range(count)
-    ]
-
-
-def test_balance_keeps_as_many_of_one_two_as_of_one_one():
-    found = subsample(many(30, "1.1"), many(200, "1.2"), "balance", 0)
-    assert sum(mask.stage == "1.1" for mask in found.kept) == 30
-    assert sum(mask.stage == "1.2" for mask in found.kept) == 30
-    assert found.fraction == pytest.approx(0.15)
-    for stage in ("1.1", "1.2"):
-        assert sum(found.counts[stage].values()) == 30
-    for name, number in found.counts["1.2"].items():
-        assert number == sum(m.stage == "1.2" and m.class_name == name for m in found.kept)
-
-
-def test_balance_keeps_all_when_one_two_has_fewer_or_none():
-    assert subsample(many(30, "1.1"), many(20, "1.2"), "balance", 0).fraction == 1.0
-    assert len(subsample(many(30, "1.1"), many(20, "1.2"), "balance", 0).kept) == 50
-    assert len(subsample(many(30, "1.1"), [], "balance", 0).kept) == 30
-
-
-@pytest.mark.parametrize(("fraction", "number"), [(0.0, 0), (0.25, 50), (1.0, 200), (0.3333, 67)])
-def test_a_fraction_keeps_that_part(fraction, number):
-    found = subsample(many(3, "1.1"), many(200, "1.2"), fraction, 0)
-    assert sum(found.counts["1.2"].values()) == number
-    assert found.fraction == fraction
-
-
-def test_the_choice_depends_on_the_seed_and_not_on_the_order():
-    first, second = many(30, "1.1"), many(200, "1.2")
-    one = subsample(first, second, "balance", 3)
-    mixed_first, mixed_second = first[:], second[:]
-    random.Random(0).shuffle(mixed_first)
-    random.Random(1).shuffle(mixed_second)
-    assert subsample(mixed_first, mixed_second, "balance", 3) == one
-    assert subsample(first, second, "balance", 4).kept != one.kept
-
-
-def test_the_choice_is_fair_to_classes_and_images():
-    found = subsample([], many(4000, "1.2"), 0.5, 1)
-    assert all(340 < number < 460 for number in found.counts["1.2"].values())
-    assert set(found.counts["1.2"]) == {f"class {index}" for index in range(5)}
-
-
-def test_a_bad_fraction_is_refused():
-    for fraction in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="keep_fraction"):
-            subsample([], [], fraction, 0)

@@ -17,7 +17,7 @@ from fmbseg.store import read_json, write_json
 def test_mask_counts_say_found_and_kept_of_both_stages_like_the_files(small_run: Path) -> None:
     workspace = Workspace.open(small_run)
     counts = figures.mask_counts(workspace)
-    kept = read_json(workspace.subsample / "counts.json")["counts"]
+    kept = read_json(workspace.subsample / "counts.json")["kept"]
     for stage, found, name in (("1.1", "found_11", "stage11.json"),
                                ("1.2", "found_12", "stage12.json")):  # fmt: skip
         files = [workspace.pseudo_masks / s / name for s in shards(workspace)]

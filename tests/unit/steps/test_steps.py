@@ -49,7 +49,7 @@ def test_every_step_leaves_what_the_next_one_and_the_user_need(finished: Path):
         coco = COCO(str(workspace.pseudo_masks / shard / name))
         assert coco.getAnnIds()
         assert coco.annToMask(next(iter(coco.anns.values()))).shape == (128, 128)
-    assert COCO(str(workspace.subsample / "kept.json")).getAnnIds()
+    assert COCO(str(workspace.subsample / f"{shard}.json")).getAnnIds()
     metrics = read_json(workspace.evaluate / "fmbseg-miniature" / "metrics.json")
     assert list(metrics["iou"]) == list(SEEN_CLASS_NAMES)
     assert metrics["protocol_hash"]

@@ -123,7 +123,7 @@ def test_the_numbers_of_pseudo_masks_agree_in_mlflow_the_report_and_the_files(
         len(read_coco(workspace.pseudo_masks / shard / "stage12.json").masks)
         for shard in shards(workspace)
     ]
-    kept = read_json(workspace.subsample / "counts.json")["counts"]
+    kept = read_json(workspace.subsample / "counts.json")["kept"]
     assert metrics["pseudo_masks.stage12.found"] == total.found_12 == sum(offered)
     assert metrics["pseudo_masks.stage12.kept"] == sum(kept["1.2"].values()) < sum(offered)
     assert metrics["pseudo_masks.stage11.kept"] == sum(kept["1.1"].values())
