@@ -1,6 +1,8 @@
 """Masks as COCO run lengths, and lists of pseudo masks as COCO files that pycocotools loads."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,19 @@ def _from_json(record: Mapping[str, Any]) -> SamMask:
     )
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Put garbage collection off, which so many objects without cycles would set off in vain."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_uncollected()
 def write_coco(
     path: str | Path,
     masks: Sequence[PseudoMask],
@@ -183,6 +198,7 @@ def write_coco(
     write_json(path, content, compact=True)
 
 
+@_uncollected()
 def read_coco(path: str | Path) -> CocoMasks:
     """Read a file that `write_coco` wrote.
 
