@@ -7,6 +7,7 @@ import pytest
 
 from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.steps import figures
+from fmbseg.steps.plan import run_step
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, write_json
@@ -47,6 +48,7 @@ def test_a_class_without_a_mask_in_either_stage_is_named_as_never_found(
             coco = read_json(path)
             wanted = [a for a in coco["annotations"] if names[a["category_id"] - 1] != gone]
             write_json(path, {**coco, "annotations": wanted})
+    run_step(workspace, "subsample")
     after = figures.never_found(workspace)
     assert set(after.classes) == {*before.classes, gone}
     assert (after.total, after.images) == (len(names), 12)
