@@ -15,10 +15,9 @@ from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import colourise, legend, save_png
 from fmbseg.pictures.layers import compose, masks_layer
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps.kept_masks import masks_file
+from fmbseg.steps.kept_masks import kept_masks
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_coco
 from fmbseg.types import Image, PseudoMask
 from fmbseg.vocabulary import read_classes
 
@@ -44,8 +43,8 @@ def draw(workspace: Workspace, count: int, height_px: int) -> Image:
     """Image, kept pseudo masks and prediction of the images with most classes, and the legend."""
     vocabulary = read_classes(workspace.classes_path())
     colours = palette(len(vocabulary))
-    files = [masks_file(workspace, shard) for shard in shards(workspace)]
-    masks = {name: found for file in files for name, found in read_coco(file).by_image().items()}
+    parts = [kept_masks(workspace, shard).by_image() for shard in shards(workspace)]
+    masks = {name: found for part in parts for name, found in part.items()}
     segmenter = Segmenter.load(workspace.train, workspace.params.device)
     rows, present = [], set[int]()
     for name in _chosen(masks, count):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_coco
+from fmbseg.store import CocoMasks, read_coco
 from fmbseg.types import PseudoMask
 
 MASKS_FROM = "subsample"
@@ -19,6 +19,11 @@ SHARDS_HELD = 8
 def masks_file(workspace: Workspace, shard: str) -> Path:
     """The COCO file of a shard's masks that are trained on."""
     return workspace.root / "data" / MASKS_FROM / f"{shard}.json"
+
+
+def kept_masks(workspace: Workspace, shard: str) -> CocoMasks:
+    """The masks of one shard that are trained on."""
+    return read_coco(masks_file(workspace, shard))
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class KeptMasks:
 
         @functools.lru_cache(maxsize=SHARDS_HELD)
         def read(shard: str) -> dict[str, ImageMasks]:
-            found = read_coco(masks_file(workspace, shard))
+            found = kept_masks(workspace, shard)
             by_image = found.by_image()
             return {
                 name: ImageMasks(by_image.get(name, []), size_hw)

@@ -14,7 +14,7 @@ from fmbseg.params_edit import write_params
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.pseudo.subsample import Choice, choose, in_order, random_rank
 from fmbseg.steps.figures import mask_counts
-from fmbseg.steps.kept_masks import SHARDS_HELD, masks_file
+from fmbseg.steps.kept_masks import SHARDS_HELD, kept_masks
 from fmbseg.steps.label_maps import NothingToTrainOnError, label_maps
 from fmbseg.steps.plan import run_step
 from fmbseg.steps.shards import shards
@@ -141,8 +141,8 @@ def test_shard_by_shard_the_same_masks_are_kept_as_with_all_in_memory(
     first, second = (masks_of(workspace, f"stage1{end}.json") for end in (1, 2))
     assert run(workspace)
     kept = at_once(first, second, fraction, workspace.params.seed)
-    files = [masks_file(workspace, shard) for shard in shards(workspace)]
-    assert [mask for file in files for mask in read_coco(file).masks] == kept
+    parts = [kept_masks(workspace, shard) for shard in shards(workspace)]
+    assert [mask for part in parts for mask in part.masks] == kept
     counts = read_json(workspace.subsample / "counts.json")
     assert counts["fraction"] == (fraction if fraction != "balance" else len(first) / len(second))
     for what, masks in (("found", first + second), ("kept", kept)):
@@ -162,7 +162,7 @@ def test_the_label_map_of_any_image_comes_from_its_shard(tmp_path: Path):
     assert len(shards(workspace)) > 2 * SHARDS_HELD
     maps, kept = label_maps(workspace), {}
     for shard in shards(workspace):
-        kept |= read_coco(masks_file(workspace, shard)).by_image()
+        kept |= kept_masks(workspace, shard).by_image()
     assert maps.names == sorted(workspace.listing().images), "also those without a mask"
     for index in np.random.default_rng(0).permutation(90).tolist():
         expected = label_map_of(kept.get(maps.names[index], []), SIZE_HW)
