@@ -1,5 +1,6 @@
 """The plan: the steps of the pipeline in order, and how they are run. There is no other list."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -39,6 +40,9 @@ def through(last: str) -> tuple[Step, ...]:
 
 FEW = 64
 """Of a step with more units only those that have something to do are started."""
+IN_FLIGHT = 256
+"""So many units are started before the first of them has to be finished: each takes memory and a
+record in Prefect's database while it waits for a worker."""
 
 
 class Stages:
@@ -90,9 +94,13 @@ class Stages:
         if idle:
             started |= dict.fromkeys((unit.name for unit in idle), None)
             self._say(f"{step.name}: {len(idle):,} of {len(units):,} units are up to date")
+        in_flight = deque[Any]()
         for unit in ready:
             if unit.name not in started:
+                if len(in_flight) == IN_FLIGHT:
+                    self._wait([in_flight.popleft()])
                 started[unit.name] = self._start(unit)
+                in_flight.append(started[unit.name])
 
 
 def run_plan(

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,29 @@ class TooManyQuarantinedError(ValueError):
     """More images are unreadable than `data.max_quarantined_fraction` allows."""
 
 
-def key(workspace: Workspace, shard: str) -> UnitKey:
-    """Content key of one shard."""
-    images = workspace.listing().images
-    inputs = {name: images[name] for name in shards(workspace)[shard]}
-    inputs["classes"] = file_sha(workspace.classes_path())
+def keys(workspace: Workspace) -> Callable[[str], UnitKey]:
+    """Name of a shard to its content key; what the keys share is read once."""
+    images, members = workspace.listing().images, shards(workspace)
     section = {
         **workspace.params.pseudo_masks.model_dump(),
         "max_megapixels": workspace.params.data.max_megapixels,
     }
-    return workspace.key(
-        "pseudo_masks", inputs, {**section, **models_params(workspace, "clip", "sam")}
+    shared = workspace.key(
+        "pseudo_masks",
+        {"classes": file_sha(workspace.classes_path())},
+        {**section, **models_params(workspace, "clip", "sam")},
     )
+
+    def key_of(shard: str) -> UnitKey:
+        own = {name: images[name] for name in members[shard]}
+        return dataclasses.replace(shared, inputs={**own, **shared.inputs})
+
+    return key_of
+
+
+def key(workspace: Workspace, shard: str) -> UnitKey:
+    """Content key of one shard."""
+    return keys(workspace)(shard)
 
 
 def run(workspace: Workspace, shard: str) -> bool:
@@ -82,15 +93,16 @@ def salvage(workspace: Workspace) -> int:
     When images come or go, chunks of the sorted names move. What is saved here is found again by
     name and pixels, under the same parameters, models and code only.
     """
-    saved = 0
-    wanted = {shard: key(workspace, shard) for shard in shards(workspace)}
+    saved, members = 0, shards(workspace)
+    key_of = keys(workspace)
+    wanted = _settings(key_of(next(iter(members)))) if members else None
     for old in _shard_folders(workspace):
-        if old.name in wanted and unit_is_valid(old, wanted[old.name]):
+        if old.name in members and unit_is_valid(old, key_of(old.name)):
             continue
         try:
             old_key = UnitKey(**read_json(old / MANIFEST)["parts"])
             settings, intact = _settings(old_key), unit_is_valid(old, old_key)
-            if intact and any(settings == _settings(unit_key) for unit_key in wanted.values()):
+            if intact and settings == wanted:
                 from fmbseg.pseudo.shard import save_records
 
                 saved += save_records(old, _records(workspace, settings) / _SALVAGED)
@@ -145,6 +157,7 @@ STEP = Step(
     writes="data/pseudo_masks",
     units=lambda workspace: list(shards(workspace)),
     key=key,
+    keys=keys,
     run=run,
     before=salvage,
     after=finish,

@@ -1,7 +1,8 @@
 """What a step is: a record of all that the flow, DVC and a plain run need to know of it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Step:
         key: (workspace, unit) to the unit's content key; what the unit reads must be there.
         run: (workspace, unit) makes the unit; True when there was something to do.
         units: the names of its units; one without a name where there is just one.
+        keys: where there are many units: reads once what their keys share, and returns what maps a
+            unit's name to its key.
         needs: (workspace, unit) to those of `reads` that this unit reads; None: all of them.
         before: prepares for the units; runs once, before the first of them.
         after: runs once, after the last unit.
@@ -38,6 +41,7 @@ class Step:
     run: Callable[..., bool]
     reads: tuple[str, ...] = ()
     units: Callable[[Workspace], Sequence[str]] = lambda workspace: ("",)
+    keys: Callable[[Workspace], Callable[[str], UnitKey]] | None = None
     needs: Callable[[Workspace, str], tuple[str, ...]] | None = None
     before: Callable[[Workspace], object] = lambda workspace: None
     after: Callable[[Workspace], object] = lambda workspace: None
@@ -46,8 +50,17 @@ class Step:
     outcome: Callable[[Workspace, str, Mapping[str, Any]], str] | None = None
 
     def units_in(self, workspace: Workspace) -> list["Unit"]:
-        """Units of the step, in order; the first step of `reads` must have finished."""
-        return [Unit(workspace, self, name) for name in self.units(workspace)]
+        """Units of the step, in order; the first step of `reads` must have finished.
+
+        What their keys share is read once, when the first of them is asked for its key.
+        """
+        if self.keys is None:
+            return [Unit(workspace, self, name) for name in self.units(workspace)]
+        shared = functools.cache(functools.partial(self.keys, workspace))
+        return [
+            Unit(workspace, self, name, lambda name: shared()(name))
+            for name in self.units(workspace)
+        ]
 
 
 @dataclass(frozen=True)
@@ -58,11 +71,13 @@ class Unit:
         workspace: where it lies.
         of: the step that makes it.
         name: within the step; empty where the step has one unit.
+        key_of: maps its name to its key, where what the keys of all units share was read already.
     """
 
     workspace: Workspace
     of: Step
     name: str
+    key_of: Callable[[str], UnitKey] | None = field(default=None, repr=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -81,7 +96,7 @@ class Unit:
 
     def key(self) -> UnitKey:
         """The content key; what the unit reads must be there."""
-        return self.of.key(self.workspace, self.name)
+        return self.key_of(self.name) if self.key_of else self.of.key(self.workspace, self.name)
 
     def needs(self) -> tuple[str, ...]:
         """Names of the steps whose outputs it reads."""

@@ -14,6 +14,7 @@ from typing import Any
 from fmbseg.params import Params, load_params
 from fmbseg.steps.code import code_of
 from fmbseg.store import StoreError, UnitKey, image_sha, read_image, read_json, scan_images
+from fmbseg.store.hashes import read_at_once
 from fmbseg.store.journal import Journal
 from fmbseg.types import Image
 
@@ -58,8 +59,10 @@ class Listing:
         if not root.is_dir():
             return Listing({}, ())
         found = scan_images(root)
+        with read_at_once(root):
+            images = {name: image_sha(f"{root}/{name}") for name in found.names}
         return Listing(
-            {name: image_sha(root / name) for name in found.names},
+            images,
             tuple({"image": one.image, "reason": one.reason} for one in found.refused),
         )
 

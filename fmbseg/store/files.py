@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmbseg.store.flush import flush_file, flush_names
-from fmbseg.store.hashes import file_sha
+from fmbseg.store.hashes import file_sha, is_settled, state_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,13 +139,30 @@ def file_shas(folder: str | Path) -> dict[str, str]:
     Left out: the manifest at the top, and whatever has a name with a leading dot (`.DS_Store`,
     our own temporary files), which no step reads.
     """
-    folder = Path(folder)
-    shas: dict[str, str] = {}
+    return {name: file_sha(path) for name, path in sorted(_files_below(folder))}
+
+
+def file_states(folder: str | Path) -> dict[str, tuple[int, ...]] | None:
+    """Relative name to inode, size and dates of the files that `file_shas` reads, sorted by name.
+
+    Returns:
+        None while one of them has just changed, since its state does not tell its content yet.
+
+    Raises:
+        OSError: a file went away meanwhile.
+    """
+    states = {name: path.stat() for name, path in sorted(_files_below(folder))}
+    if not all(map(is_settled, states.values())):
+        return None
+    return {name: state_of(status) for name, status in states.items()}
+
+
+def _files_below(folder: str | Path) -> Iterator[tuple[str, Path]]:
+    """Relative name, with forward slashes, and path of what counts of a unit's files."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(parent)
+        inside = "" if below == Path(folder) else f"{below.relative_to(folder).as_posix()}/"
         for name in files:
-            path = Path(parent) / name
-            relative = path.relative_to(folder).as_posix()
-            if not name.startswith(".") and relative != MANIFEST:
-                shas[relative] = file_sha(path)
-    return dict(sorted(shas.items()))
+            if not name.startswith(".") and inside + name != MANIFEST:
+                yield inside + name, below / name

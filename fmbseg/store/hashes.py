@@ -15,6 +15,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 DECIDES_OUTPUTS = False
@@ -63,9 +64,8 @@ def hash_of(stream: io.BufferedReader, path: str | Path, kind: str = "sha256") -
     known = _find(path, kind, status)
     if known is None:
         known = _read(stream, kind)
-        settled = max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED_NS
-        if settled and status.st_size >= SMALL_BYTES:
-            _database().add(str(Path(path).absolute()), kind, _state(status), known)
+        if is_settled(status) and status.st_size >= SMALL_BYTES:
+            _database().add(str(Path(path).absolute()), kind, state_of(status), known)
     return known
 
 
@@ -78,14 +78,52 @@ def known_hash(path: str | Path, kind: str = "sha256") -> str | None:
     return _find(path, kind, Path(path).stat())
 
 
+def note(path: str | Path, kind: str, text: str) -> None:
+    """Keep a short text about a file for as long as it stays as it is.
+
+    Args:
+        path: the file; one that has just changed is passed over.
+        kind: of the text, other than a hash's.
+        text: for `noted` to return.
+    """
+    status = Path(path).stat()
+    if is_settled(status):
+        _database().add(str(Path(path).absolute()), kind, state_of(status), text)
+
+
+def noted(path: str | Path, kind: str) -> str | None:
+    """What `note` was told of a file in the state in which it is now.
+
+    Raises:
+        OSError: no such file.
+    """
+    return _database().find(str(Path(path).absolute()), kind, state_of(Path(path).stat()))
+
+
+@contextlib.contextmanager
+def read_at_once(folder: str | Path) -> Iterator[None]:
+    """Inside, what is known of the files below a folder is looked up in memory.
+
+    For whoever asks for nearly all of them: one by one they are read five times as slowly.
+    """
+    with _database().held(f"{Path(folder).absolute()}{os.sep}"):
+        yield
+
+
+def is_settled(status: os.stat_result) -> bool:
+    """Whether a file has not changed for so long that its state tells its content."""
+    return max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED_NS
+
+
+def state_of(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file's content does: inode, size and both dates."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 def _find(path: str | Path, kind: str, status: os.stat_result) -> str | None:
     if status.st_size < SMALL_BYTES:
         return None
-    return _database().find(str(Path(path).absolute()), kind, _state(status))
-
-
-def _state(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _database().find(str(Path(path).absolute()), kind, state_of(status))
 
 
 def _read(stream: io.BufferedReader, kind: str) -> str:
@@ -98,6 +136,7 @@ class _Database:
     def __init__(self, path: Path) -> None:
         self._lock, self._saved = threading.Lock(), time.monotonic()
         self._fresh: dict[tuple[str, str], tuple[tuple[int, ...], str]] = {}
+        self._held: dict[tuple[str, str], tuple[tuple[int, ...], str]] = {}
         self._connection: sqlite3.Connection | None = None
         with contextlib.suppress(OSError, sqlite3.Error):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +164,9 @@ class _Database:
             fresh = self._fresh.get((path, kind))
             if fresh is not None:
                 return fresh[1] if fresh[0] == state else None
+            held = self._held.get((path, kind))
+            if held is not None and held[0] == state:
+                return held[1]
             if self._connection is not None:
                 row = self._connection.execute(
                     "select inode, size, modified, changed, hash from hashes "
@@ -133,6 +175,24 @@ class _Database:
                 if row is not None and row[:4] == state:
                     return str(row[4])
         return None
+
+    @contextlib.contextmanager
+    def held(self, folder: str) -> Iterator[None]:
+        """Inside, what is known of files whose path begins with `folder` is in memory."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._connection is not None:
+                rows = self._connection.execute(
+                    "select path, kind, inode, size, modified, changed, hash from hashes "
+                    "where path >= ? and path < ?", (folder, folder[:-1] + chr(ord(os.sep) + 1)),
+                )  # fmt: skip
+                self._held = {
+                    (path, kind): (tuple(state), found) for path, kind, *state, found in rows
+                }
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held = {}
 
     def add(self, path: str, kind: str, state: tuple[int, ...], found: str) -> None:
         """Note a hash; many are written at once."""

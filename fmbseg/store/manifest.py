@@ -10,6 +10,7 @@ first one's result.
 """
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -23,15 +24,19 @@ from fmbseg.store.files import (
     PARTIAL,
     StoreError,
     file_shas,
+    file_states,
     json_bytes,
     read_json,
     sha_of,
     write_json,
 )
 from fmbseg.store.flush import flush_file, flush_names, flush_tree
+from fmbseg.store.hashes import note, noted
 from fmbseg.store.locks import FileLock
 
 _FORMAT = 1
+_FOUND_VALID = "unit"
+"""What is noted of a manifest: for which key, and which states of its files, the unit was valid."""
 _PARTS = ("inputs", "params", "code", "packages")
 
 
@@ -55,7 +60,7 @@ class UnitKey:
         """The four parts as JSON values."""
         return {part: dict(getattr(self, part)) for part in _PARTS}
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the JSON of the parts, keys sorted; hexadecimal."""
         return sha_of(self.parts())
@@ -77,6 +82,23 @@ def unit_problem(folder: str | Path, key: UnitKey) -> str | None:
         One short line ("params.epochs changed", "a.json was edited"), or None when it is valid.
     """
     folder = Path(folder)
+    found = None
+    try:
+        states = file_states(folder)  # before any of them is read
+        if states is not None:
+            found = sha_of([key.digest, states])
+            if noted(folder / MANIFEST, _FOUND_VALID) == found:
+                return None
+    except OSError:  # of a unit that is not there, or that another process is replacing
+        found = None
+    problem = _problem(folder, key)
+    if problem is None and found is not None:
+        note(folder / MANIFEST, _FOUND_VALID, found)
+    return problem
+
+
+def _problem(folder: Path, key: UnitKey) -> str | None:
+    """The same, whatever was found before."""
     if not folder.is_dir():
         return "not computed yet"
     try:

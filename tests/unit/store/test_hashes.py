@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fmbseg.store import file_sha, hashes
+from fmbseg.store import MANIFEST, UnitKey, file_sha, hashes, run_unit, unit_problem
 
 
 @pytest.fixture
@@ -111,3 +111,63 @@ def test_threads_and_processes_share_it(tmp_path, read):
         [sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True, text=True
     )
     assert ran.stdout.split() == found[:40]
+
+
+def test_a_valid_unit_is_not_read_again_while_its_files_keep_their_state(
+    tmp_path, read, monkeypatch
+):
+    folder, key = tmp_path / "unit", UnitKey(inputs={"a": "1"})
+
+    def compute(out):
+        (out / "sub").mkdir()
+        for name in ("a.json", "sub/b.json"):
+            (out / name).write_text(name)
+
+    run_unit(folder, key, compute)
+    assert unit_problem(folder, key) is None
+    as_in_another_process()
+    read.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr("fmbseg.store.manifest.read_json", None)
+        assert unit_problem(folder, key) is None
+    assert read == []
+    assert unit_problem(folder, UnitKey(inputs={"a": "2"})) == "inputs.a changed"
+    (folder / "sub/b.json").write_text("longer than before")
+    assert unit_problem(folder, key) == "sub/b.json was edited"
+    (folder / "sub/b.json").unlink()
+    assert unit_problem(folder, key) == "sub/b.json is missing"
+    (folder / "sub/b.json").write_text("sub/b.json")
+    assert unit_problem(folder, key) is None
+    (folder / "c.json").write_text("")
+    assert unit_problem(folder, key) == "c.json was added"
+    (folder / "c.json").unlink()
+    manifest = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(manifest + " ")
+    assert unit_problem(folder, key) == "its manifest is missing or damaged"
+    (folder / MANIFEST).unlink()
+    assert unit_problem(folder, key) == "its manifest is missing or damaged"
+
+
+def test_what_was_just_written_is_read_each_time(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(hashes, "SETTLED_NS", 3_600_000_000_000)
+    run_unit(tmp_path / "unit", UnitKey(), lambda out: (out / "a.json").write_text("1"))
+    read.clear()
+    for count in (1, 2):
+        assert unit_problem(tmp_path / "unit", UnitKey()) is None
+        assert len(read) == count
+
+
+def test_the_hashes_below_a_folder_may_be_looked_up_at_once(tmp_path, read, monkeypatch):
+    files = [tmp_path / name for name in ("in/a", "in/b/c", "in.d", "inn")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(file.name)
+    found = [file_sha(file) for file in files]
+    as_in_another_process()
+    with hashes.read_at_once(tmp_path / "in"):
+        held = hashes._database()._held
+        assert {path for path, _ in held} == {str(file) for file in files[:2]}
+        assert [file_sha(file) for file in files] == found
+        files[0].write_text("other")
+        assert file_sha(files[0]) == sha(b"other")
+    assert hashes._database()._held == {}
