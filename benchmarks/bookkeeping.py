@@ -2,18 +2,20 @@
 
 A folder with as many files as COCO has images, all shards but a few made up to date by stand-ins
 (small files under their right keys). Measured, each in a process of its own: a look that finds the
-first unit with something to do; the plan through stage 1, which must start the few shards that are
-new and no other; the same look when everything is up to date.
+first unit with something to do; a run through stage 1 from its beginning to its end, which must
+start the few shards that are new and no other, and makes them by stand-ins; the look of a run that
+has nothing to do.
 """
 
 import argparse
-import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +47,16 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        make(root, arguments.images, arguments.new_shards)
+        make(root, arguments.images, 0)
         time.sleep(hashes.SETTLED_NS / 1e9)
+        _in_process("nothing", root, shown=False)  # as earlier runs did
         print(f"{arguments.images:,} images, {arguments.new_shards} shards of them new\n")
         print("| what | s | peak memory, MB | shards started |")
         print("|---|---|---|---|")
-        found = [_in_process(what, root) for what in ("look", "plan", "look", "plan")]
-        fill(root, 0)
-        found += [_in_process("nothing", root) for _ in range(2)]
+        found = []
+        for _ in range(3):
+            forget(root, arguments.new_shards)
+            found += [_in_process(what, root) for what in ("look", "run", "nothing")]
     kept = all(one["seconds"] <= SECONDS and one["megabytes"] <= MEGABYTES for one in found)
     right = all(one["started"] in (None, arguments.new_shards) for one in found)
     print(f"\npromise: {SECONDS:.0f} s and {MEGABYTES} MB each: {'kept' if kept else 'BROKEN'}")
@@ -85,29 +89,28 @@ def fill(root: Path, new_shards: int) -> None:
         run_unit(unit.folder, unit.key(), _stand_in)
 
 
+def forget(root: Path, shards_: int) -> None:
+    """Delete the outputs of the last shards."""
+    for folder in sorted((root / "data/pseudo_masks").glob("[!.]*/"))[-shards_:]:
+        shutil.rmtree(folder)
+
+
 def _stand_in(out: Path) -> None:
     for name in ("stage11.json", "stage12.json", "presence.json"):
         write_json(out / name, {})
     write_json(out / "quarantine.json", [])
 
 
-def _in_process(what: str, root: Path) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.bookkeeping",
-        "--measure",
-        what,
-        "--root",
-        str(root),
-    ]
-    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+def _in_process(what: str, root: Path, *, shown: bool = True) -> dict[str, Any]:
+    command = ["-m", "benchmarks.bookkeeping", "--measure", what, "--root", str(root)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     started = "" if found["started"] is None else found["started"]
-    print(
-        f"| {found['what']} | {found['seconds']:.1f} | {found['megabytes']:.0f} | {started} |",
-        flush=True,
-    )
+    if shown:
+        figures = f"{found['seconds']:.1f} | {found['megabytes']:.0f} | {started}"
+        print(f"| {found['what']} | {figures} |", flush=True)
     return found
 
 
@@ -131,29 +134,25 @@ def nothing(root: Path) -> None:
     assert found is None, found
 
 
-def _plan(root: Path) -> int:
-    started: list[Unit] = []
+def _run(root: Path) -> int:
+    started, said = list[str](), list[str]()
 
     def start(unit: Unit) -> None:
         if unit.of is pseudo_masks.STEP:
-            started.append(unit)
+            run_unit(unit.folder, unit.key(), _stand_in)
+            started.append(unit.name)
+        else:
+            unit.run()
 
-    def wait(units: Iterable[None]) -> None:
-        if started:
-            raise _Started
-
-    with contextlib.suppress(_Started):
-        plan.Stages(lambda: Workspace.open(root), start, wait).run_through("pseudo_masks")
+    look = partial(Workspace.open, root)
+    plan.Stages(look, start, lambda _: None, said.append).run_through("pseudo_masks")
+    print(*said, sep="\n", file=sys.stderr)
     return len(started)
-
-
-class _Started(Exception):
-    """The shards to compute are known."""
 
 
 _MEASURED: dict[str, tuple[str, Callable[[Path], int | None]]] = {
     "look": ("a look until the first new shard", _look),
-    "plan": ("download, salvage, and which shards to start", _plan),
+    "run": ("a run through stage 1: look, submit, finish", _run),
     "nothing": ("a look when nothing is new", nothing),
 }
 
