@@ -21,7 +21,6 @@ from typing import Any
 
 import yaml
 
-from benchmarks.common import BROKEN
 from fmbseg.estimate.memory import peak_bytes
 from fmbseg.steps import plan, pseudo_masks
 from fmbseg.steps.shards import shards
@@ -45,6 +44,8 @@ def main() -> int:
     if arguments.measure:
         print(json.dumps(_measured(arguments.measure, Path(arguments.root))))
         return 0
+    from benchmarks.common import BROKEN  # here, since it brings torch, which no look needs
+
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make(root, arguments.images, 0)
