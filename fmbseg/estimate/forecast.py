@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fmbseg.align.trainer import VALIDATIONS
 from fmbseg.estimate.measure import Figures
@@ -14,6 +15,7 @@ from fmbseg.steps.kept_masks import SHARDS_HELD
 from fmbseg.steps.plan import STEPS, units_of
 from fmbseg.steps.shards import shards
 from fmbseg.steps.time_left import units_left
+from fmbseg.steps.together import processes
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, human_bytes
 
@@ -90,10 +92,10 @@ def forecast(
     stage1, shard = left.get("pseudo_masks", 0), params.data.shard_images
     longest = min(math.ceil(stage1 / shard / workers) * shard, stage1)
     done = f"{count - stage1:,} of {count:,} images computed already; " if stage1 < count else ""
-    process = figures.idle_bytes + FLOW_BYTES
+    alone = figures.idle_bytes + FLOW_BYTES
     working, where = workers * figures.work_bytes, ""
     if params.runner.kind == "dask":
-        each = process + figures.work_bytes
+        each = alone + figures.work_bytes
         working = each * (1 if params.runner.dask_address else workers)
         where = f"; each of {workers} processes holds the models and takes {_size(each)}"
 
@@ -120,7 +122,7 @@ def forecast(
     steps, computed = {*left, *(["evaluate"] if scoring else [])}, "computed already"
     unscored = computed if scored else "no labels, so nothing to score"
     rows = [
-        replace(one, memory_bytes=process + working + one.memory_bytes) if one.step in steps
+        replace(one, memory_bytes=alone + working + one.memory_bytes) if one.step in steps
         else Row(one.step, unscored if one.step == "evaluate" else computed)
         for one in rows
     ]  # fmt: skip
@@ -151,30 +153,32 @@ def _training(
     params: Params, train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int
 ) -> Row:
     p, each_s, sizes, count = params.train, figures.seconds, figures.sizes, train.images
-    on_disk = p.feature_cache == "disk"
+    on_disk, trainers = p.feature_cache == "disk", processes(Workspace(Path(), params))
     image_bytes = max(sizes["features"], 1) / (2 if on_disk else 1)  # float16
-    budget_bytes = 0.0 if p.feature_cache == "off" else p.feature_cache_gb * 1e9
+    budget_bytes = 0.0 if p.feature_cache == "off" else trainers * p.feature_cache_gb * 1e9
     cached = min(count, int(budget_bytes // image_bytes))
     cache_bytes = cached * image_bytes
     kept_bytes = 0.0 if on_disk else min(2 * cache_bytes, budget_bytes)  # their norms, too
     encodings = cached + p.epochs * (count - cached)
-    at_once = workers if cached == count else 1  # else none before they are asked for
+    many = max(trainers, workers if cached == count else 1)  # else as they are asked for
     steps = p.epochs * math.ceil(count / p.batch_images)
     checked = min(p.validation_images, scored[0].images) if scored else 0
     checks = math.ceil(steps / math.ceil(steps / VALIDATIONS))
-    encode_s = encodings * each_s["features"] / (1 if p.processes == "auto" else p.processes)
+    encode_s = encodings * each_s["features"]
     checking_s = checked * (each_s["features"] + checks * each_s["validation"])
     rest_s = steps * each_s["step"] + checking_s
+    by = f" by {trainers} processes" if trainers > 1 else ""
     words = (
-        f"{encodings:,} encodings at {each_s['features']:.3g} s ({cached / count:.0%} of them fit "
-        f"train.feature_cache_gb), {steps:,} steps at {each_s['step']:.3g} s, {checks} "
+        f"{encodings:,} encodings{by} at {each_s['features']:.3g} s ({cached / count:.0%} of them "
+        f"fit train.feature_cache_gb), {steps:,} steps at {each_s['step']:.3g} s, {checks} "
         f"validations on {checked} images in {checking_s:.3g} s"
     )
     masks_of = min(count, SHARDS_HELD * params.data.shard_images)
     return Row(
-        "train", words, encode_s + rest_s, encode_s / at_once + rest_s,
+        "train", words, encode_s / trainers + rest_s, encode_s / many + rest_s,
         sizes["model"] + (cache_bytes if on_disk else 0.0),
-        kept_bytes + checked * sizes["features"] + masks_of * OBJECT_BYTES * sizes["kept"],
+        kept_bytes + checked * sizes["features"] + masks_of * OBJECT_BYTES * sizes["kept"]
+        + (trainers - 1) * (figures.idle_bytes + FLOW_BYTES),
     )  # fmt: skip
 
 

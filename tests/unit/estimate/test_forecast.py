@@ -124,7 +124,13 @@ def test_features_are_kept_where_the_settings_say():
     assert by["disk"].memory_bytes == by["off"].memory_bytes
     assert by["disk"].disk_bytes == by["off"].disk_bytes + 7 * 50
     two = params_with(**settings, **{"train.feature_cache": "off", "train.processes": 2})
-    assert table(two, a_set(10))["train"].seconds == 10 * 6 * 2 / 2 + 6 * 2 * 10
+    shared = table(two, a_set(10), workers=1)["train"]
+    assert shared.seconds == shared.many_s == 10 * 6 * 2 / 2 + 6 * 2 * 10, "the encoding alone"
+    assert "60 encodings by 2 processes" in shared.basis
+    one = table(params_with(**settings, **{"train.feature_cache": "off"}), a_set(10), workers=1)
+    assert shared.memory_bytes == one["train"].memory_bytes + 1000 + FLOW_BYTES
+    two = params_with(**settings, **{"train.processes": 2})
+    assert "(70% of them fit" in table(two, a_set(10))["train"].basis, "each keeps its own"
 
 
 def test_the_training_is_validated_where_there_are_labels():
