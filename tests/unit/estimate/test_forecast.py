@@ -108,7 +108,7 @@ def test_the_memory_is_that_of_all_that_runs_on_this_machine_at_a_time():
     many = table(params_with(**{"data.shard_images": 3}), a_set(1000), workers=1)
     assert many["subsample"].memory_bytes == process + 4000 + OBJECT_BYTES * 3 * 11, "a shard's"
     assert many["train"].memory_bytes == (
-        process + 4000 + 1000 * 100 + OBJECT_BYTES * SHARDS_HELD * 3 * 4
+        process + 4000 + 2 * 1000 * 100 + OBJECT_BYTES * SHARDS_HELD * 3 * 4
     )
 
 

@@ -35,7 +35,7 @@ def pseudo(number: int, stage: str, image: str) -> PseudoMask:
     area, score = int(pixels.sum()), 0.5 + number / 1e5
     sam = SamMask(encode_rle(pixels), area, (0.0, 0.0, 1.0, 1.0), score, 1.0, ())
     index = number % len(CLASSES)
-    return PseudoMask(image, index, CLASSES[index], stage, 0.5, sam)  # type: ignore[arg-type]
+    return PseudoMask(image, index, CLASSES[index], stage, 0.5, sam)
 
 
 def many(count: int, stage: str) -> list[PseudoMask]:
@@ -46,7 +46,7 @@ def chosen(
     second: Sequence[PseudoMask], number_11: int, fraction: object, seed: int = 0
 ) -> tuple[Choice, list[PseudoMask]]:
     ranks = np.array([random_rank(mask, seed) for mask in second], np.uint64)
-    choice = choose(ranks, number_11, fraction)  # type: ignore[arg-type]
+    choice = choose(ranks, number_11, fraction)
     return choice, [mask for mask, kept in zip(second, choice.kept, strict=True) if kept]
 
 
@@ -65,7 +65,8 @@ def at_once(
 
 def test_balance_keeps_as_many_of_one_two_as_there_are_of_one_one_or_all():
     choice, kept = chosen(many(200, "1.2"), 30, "balance")
-    assert (len(kept), choice.fraction) == (30, pytest.approx(0.15))
+    assert len(kept) == 30
+    assert choice.fraction == pytest.approx(0.15)
     choice, kept = chosen(many(20, "1.2"), 30, "balance")
     assert (len(kept), choice.fraction) == (20, 1.0)
     assert chosen([], 30, "balance")[1] == []
@@ -160,7 +161,7 @@ def test_the_label_map_of_any_image_comes_from_its_shard(tmp_path: Path):
     workspace = finished_stage1(tmp_path, 90)
     run(workspace)
     assert len(shards(workspace)) > 2 * SHARDS_HELD
-    maps, kept = label_maps(workspace), {}
+    maps, kept = label_maps(workspace), dict[str, list[PseudoMask]]()
     for shard in shards(workspace):
         kept |= kept_masks(workspace, shard).by_image()
     assert maps.names == sorted(workspace.listing().images), "also those without a mask"
@@ -225,7 +226,7 @@ def test_a_run_that_is_cut_leaves_the_former_masks_whole(
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(path)
-        write_coco(path, *content)  # type: ignore[arg-type]
+        write_coco(path, *content)
 
     monkeypatch.setattr("fmbseg.steps.subsample.write_coco", cut)
     with pytest.raises(KeyboardInterrupt):
