@@ -155,7 +155,7 @@ def _machine(device: torch.device) -> str:
     libraries = ", ".join(f"{one} {version(one)}" for one in ("torch", "open_clip_torch", "timm"))
     return (
         f"{name} (cores of the machine: {os.cpu_count()}), Python {platform.python_version()}, "
-        f"numpy {np.__version__}, {libraries}"
+        f"numpy {np.__version__}, CUDA {torch.version.cuda or 'none'}, {libraries}"
     )
 
 

@@ -36,10 +36,17 @@ def workspace(root: Path, runner: dict[str, object]) -> Workspace:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, values in SMALL.items():
         params[section] |= values
-    params["data"] |= {"train_images": 4, "test_images": 1, "shard_images": 2}
+    params["data"] |= {"train_images": 4, "test_images": 1, "shard_images": 1}
     params["runner"] |= runner
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return Workspace.open(root)
+
+
+def models_built() -> int:
+    """How many models this process has built."""
+    from fmbseg.steps import foundation_models
+
+    return foundation_models._build.cache_info().misses
 
 
 def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_server(
@@ -56,6 +63,7 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
     mapped = workspace(tmp_path / "mapped", {"kind": "dask", "workers": 2})
 
     visible: dict[str, str] = {}
+    built: dict[str, int] = {}
 
     @flow
     def stage_1(root: str) -> list[int]:
@@ -64,17 +72,20 @@ def test_two_dask_workers_give_the_bytes_of_one_thread_and_report_to_the_runs_se
             for step in ("download", "pseudo_masks"):
                 units = units_of(Workspace.open(root), step)
                 wait([start(runner, root, unit) for unit in units])
+            built.update(cast(Any, runner).client.run(models_built))
         return sorted({line["pid"] for line in mapped.journal.lines()})
 
     pids = stage_1(str(mapped.root))
     assert os.getpid() not in pids
     assert sorted(visible.values()) == ["3", "7"], "a GPU each"
+    assert len(built) == 2
+    assert set(built.values()) <= {0, 3}, "each of the three models once a worker, for 4 shards"
     assert_same_outputs(mapped.root, alone.root)
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(limit=1, sort="START_TIME_DESC")
         reported = [task for task in client.read_task_runs(limit=200) if task.flow_run_id == run.id]
     assert sorted(task.name for task in reported) == [
-        "download miniature", "pseudo_masks images-0000", "pseudo_masks images-0001",
+        "download miniature", *(f"pseudo_masks images-000{shard}" for shard in range(4)),
     ]  # fmt: skip
     assert {task.state_name for task in reported} == {"Completed"}
 

@@ -7,7 +7,6 @@ import torch
 import yaml
 
 from fmbseg.methods import clip_diy, upsampling
-from fmbseg.methods.table import METHODS
 from fmbseg.methods.upsampling import resize_similarities
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import foundation_models
@@ -66,7 +65,7 @@ def test_a_prediction_waits_for_the_gpu_twice(done: Workspace) -> None:
     assert any("/methods/pixels.py" in place for place in traffic.waits), "of labels, not cosines"
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "stage1_image_labels"])
+@pytest.mark.parametrize("method", ["maskclip", "stage1", "clip_diy", "fmbseg"])
 def test_similarities_are_interpolated_on_the_gpu(
     done: Workspace, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
