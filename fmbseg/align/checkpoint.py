@@ -194,7 +194,7 @@ def share_progress(trained: Trained, step: int, ranks: Ranks) -> int:
     """Put what the first process starts from in place in all others; returns its step."""
     if ranks.count == 1:
         return step
-    parts = (trained.head, trained.optimizer, trained.mean)
+    parts: tuple[Any, ...] = (trained.head, trained.optimizer, trained.mean)
     found = ranks.told((step, *(part.state_dict() for part in parts)))
     for part, state in zip(parts, found[1:], strict=True):
         part.load_state_dict(state)

@@ -68,7 +68,7 @@ class FeatureFiles:
         require_space(self.folder, 2 * found.nbytes, "train: features")
         content = BytesIO()
         np.save(content, found)
-        write_bytes(file, content.getbuffer(), flush=False)
+        write_bytes(file, content.getvalue(), flush=False)
 
     def open(self, file: Path, images: Sequence[int], grids: Sequence[tuple[int, int]]) -> bool:
         """Map a shard's file, whose images `read` then knows; False when it is not there whole."""
@@ -88,7 +88,8 @@ class FeatureFiles:
         if image not in self._found:
             return None
         rows, grid = self._found[image]
-        return torch.from_numpy(rows.astype(np.float32)).unflatten(0, grid)
+        features: Tensor = torch.from_numpy(rows.astype(np.float32)).unflatten(0, grid)
+        return features
 
     def remove_others(self) -> None:
         """Remove the files that belong to other images or another encoder."""

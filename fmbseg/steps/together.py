@@ -15,15 +15,13 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from fmbseg.steps.workspace import RUN_PARAMS, Workspace
 
 if TYPE_CHECKING:
-    from torch.distributed import TCPStore
-
     from fmbseg.align.ranks import Ranks
 
 _PATIENCE = timedelta(days=1)
@@ -107,7 +105,7 @@ def together(workspace: Workspace) -> "Iterator[Ranks]":
 
 @contextmanager
 def _group(
-    workspace: Workspace, local: int, ranks: "Ranks", store: "TCPStore | None" = None
+    workspace: Workspace, local: int, ranks: "Ranks", store: Any = None
 ) -> "Iterator[Ranks]":
     """Torch's default process group: found by torchrun's variables, or over a store."""
     import torch
@@ -116,7 +114,7 @@ def _group(
     from fmbseg.models.device import resolve_device
 
     if store is None and _STORE in os.environ:
-        store = distributed.TCPStore(_LOOPBACK, int(os.environ[_STORE]), timeout=_PATIENCE)
+        store = _store(int(os.environ[_STORE]))
         store.add(_HERE, 1)
     gpu = resolve_device(workspace.params.device).type == "cuda"
     if gpu:
@@ -130,12 +128,17 @@ def _group(
         distributed.destroy_process_group()
 
 
-@contextmanager
-def _others(workspace: Workspace, count: int) -> "Iterator[TCPStore]":
-    """Start the other processes on this machine; they end with the block, whatever happens."""
-    from torch.distributed import TCPStore
+def _store(port: int) -> Any:
+    """The store on that port of this machine; with port 0 one is opened on a free port."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # not in its __all__
 
-    store = TCPStore(_LOOPBACK, 0, is_master=True, wait_for_workers=False, timeout=_PATIENCE)
+    return TCPStore(_LOOPBACK, port, is_master=port == 0, wait_for_workers=False, timeout=_PATIENCE)
+
+
+@contextmanager
+def _others(workspace: Workspace, count: int) -> Iterator[Any]:
+    """Start the other processes on this machine; they end with the block, whatever happens."""
+    store = _store(0)
     started: list[subprocess.Popen[bytes]] = []
     with _params_file(workspace) as file:
         command = [sys.executable, "-m", "fmbseg.steps", "train", "--workspace", str(file)]

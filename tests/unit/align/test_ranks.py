@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from fmbseg.align.batches import draw_patches, labels_of, read_group, share_of
 from fmbseg.align.head import AlignmentHead
@@ -24,7 +25,7 @@ SHARES = {"even": [[0, 3], [1, 4]], "uneven": [[0, 1, 4], [3]], "one has none": 
 def step(folder: Path, ranks: Ranks) -> None:
     """The loss and the joined gradients of a step, for each way to deal the batch out."""
     features, labels, texts = world()
-    found = {}
+    found: dict[str, Tensor | None] = {}
     for name, shares in SHARES.items():
         head = AlignmentHead(12, 7, 2, 2.0, generator=torch.Generator().manual_seed(1))
         drawn = draw_patches(labels, BATCH, None, np.random.default_rng(0))
