@@ -79,7 +79,8 @@ def _left(folder: Path, kind: str, size: int) -> bool:
 
 def _measure(kind: str, size: int, folder: Path, until: float) -> None:
     """Go on with a size until it is finished or the time is over; then its images are removed."""
-    pin_threads()
+    if kind != "bookkeeping":  # which needs no torch
+        pin_threads()
     root, file = folder / f"{kind}-{size}", folder / f"{kind}-{size}.jsonl"
     process = len({one["process"] for one in _figures(folder, kind, size)})
     for unit, images in _units(kind, size, root):
