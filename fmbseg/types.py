@@ -1,5 +1,6 @@
 """The few values that travel between modules. Arrays are numpy on disk's side, torch inside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,9 @@ IGNORE = 255
 
 Image = UInt8[np.ndarray, "height width 3"]
 """RGB, 0 to 255, EXIF orientation already applied."""
+
+Images = Sequence[UInt8[np.ndarray, "_height _width 3"]]
+"""Several images, each of its own size."""
 
 Rle = dict[str, list[int] | str]
 """COCO run-length encoding: `size` = [height, width], `counts` = compressed ASCII string."""

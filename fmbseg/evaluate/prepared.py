@@ -8,8 +8,13 @@ from jaxtyping import Int32, UInt8
 
 from fmbseg.evaluate.metrics import Tally
 from fmbseg.evaluate.protocol import EvaluationProtocol
-from fmbseg.methods.segmentation import Segmentation, ask, needs_image_labels
-from fmbseg.types import IGNORE, Image
+from fmbseg.methods.segmentation import (
+    PatchSegmentation,
+    Segmentation,
+    ask,
+    needs_image_labels,
+)
+from fmbseg.types import IGNORE, Image, Images, LabelMap
 from fmbseg.vocabulary import Vocabulary
 
 
@@ -79,20 +84,51 @@ class PreparedMethod:
             told = np.flatnonzero(np.isin(self._owner, list(present))).tolist()
             if not told:
                 return np.full(image.shape[:2], empty, np.int32)
-        rules = self.protocol.background
-        doubtful = self._background if rules.threshold is not None else None
-        found = ask(
-            self._method, image, self.asked, similarities=doubtful is not None, present=told
+        return self._evaluated(
+            ask(
+                self._method,
+                image,
+                self.asked,
+                similarities=self._doubtful is not None,
+                present=told,
+            )
         )
+
+    @property
+    def images_at_once(self) -> int:
+        """So many images `predict_each` is glad of; 1 where it gains nothing."""
+        return self._method.images_at_once if isinstance(self._method, PatchSegmentation) else 1
+
+    def predict_each(self, images: Images) -> list[Int32[np.ndarray, "_height _width"]]:
+        """`predict` of several images in order; their encoder takes them together where it can."""
+        if len(images) == 1 or not isinstance(self._method, PatchSegmentation):
+            return [self.predict(image) for image in images]
+        from fmbseg.methods.pixels import label_pixels  # who only looks does not wait for torch
+
+        compared = self._doubtful is not None
+        grids = self._method.similarity_grids(images, self.asked)
+        return [
+            self._evaluated(label_pixels(grid, image.shape[:2], self.asked, similarities=compared))
+            for image, grid in zip(images, grids, strict=True)
+        ]
+
+    @property
+    def _doubtful(self) -> int | None:
+        """The class of pixels whose similarities are below a threshold; None without one."""
+        return self._background if self.protocol.background.threshold is not None else None
+
+    def _evaluated(self, found: LabelMap) -> Int32[np.ndarray, "height width"]:
+        """Evaluation index per pixel of what the method answered to the names it was asked for."""
         silent = found.labels == IGNORE if len(self.asked) <= IGNORE else np.False_
         labels = self._owner[np.where(silent, 0, found.labels)]
-        if doubtful is not None:
+        if self._doubtful is not None:
             if found.similarities is None:
                 raise ValueError(
                     f"{self._method.name} has no similarities to compare with a threshold; use "
                     "background ignore or stuff_names"
                 )
-            labels = np.where(rules.below(found.similarities), doubtful, labels)
+            below = self.protocol.background.below(found.similarities)
+            labels = np.where(below, self._doubtful, labels)
         return np.where(silent, IGNORE, labels).astype(np.int32)
 
     def truth(self, target: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:

@@ -11,7 +11,7 @@ from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.encoder import encoder_of
 from fmbseg.models.protocols import ClipModel, VisionModel
-from fmbseg.types import Image, LabelMap
+from fmbseg.types import Image, Images, LabelMap
 from fmbseg.vocabulary import Vocabulary
 
 
@@ -48,10 +48,15 @@ class AlignedSegmentation(TextPrompted):
         (grid,) = self.similarity_grids([image], class_names)
         return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)
 
+    @property
+    def images_at_once(self) -> int:
+        """As many as the encoder is glad of; see `PatchSegmentation`."""
+        return encoder_of(self._vision, self._vision.encode).images_at_once
+
     @torch.inference_mode()
     def similarity_grids(
-        self, images: Sequence[Image], class_names: Sequence[str]
-    ) -> list[Float[Tensor, "category rows cols"]]:
+        self, images: Images, class_names: Sequence[str]
+    ) -> list[Float[Tensor, "category _rows _cols"]]:
         """Cosine of every aligned patch and every name, image by image."""
         texts, encoder = self._texts(class_names), encoder_of(self._vision, self._vision.encode)
         encoded = encoder.over(images, lambda image: image)

@@ -11,7 +11,7 @@ from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.device import device_of
 from fmbseg.models.encoder import encoder_of
 from fmbseg.models.protocols import ClipModel
-from fmbseg.types import Image, LabelMap
+from fmbseg.types import Image, Images, LabelMap
 
 
 class DenseClipSegmentation(TextPrompted):
@@ -36,10 +36,15 @@ class DenseClipSegmentation(TextPrompted):
         (grid,) = self.similarity_grids([image], class_names)
         return label_pixels(grid, image.shape[:2], class_names, similarities=similarities)
 
+    @property
+    def images_at_once(self) -> int:
+        """As many as the encoder is glad of; see `PatchSegmentation`."""
+        return encoder_of(self._clip, self._clip.encode_dense).images_at_once
+
     @torch.inference_mode()
     def similarity_grids(
-        self, images: Sequence[Image], class_names: Sequence[str]
-    ) -> list[Float[Tensor, "category rows cols"]]:
+        self, images: Images, class_names: Sequence[str]
+    ) -> list[Float[Tensor, "category _rows _cols"]]:
         """Cosine of every patch and every name, image by image, on CLIP's device."""
         device = device_of(self._clip)
         texts = self._texts(class_names).to(device, non_blocking=True)

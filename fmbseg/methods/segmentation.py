@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
-from fmbseg.types import Image, LabelMap
+from fmbseg.types import Image, Images, LabelMap
 
 if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
     from jaxtyping import Float
@@ -73,9 +73,14 @@ class ImageLabelSegmentation(Segmentation, Protocol):
 class PatchSegmentation(Segmentation, Protocol):
     """A method whose answer is made of similarities of patches and of nothing else."""
 
+    @property
+    def images_at_once(self) -> int:
+        """So many images are worth handing over together; 1 where it gains nothing."""
+        ...
+
     def similarity_grids(
-        self, images: Sequence[Image], class_names: Sequence[str]
-    ) -> 'list[Float[Tensor, "category rows cols"]]':
+        self, images: Images, class_names: Sequence[str]
+    ) -> 'list[Float[Tensor, "category _rows _cols"]]':
         """Cosine of every patch and class name, image by image; `segment` interpolates them."""
         ...
 

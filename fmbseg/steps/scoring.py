@@ -1,11 +1,14 @@
 """One method's answers compared with the labels of a data set, image by image."""
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from fmbseg.datasets import DatasetError
 from fmbseg.datasets.base import Sample
@@ -16,7 +19,7 @@ from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import colourise, save_png
 from fmbseg.steps.evaluation_sets import EvaluationSet
 from fmbseg.steps.image_records import ImageRecords
-from fmbseg.steps.truth import usable_ahead
+from fmbseg.steps.truth import Record, usable_ahead
 from fmbseg.store import write_json
 from fmbseg.types import IGNORE
 
@@ -44,21 +47,34 @@ class Evaluation:
     examples: int
     seed: int
 
-    def answer(self, sample: Sample) -> tuple[ScoredImage, Tally, float]:
-        """Ask for one image: what it shows, its counts, and the seconds that the method took."""
-        assert sample.target is not None
-        present = classes_in(sample.target) if self.method.needs_image_labels else None
+    def answer(self, sample: Sample) -> "Answer":
+        """What one image shows, its counts, and the seconds that the method took."""
+        return self.answers([sample])[0]
+
+    def answers(self, samples: Sequence[Sample]) -> "list[Answer]":
+        """Of some images; where the method takes them together, seconds are their mean."""
+        if not samples:
+            return []
         began = time.perf_counter()
-        labels = self.method.predict(sample.image, present)
-        seconds = time.perf_counter() - began
-        truth = self.method.truth(sample.target)
-        counted = Tally.of_image(labels, truth, self.classes)
-        return ScoredImage.reduced(sample.name, sample.image, labels, truth), counted, seconds
+        if self.method.needs_image_labels:
+            predicted = [self.method.predict(one.image, classes_in(_truth(one))) for one in samples]
+        else:
+            predicted = self.method.predict_each([one.image for one in samples])
+        seconds = (time.perf_counter() - began) / len(samples)
+        found = []
+        for sample, labels in zip(samples, predicted, strict=True):
+            truth = self.method.truth(_truth(sample))
+            scored = ScoredImage.reduced(sample.name, sample.image, labels, truth)
+            found.append((scored, Tally.of_image(labels, truth, self.classes), seconds))
+        return found
 
     @property
     def classes(self) -> int:
         """Number of classes."""
         return len(self.data_set.classes)
+
+
+Answer = tuple[ScoredImage, Tally, float]
 
 
 def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[str, int]:
@@ -85,14 +101,14 @@ def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[
     tally, scores = Tally(), list[dict[str, Any]]()
     extremes: Extremes[ScoredImage | int] = Extremes(evaluation.examples)
     bad: list[dict[str, str]] = []
-    for index, record, sample in usable_ahead(data_set.samples, finished.each(title), bad):
+    for index, record, answered in _answered(evaluation, finished.each(title), bad):
         kept: ScoredImage | int = index
-        if record is None:
-            if sample is None:
-                continue
-            kept, counts, took = evaluation.answer(sample)
+        if answered is not None:
+            kept, counts, took = answered
             record = finished.add(index, {"cells": _cells(counts), "seconds": took})
             computed += 1
+        if record is None:
+            continue
         seconds += record["seconds"]
         counted = _counts(record["cells"])
         tally.add(counted)
@@ -116,6 +132,23 @@ def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[
     scores = [one | {"example": examples.get(one["image"])} for one in scores]
     write_json(out / IMAGE_SCORES, scores, compact=True)
     return {"computed": computed, "reused": reused}
+
+
+def _answered(
+    evaluation: Evaluation, known: Iterable[tuple[int, Record]], bad: list[dict[str, str]]
+) -> Iterator[tuple[int, Record, Answer | None]]:
+    """Index, record and answer of every image; neither of one that cannot be used."""
+    count = evaluation.method.images_at_once
+    images = usable_ahead(evaluation.data_set.samples, known, bad, count)
+    while some := list(islice(images, count)):
+        answers = iter(evaluation.answers([one for _, _, one in some if one is not None]))
+        for index, record, sample in some:
+            yield index, record, None if sample is None else next(answers)
+
+
+def _truth(sample: Sample) -> UInt8[np.ndarray, "height width"]:
+    assert sample.target is not None
+    return sample.target
 
 
 def _cells(counted: Tally) -> dict[str, Any]:

@@ -56,14 +56,15 @@ def usable(samples: Dataset, index: int, bad: list[dict[str, str]]) -> Sample | 
 
 
 def usable_ahead(
-    samples: Dataset, known: Iterable[tuple[int, Record]], bad: list[dict[str, str]]
+    samples: Dataset, known: Iterable[tuple[int, Record]], bad: list[dict[str, str]], count: int = 1
 ) -> Iterator[tuple[int, Record, Sample | None]]:
-    """Images as `usable` gives them, each read by a background thread while the one before is used.
+    """Images as `usable` gives them, read by background threads while those before are used.
 
     Args:
         samples: the data set.
         known: indices, each with what is known of the image; one that is known is not read.
         bad: gets what cannot be used, in order.
+        count: so many images are read ahead.
 
     Yields:
         The index, what is known, and the image.
@@ -74,7 +75,7 @@ def usable_ahead(
         problems: list[dict[str, str]] = []
         return (usable(samples, index, problems) if record is None else None), problems
 
-    with contextlib.closing(ahead(known, read)) as pairs:
+    with contextlib.closing(ahead(known, read, count)) as pairs:
         for (index, record), (sample, problems) in pairs:
             bad.extend(problems)
             yield index, record, sample

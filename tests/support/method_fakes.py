@@ -66,6 +66,23 @@ class ColourClip:
         return functional.normalize(torch.stack(known).sum(dim=0), dim=0)
 
 
+class SeveralClip(ColourClip):
+    """Takes several images, as on an accelerator."""
+
+    images_at_once = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: list[int] = []
+
+    def prepare(self, image: Image) -> Image:
+        return image.copy()
+
+    def encode_prepared(self, prepared: Sequence[Image]) -> list[DenseClip]:
+        self.together.append(len(prepared))
+        return [self.encode_dense(image) for image in prepared]
+
+
 class ColourVision:
     dim = 3
 

@@ -15,11 +15,15 @@ from fmbseg.align.loss import LOSSES
 from fmbseg.align.optimise import repeatable_attention
 from fmbseg.align.trainer import train_alignment
 from fmbseg.miniature.world import WorldImage, generate
+from fmbseg.models.batches import IMAGES_AT_ONCE
 from fmbseg.models.build import build_clip, build_sam
 from fmbseg.models.device import resolve_device
 from fmbseg.params import load_params
 from fmbseg.pseudo.settings import PseudoMasksParams
+from fmbseg.pseudo.shard import compute_shard
 from fmbseg.pseudo.stage1 import ImagePseudoMasks, pseudo_masks_of_image
+from fmbseg.pseudo.teacher import ClipSamTeacher
+from fmbseg.store import read_coco
 from tests.conftest import REPOSITORY
 from tests.support.pretend_gpu import GPU, counted, pretend
 from tests.support.toy_training import SETTINGS, Cut, cut_after, result, world
@@ -198,3 +202,21 @@ def test_training_on_a_gpu_takes_attention_whose_gradient_repeats(gpu: str) -> N
             assert fused() is taken
             assert torch.backends.cuda.math_sdp_enabled()
     assert fused()
+
+
+def test_a_shard_goes_through_the_encoders_several_images_at_once_on_a_gpu(
+    drawn: WorldImage, options: PseudoMasksParams, gpu: str, tmp_path: Path
+) -> None:
+    pictures = {f"{n}.png": drawn.image[: 128 - 16 * n] for n in range(2)}
+    few, found = options.changed(points_per_side=4), {}
+    for device in ("cpu", gpu):
+        clip = build_clip("miniature", device=device, projection="naclip", short_side_px="auto")
+        sam = build_sam("miniature", device=device)
+        teacher = ClipSamTeacher(clip, sam, clip.encode_text(NAMES), NAMES, few)
+        assert teacher.images_at_once == (1 if device == "cpu" else IMAGES_AT_ONCE)
+        out, scratch = tmp_path / device, tmp_path / "scratch" / device
+        compute_shard(list(pictures), pictures.__getitem__, teacher, out, scratch)
+        masks = [read_coco(out / f"stage{stage}.json").masks for stage in (11, 12)]
+        found[device] = [(one.image, one.class_name) for some in masks for one in some]
+    assert found["cpu"] == found[gpu]
+    assert len(found[gpu]) >= 4

@@ -15,7 +15,7 @@ from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.types import IGNORE, LabelMap
 from fmbseg.vocabulary import Vocabulary
-from tests.support.method_fakes import OPTIONS, ColourClip, ColourSam, image
+from tests.support.method_fakes import OPTIONS, ColourClip, ColourSam, SeveralClip, image
 
 WHOLE = dataclasses.replace(protocol_named("whole"), templates=("{}",))
 COSINE = Background("threshold", score="cosine", threshold=0.5)
@@ -193,3 +193,18 @@ def test_a_background_index_out_of_range_or_no_name_at_all_is_refused() -> None:
         prepared(method, ["cat", "dog"], background=2)
     with pytest.raises(ValueError, match="no name to ask for"):
         prepared(method, ["background"], background=0)
+
+
+@pytest.mark.parametrize("background", [Background("ignore"), COSINE])
+def test_images_that_go_through_the_encoder_together_are_labelled_as_alone(background) -> None:
+    images = [image(), image()[::-1], image()[:, :12]]
+    alone, together = (
+        prepared(DenseClipSegmentation(clip), ["red", "none", "blue"], background=1,
+                 protocol=dataclasses.replace(WHOLE, background=background))
+        for clip in (ColourClip(), SeveralClip())
+    )  # fmt: skip
+    assert (alone.images_at_once, together.images_at_once) == (1, 4)
+    expected = [alone.predict(one) for one in images]
+    for one in (alone, together):
+        for found, wanted in zip(one.predict_each(images), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)

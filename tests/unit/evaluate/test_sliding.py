@@ -98,25 +98,8 @@ def test_interpolation_is_bilinear_between_patch_centres() -> None:
     assert resize_similarities(grid, (1, 4))[0, 0].tolist() == [0, 1, 3, 4]
 
 
-class SeveralClip(method_fakes.ColourClip):
-    """Takes several images, as on an accelerator."""
-
-    images_at_once = 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.together: list[int] = []
-
-    def prepare(self, image: Image) -> Image:
-        return image.copy()
-
-    def encode_prepared(self, prepared: list[Image]) -> list[object]:
-        self.together.append(len(prepared))
-        return [self.encode_dense(image) for image in prepared]
-
-
 def test_the_windows_of_an_image_go_through_the_encoder_together() -> None:
-    several, one = SeveralClip(), method_fakes.ColourClip()
+    several, one = method_fakes.SeveralClip(), method_fakes.ColourClip()
     found = [
         SlidingSegmentation(DenseClipSegmentation(clip), 16, 8, 4).segment(
             method_fakes.image(), method_fakes.NAMES, similarities=True
