@@ -151,10 +151,9 @@ class SegmentAnything:
             )
         scaled = self._resize.apply_coords(points_xy_px, embedding.image_hw)
         points = torch.from_numpy(scaled).float().to(self.device, non_blocking=True)
-        with torch.inference_mode():
+        with torch.no_grad():  # the caller may change the answer, which is not copied for it
             sparse = self._positive(points)
-            found = self._decoder.decode(embedding.encoded.side, sparse, wanted or all_wanted)
-        return SamPrediction(found.logits.clone(), found.predicted_iou.clone(), found.wanted)
+            return self._decoder.decode(embedding.encoded.side, sparse, wanted or all_wanted)
 
     def _positive(
         self, points_px: Float[Tensor, "prompt point 2"]

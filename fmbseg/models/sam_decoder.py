@@ -18,6 +18,7 @@ one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from fmbseg.models.protocols import SamPrediction, Wanted
 
-Heads = Float[Tensor, "_batch head _token head_dim"]
+Projected = Float[Tensor, "_batch _token inner"]
+"""Queries, keys or values of all heads side by side; an image's may be shared by all prompts."""
 _CACHE_BYTES = 2**24
 """An image's tokens, once a prompt, that go through the layers at once on the CPU."""
 _PROMPTS_AT_ONCE = 64
@@ -55,9 +57,9 @@ class ImageSide:
     tokens: Float[Tensor, "1 token channel"]
     placed: Float[Tensor, "1 token channel"]
     position: Float[Tensor, "1 token channel"]
-    keys: Heads
-    values: Heads
-    queries: Heads
+    keys: Projected
+    values: Projected
+    queries: Projected
     grid_hw: tuple[int, int]
 
 
@@ -95,9 +97,9 @@ class PromptDecoder:
         to_image, to_prompt = first.cross_attn_token_to_image, first.cross_attn_image_to_token
         return ImageSide(
             tokens, placed, places,
-            keys=_heads(to_image, to_image.k_proj(placed)),
-            values=_heads(to_image, to_image.v_proj(tokens)),
-            queries=_heads(to_prompt, to_prompt.q_proj(placed)),
+            keys=to_image.k_proj(placed),
+            values=to_image.v_proj(tokens),
+            queries=to_prompt.q_proj(placed),
             grid_hw=(features.shape[2], features.shape[3]),
         )  # fmt: skip
 
@@ -149,26 +151,26 @@ class PromptDecoder:
             first = index == 0
             looked = _attention(
                 to_image,
-                _heads(to_image, to_image.q_proj(asking + tokens)),
-                image.keys if first else _heads(to_image, to_image.k_proj(placed)),
-                image.values if first else _heads(to_image, to_image.v_proj(keys)),
+                to_image.q_proj(asking + tokens),
+                image.keys if first else to_image.k_proj(placed),
+                image.values if first else to_image.v_proj(keys),
             )
             asking = layer.norm2(asking + looked)
             asking = layer.norm3(asking + layer.mlp(asking))
             told = _attention(
                 to_prompt,
-                image.queries if first else _heads(to_prompt, to_prompt.q_proj(placed)),
-                _heads(to_prompt, to_prompt.k_proj(asking + tokens)),
-                _heads(to_prompt, to_prompt.v_proj(asking)),
+                image.queries if first else to_prompt.q_proj(placed),
+                to_prompt.k_proj(asking + tokens),
+                to_prompt.v_proj(asking),
             )
             keys = layer.norm4(told.add_(keys))
             placed = keys + image.position
         last = transformer.final_attn_token_to_image
         looked = _attention(
             last,
-            _heads(last, last.q_proj(asking + tokens)),
-            _heads(last, last.k_proj(placed)),
-            _heads(last, last.v_proj(keys)),
+            last.q_proj(asking + tokens),
+            last.k_proj(placed),
+            last.v_proj(keys),
         )
         return transformer.norm_final_attn(asking + looked), keys
 
@@ -180,8 +182,8 @@ class _Upscaling:
         self._decoder, self._grid_hw, self._alone = decoder, image.grid_hw, alone
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._prompts = 0
-        low_hw = [4 * side for side in image.grid_hw]
-        self._made = [image.tokens.new_zeros((0, *low_hw))]
+        self._none = image.tokens.new_zeros((0, *(4 * side for side in image.grid_hw)))
+        self._made: list[Tensor] = []
 
     def add(
         self,
@@ -196,7 +198,9 @@ class _Upscaling:
         rows = chosen.to(seen.device, non_blocking=True)
         mlps = list(self._decoder.output_hypernetworks_mlps)
         weights = torch.stack([mlp(answered[:, 1 + slot]) for slot, mlp in enumerate(mlps)], dim=1)
-        self._waiting.append((seen[rows], weights[rows], keep[chosen]))
+        if len(chosen) < len(keep):
+            seen, weights = seen[rows], weights[rows]
+        self._waiting.append((seen, weights, keep[chosen]))
         self._prompts += len(rows)
         if self._prompts >= _FOUR:
             self._make()
@@ -205,7 +209,7 @@ class _Upscaling:
         """Of all that were added, in order."""
         if self._waiting:
             self._make()
-        return torch.cat(self._made)
+        return _joined(self._made or [self._none])
 
     def _make(self) -> None:
         """Upscale what waits.
@@ -214,7 +218,7 @@ class _Upscaling:
         makes beside its three goes through the product: without them torch would sum in another
         order.
         """
-        seen, weights, keep = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        seen, weights, keep = (_joined(parts) for parts in zip(*self._waiting, strict=True))
         if len(seen) == 1 and not self._alone:
             seen = seen.repeat(2, 1, 1)
         pixels = seen.transpose(1, 2).unflatten(2, self._grid_hw)
@@ -225,22 +229,33 @@ class _Upscaling:
         self._waiting, self._prompts = [], 0
 
 
-def _heads(attention: Attention, projected: Float[Tensor, "_batch _token inner"]) -> Heads:
-    heads: Tensor = projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-    return heads
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """One after the other; what is alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _attention(
-    attention: Attention, q: Heads, k: Heads, v: Heads
+    attention: Attention, q: Projected, k: Projected, v: Projected
 ) -> Float[Tensor, "_batch _token channel"]:
-    """Attention of projected heads, and the output projection; one side may be shared."""
+    """Attention, and the output projection; one side may be shared by all prompts."""
+    batch, size = max(len(q), len(k)), q.shape[2] // attention.num_heads
+    q, k, v = (one.expand(batch, -1, -1) for one in (q, k, v))
     if q.device.type == "cpu":
-        weights = q @ k.transpose(2, 3)
-        weights = torch.softmax(weights.div_(math.sqrt(q.shape[3])), dim=-1)
-        mixed = weights @ v
+        heads = zip(*(one.split(size, dim=2) for one in (q, k, v)), strict=True)
+        mixed = torch.cat([_one_head(*head) for head in heads], dim=2)
     else:
-        batch = max(len(q), len(k))
-        q, k, v = (one.expand(batch, -1, -1, -1) for one in (q, k, v))
-        mixed = scaled_dot_product_attention(q, k, v)
-    joined: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+        q, k, v = (one.unflatten(2, (-1, size)).transpose(1, 2) for one in (q, k, v))
+        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    joined: Tensor = attention.out_proj(mixed)
     return joined
+
+
+def _one_head(q: Projected, k: Projected, v: Projected) -> Projected:
+    """Attention of one head, read where it lies among the others.
+
+    Few keys are copied: otherwise torch would sum their products in another order.
+    """
+    keys = k.transpose(1, 2)
+    weights = torch.bmm(q, keys.contiguous() if keys.shape[2] < q.shape[1] else keys)
+    weights = torch.softmax(weights.div_(math.sqrt(q.shape[2])), dim=2)
+    return torch.bmm(weights, v)
