@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Float64, Int64, Integer, UInt16
 from numpy.typing import ArrayLike
 
 from fmbseg.types import IGNORE
@@ -73,8 +73,7 @@ class ConfusionMatrix:
         pairs = truth.astype(np.uint16)  # both labels of a pixel in one number, in place
         pairs <<= 8
         pairs |= found
-        cells = np.bincount(pairs.ravel(), minlength=_LABELS**2)
-        cells = cells.reshape(_LABELS, _LABELS)[:IGNORE]
+        cells = _histogram(pairs, _LABELS**2).reshape(_LABELS, _LABELS)[:IGNORE]
         if cells[self.num_classes :].any():
             raise self._others("target", truth[truth != IGNORE])
         if cells[:, self.num_classes : IGNORE].any():
@@ -179,6 +178,15 @@ class Tally:
     def figures(self) -> dict[str, float]:
         """Name of every metric to its figure."""
         return {one.name: float(one.figure(self.sums[one.count.__name__])) for one in METRICS}
+
+
+def _histogram(numbers: UInt16[np.ndarray, "..."], size: int) -> Int64[np.ndarray, " size"]:
+    """How often each number below `size` occurs; numpy would count in 8 bytes a number, not 4."""
+    import torch  # here, since who reads only what METRICS lists does not wait for it
+
+    narrow = torch.from_numpy(numbers.astype(np.int32).ravel())
+    counts: Int64[np.ndarray, " size"] = torch.bincount(narrow, minlength=size).numpy()
+    return counts
 
 
 def _integers(labels: ArrayLike, name: str) -> Integer[np.ndarray, "..."]:
