@@ -3,10 +3,11 @@
 import argparse
 import io
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Integer
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
@@ -14,8 +15,10 @@ from tqdm import tqdm
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
 from fmbseg.errors import UserError
+from fmbseg.image_size import row_bands
 from fmbseg.pictures.colours import Palette, palette
 from fmbseg.pictures.drawing import overlay, save_label_png, save_png, with_legend
+from fmbseg.pictures.large import label_counts, viewable
 from fmbseg.store import UnreadableImageError, read_image, write_bytes
 from fmbseg.store.names import printable
 from fmbseg.types import IGNORE, Image, LabelMap
@@ -72,9 +75,13 @@ def predict(arguments: argparse.Namespace) -> int:
             image, vocabulary, arguments.similarities == "npz", background=background or (),
             min_similarity=least, scores=arguments.confidence or arguments.similarities == "png",
         )  # fmt: skip
-        _write(output_path(out, name), image, answer, colours, arguments)
-        won |= {int(label) for label in np.unique(answer.labels)}
-        tqdm.write(f"{printable(str(path))}: {_shares(answer)}")
+        labels, names, target = answer.labels, answer.class_names, output_path(out, name)
+        _write(target, answer, colours, arguments)
+        del answer  # a large image's scores take more memory than the image
+        counts = label_counts(labels)
+        _write_overlay(Path(f"{target}.overlay.png"), image, labels, names, colours, list(counts))
+        won |= set(counts)
+        tqdm.write(f"{printable(str(path))}: {_shares(names, counts)}")
     read = len(images) - failed
     print(f"wrote {read} label maps and overlays to {out}/")
     if read:
@@ -91,27 +98,18 @@ def _require_room(image: Image, vocabulary: Vocabulary, path: Path) -> None:
         )
 
 
-def _write(
-    target: Path, image: Image, answer: LabelMap, colours: Palette, arguments: argparse.Namespace
-) -> None:
-    labels, names = answer.labels, answer.class_names
-    save_label_png(Path(f"{target}.png"), labels, colours)
-    shown = overlay(image, labels, colours)
-    nothing = labels == IGNORE
-    shown[nothing] = image[nothing]
-    present = [len(names) if label == IGNORE else int(label) for label in np.unique(labels)]
-    swatches = np.concatenate([colours, np.full((1, 3), 255, np.uint8)])
-    picture = with_legend(shown, (*names, NONE), swatches, present)
-    save_png(Path(f"{target}.overlay.png"), picture)
+def _write(target: Path, answer: LabelMap, colours: Palette, arguments: argparse.Namespace) -> None:
+    """The label map, and the scores that were asked for."""
+    save_label_png(Path(f"{target}.png"), answer.labels, colours)
     if answer.similarities is not None:
         data = io.BytesIO()
         similarities = answer.similarities.astype(np.float16)
-        np.savez_compressed(data, similarities=similarities, classes=np.array(names))
+        np.savez_compressed(data, similarities=similarities, classes=np.array(answer.class_names))
         write_bytes(Path(f"{target}.similarities.npz"), data.getvalue())
     if arguments.similarities == "png" and answer.best_similarity is not None:
         save_fractions(
-            Path(f"{target}.similarity.png"), (answer.best_similarity + 1) / 2,
-            "cosine of the best class = value / 65535 * 2 - 1",
+            Path(f"{target}.similarity.png"), answer.best_similarity,
+            "cosine of the best class = value / 65535 * 2 - 1", least=-1,
         )  # fmt: skip
     if arguments.confidence and answer.confidence is not None:
         save_fractions(
@@ -119,21 +117,45 @@ def _write(
         )
 
 
-def save_fractions(path: Path, values: Float32[np.ndarray, "height width"], scale: str) -> None:
-    """Write numbers from 0 to 1 as a grey PNG of 16 bits; the text `scale` says what they mean."""
+def _write_overlay(
+    path: Path, image: Image, labels: Integer[np.ndarray, "height width"], names: Sequence[str],
+    colours: Palette, present: Sequence[int],
+) -> None:  # fmt: skip
+    small, shown_labels = viewable(image, labels)
+    shown = overlay(small, shown_labels, colours)
+    nothing = shown_labels == IGNORE
+    shown[nothing] = small[nothing]
+    swatches = np.concatenate([colours, np.full((1, 3), 255, np.uint8)])
+    legend = [len(names) if label == IGNORE else label for label in present]
+    save_png(path, with_legend(shown, (*names, NONE), swatches, legend))
+
+
+def save_fractions(
+    path: Path, values: Float32[np.ndarray, "height width"], scale: str, *, least: float = 0
+) -> None:
+    """Write numbers as a grey PNG of 16 bits: black is `least`, white is 1.
+
+    Args:
+        path: of the file.
+        values: from `least` to 1.
+        scale: what the levels mean, a text in the file.
+        least: what stands for black.
+    """
     told, data = PngInfo(), io.BytesIO()
     told.add_text("scale", scale)
-    levels = np.rint(values.clip(0, 1) * 65535).astype(np.uint16)
+    levels = np.empty(values.shape, np.uint16)
+    for rows in row_bands(values.shape):
+        fractions = (values[rows] - least) / (1 - least)
+        levels[rows] = np.rint(fractions.clip(0, 1) * 65535)
     PilImage.fromarray(levels).save(data, "PNG", pnginfo=told)
     write_bytes(path, data.getvalue())
 
 
-def _shares(answer: LabelMap) -> str:
+def _shares(names: Sequence[str], counts: Mapping[int, int]) -> str:
     """The classes of an image by area: "sky 60%, none 40%"."""
-    labels, counts = np.unique(answer.labels, return_counts=True)
+    pixels = sum(counts.values())
     shares = {
-        NONE if label == IGNORE else answer.class_names[label]: count / answer.labels.size
-        for label, count in zip(labels, counts, strict=True)
+        NONE if label == IGNORE else names[label]: count / pixels for label, count in counts.items()
     }
     return ", ".join(f"{n} {s:.0%}" for n, s in sorted(shares.items(), key=lambda one: -one[1]))
 

@@ -8,6 +8,7 @@ from jaxtyping import Int32, UInt8
 
 from fmbseg.evaluate.metrics import Tally
 from fmbseg.evaluate.protocol import EvaluationProtocol
+from fmbseg.image_size import row_bands
 from fmbseg.methods.segmentation import (
     PatchSegmentation,
     Segmentation,
@@ -119,17 +120,22 @@ class PreparedMethod:
 
     def _evaluated(self, found: LabelMap) -> Int32[np.ndarray, "height width"]:
         """Evaluation index per pixel of what the method answered to the names it was asked for."""
-        silent = found.labels == IGNORE if len(self.asked) <= IGNORE else np.False_
-        labels = self._owner[np.where(silent, 0, found.labels)]
-        if self._doubtful is not None:
-            if found.similarities is None:
-                raise ValueError(
-                    f"{self._method.name} has no similarities to compare with a threshold; use "
-                    "background ignore or stuff_names"
-                )
-            below = self.protocol.background.below(found.similarities)
-            labels = np.where(below, self._doubtful, labels)
-        return np.where(silent, IGNORE, labels).astype(np.int32)
+        doubtful = self._doubtful
+        if doubtful is not None and found.similarities is None:
+            raise ValueError(
+                f"{self._method.name} has no similarities to compare with a threshold; use "
+                "background ignore or stuff_names"
+            )
+        answer = np.empty(found.labels.shape, np.int32)
+        for rows in row_bands(answer.shape):
+            asked = found.labels[rows]
+            silent = asked == IGNORE if len(self.asked) <= IGNORE else np.False_
+            labels = self._owner[np.where(silent, 0, asked)]
+            if doubtful is not None and found.similarities is not None:
+                below = self.protocol.background.below(found.similarities[:, rows])
+                labels = np.where(below, doubtful, labels)
+            answer[rows] = np.where(silent, IGNORE, labels)
+        return answer
 
     def truth(self, target: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
         """The labels that are scored: background counts as unlabelled where it is ignored."""

@@ -10,9 +10,14 @@ from fmbseg.align.head import AlignmentHead
 from fmbseg.methods.pixels import label_pixels
 from fmbseg.methods.text_features import TextPrompted
 from fmbseg.models.encoder import encoder_of
-from fmbseg.models.protocols import ClipModel, VisionModel
+from fmbseg.models.protocols import ClipModel, TakesTiles, VisionModel
+from fmbseg.models.tiles import Stitched, Tile, tiles_of
+from fmbseg.progress import progress
 from fmbseg.types import Image, Images, LabelMap
 from fmbseg.vocabulary import Vocabulary
+
+TILE_SIDE_PX = 2048
+"""A resized image of more pixels than a square of this side is encoded in tiles."""
 
 
 class AlignedSegmentation(TextPrompted):
@@ -25,9 +30,22 @@ class AlignedSegmentation(TextPrompted):
     """
 
     def __init__(
-        self, vision: VisionModel, head: AlignmentHead, clip: ClipModel, name: str = "fmbseg"
+        self,
+        vision: VisionModel,
+        head: AlignmentHead,
+        clip: ClipModel,
+        name: str = "fmbseg",
+        *,
+        tile_side_px: int = TILE_SIDE_PX,
     ) -> None:
         """Compose the parts.
+
+        Args:
+            vision: gives the patch features.
+            head: trained for these models.
+            clip: reads the class names.
+            name: what the results are filed under.
+            tile_side_px: see `similarity_grid`.
 
         Raises:
             ValueError: the head was trained for models of other widths.
@@ -39,6 +57,7 @@ class AlignedSegmentation(TextPrompted):
             )
         super().__init__(name, clip)
         self._vision, self._head = vision, head.eval()
+        self._tile_side_px = tile_side_px
 
     @torch.inference_mode()
     def segment(
@@ -59,8 +78,10 @@ class AlignedSegmentation(TextPrompted):
     ) -> list[Float[Tensor, "category _rows _cols"]]:
         """Cosine of every aligned patch and every name, image by image."""
         texts, encoder = self._texts(class_names), encoder_of(self._vision, self._vision.encode)
+        if any(len(self._tiles(image)) > 1 for image in images):
+            return [self.similarity_grid(image, texts) for image in images]
         encoded = encoder.over(images, lambda image: image)
-        return [self._similarities(features, texts) for _, features in encoded]
+        return [_cosines(self.align(features), texts) for _, features in encoded]
 
     def encode_names(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
         """Text features of class names, or of a vocabulary as training has them; see `encode`."""
@@ -70,20 +91,39 @@ class AlignedSegmentation(TextPrompted):
     def similarity_grid(
         self, image: Image, texts: Float[Tensor, "category dim"]
     ) -> Float[Tensor, "category rows cols"]:
-        """Cosine of every aligned patch and every text, on the head's device."""
-        return self._similarities(self._vision.encode(image), texts)
+        """Cosine of every aligned patch and every text, on the head's device.
 
-    def _similarities(
-        self, features: Float[Tensor, "rows cols dim"], texts: Float[Tensor, "category text"]
-    ) -> Float[Tensor, "category rows cols"]:
-        aligned = self.align(features)
-        return torch.einsum("rcd,kd->krc", aligned, texts.to(aligned.device, non_blocking=True))
+        Where the resized image has more pixels than a square of `tile_side_px`, encoder and head
+        see overlapping tiles, whose aligned features are stitched together: unit-length features
+        are averaged where tiles overlap, the more the further a patch lies inside its tile.
+        """
+        tiles = self._tiles(image)
+        if len(tiles) == 1 or not isinstance(self._vision, TakesTiles):
+            return _cosines(self.align(self._vision.encode(image)), texts)
+        whole = Stitched(self._vision.grid_hw((image.shape[0], image.shape[1])))
+        with progress("image in tiles", total=len(tiles), unit="tile") as done:
+            for tile, features in zip(tiles, self._vision.encode_tiles(image, tiles), strict=True):
+                whole.add(tile, self.align(features))
+                done.update()
+        return _cosines(whole.features(), texts)
 
     @torch.inference_mode()
     def align(self, features: Float[Tensor, "rows cols dim"]) -> Float[Tensor, "rows cols text"]:
         """Patch features of one image in the text space, unit length, on the head's device."""
         device = next(self._head.parameters()).device
         patches = features.float().flatten(0, 1)[None].to(device, non_blocking=True)
-        rows, cols, _ = features.shape
-        aligned: Tensor = self._head(patches)[0].unflatten(0, (rows, cols))
+        aligned: Tensor = self._head(patches)[0].unflatten(0, features.shape[:2])
         return aligned
+
+    def _tiles(self, image: Image) -> list[Tile]:
+        """One where the encoder sees the image whole."""
+        grid_hw = self._vision.grid_hw((image.shape[0], image.shape[1]))
+        if not isinstance(self._vision, TakesTiles):
+            return [Tile(0, 0, *grid_hw)]
+        return tiles_of(grid_hw, max(1, self._tile_side_px // max(self._vision.patch_hw)))
+
+
+def _cosines(
+    aligned: Float[Tensor, "rows cols dim"], texts: Float[Tensor, "category dim"]
+) -> Float[Tensor, "category rows cols"]:
+    return torch.einsum("rcd,kd->krc", aligned, texts.to(aligned.device, non_blocking=True))

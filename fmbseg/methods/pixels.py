@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from fmbseg.image_size import LARGE_PIXELS
 from fmbseg.methods.upsampling import Grid, SimilarityMap, Upsampled
+from fmbseg.progress import progress
 from fmbseg.types import IGNORE, LabelMap
 
 MAX_ELEMENTS = 2**22
@@ -65,6 +67,9 @@ def label_or_none(
         similarities: keep the classes' interpolated cosines in the answer.
         scores: answer `best_similarity`.
 
+    Returns:
+        Labels as int32, as uint8 where there are more pixels than `LARGE_PIXELS`.
+
     Raises:
         ValueError: more classes than leave IGNORE free for none.
     """
@@ -76,8 +81,9 @@ def label_or_none(
             f"found {classes} classes; wanted at most {IGNORE} where a pixel can be none of them"
         )
     whole = Upsampled(source, image_hw)
-
-    labels = torch.empty(image_hw, dtype=torch.int32, device=whole.device)
+    narrow = classes <= IGNORE and image_hw[0] * image_hw[1] > LARGE_PIXELS
+    kind = torch.uint8 if narrow else torch.int32
+    labels = torch.empty(image_hw, dtype=kind, device=whole.device)
     best, confidence, kept = (
         torch.empty((*leading, *image_hw), device=whole.device) if wanted else None
         for wanted, *leading in ((scores,), (temperature is not None,), (similarities, classes))
@@ -136,6 +142,8 @@ def _bands(whole: SimilarityMap) -> Iterator[tuple[slice, Float[Tensor, "name ro
     height, width = whole.size_hw
     most = MAX_ELEMENTS if whole.device.type == "cpu" else MAX_ELEMENTS_DEVICE
     step = max(1, most // (whole.names * width))
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        yield slice(top, bottom), whole.rows(top, bottom)
+    with progress("pixels", total=height, unit="row", shown=height * width > LARGE_PIXELS) as done:
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            yield slice(top, bottom), whole.rows(top, bottom)
+            done.update(bottom - top)

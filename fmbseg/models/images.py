@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image as PilImage
 from torch import Tensor
 
@@ -62,6 +62,25 @@ def crop_starts_px(length_px: int, crop_px: int, stride_px: int) -> list[int]:
     return [*range(0, last, stride_px), last]
 
 
+def resized_image(
+    image: Image, size_hw: tuple[int, int], interpolation: str
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """Resize as the upstream transforms do: by PIL, antialiased.
+
+    Args:
+        image: RGB, 0 to 255.
+        size_hw: wanted size, px; the image itself is answered when it has it.
+        interpolation: "bicubic" or "bilinear".
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import resize
+
+    if image.shape[:2] == size_hw:
+        return image
+    resized = resize(PilImage.fromarray(image), list(size_hw), InterpolationMode(interpolation))
+    return np.asarray(resized)
+
+
 def normalised_pixels(
     image: Image,
     size_hw: tuple[int, int],
@@ -78,11 +97,6 @@ def normalised_pixels(
         mean: per channel, of values in 0–1.
         std: per channel, of values in 0–1.
     """
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.functional import resize
-
-    if image.shape[:2] != size_hw:
-        resized = resize(PilImage.fromarray(image), list(size_hw), InterpolationMode(interpolation))
-        image = np.asarray(resized)
+    image = resized_image(image, size_hw, interpolation)
     pixels = torch.from_numpy(np.ascontiguousarray(image).copy()).permute(2, 0, 1).float() / 255
     return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

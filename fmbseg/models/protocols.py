@@ -3,7 +3,7 @@
 Every model takes the raw RGB image and does its own preprocessing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fmbseg.models.tiles import Tile
 from fmbseg.types import Image
 
 
@@ -136,6 +137,23 @@ class VisionModel(Protocol):
 
     def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of `encode`'s answer for an image of that size, px."""
+        ...
+
+
+@runtime_checkable
+class TakesTiles(VisionModel, Protocol):
+    """A vision encoder that can see a part of an image at the whole's scale.
+
+    Attributes:
+        patch_hw: size of a patch, px.
+    """
+
+    patch_hw: tuple[int, int]
+
+    def encode_tiles(
+        self, image: Image, tiles: Sequence[Tile]
+    ) -> Iterator[Float[Tensor, "_rows _cols dim"]]:
+        """Patch features of each tile, which knows of nothing beyond it; see `encode`."""
         ...
 
 

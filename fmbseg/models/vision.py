@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,16 @@ from torch import Tensor, nn
 
 from fmbseg.models.batches import Batches, BudgetGb, meter_of
 from fmbseg.models.device import moved, pinned, resolve_device
-from fmbseg.models.images import ShortSide, normalised_pixels, patch_aligned_hw, require_rgb
+from fmbseg.models.images import (
+    ShortSide,
+    normalised_pixels,
+    patch_aligned_hw,
+    require_rgb,
+    resized_image,
+)
 from fmbseg.models.precision import Precision, encoding
 from fmbseg.models.tensor_files import load_all_weights, read_weights
+from fmbseg.models.tiles import Tile
 from fmbseg.models.vision_weights import vision_folder, vision_source
 from fmbseg.models.weights import ModelError
 from fmbseg.types import Image
@@ -105,6 +112,31 @@ class TimmVision:
             for index, one in zip(indices, patches, strict=True):
                 found[index] = one.view(*grid_hw, self.dim)
         return [found[index] for index in range(len(prepared))]
+
+    def encode_tiles(
+        self, image: Image, tiles: Sequence[Tile]
+    ) -> Iterator[Float[Tensor, "_rows _cols dim"]]:
+        """Patch features of parts of an image, each encoded by itself at the scale of the whole.
+
+        Args:
+            image: RGB, 0 to 255, of any size.
+            tiles: parts of its grid of patches, see `grid_hw`.
+
+        Raises:
+            ValueError: not an RGB image.
+        """
+        require_rgb(image)
+        height, width = self.patch_hw
+        rows, cols = self.grid_hw((image.shape[0], image.shape[1]))
+        whole = resized_image(image, (rows * height, cols * width), self._interpolation)
+        for tile in tiles:
+            part = whole[
+                tile.top * height : (tile.top + tile.rows) * height,
+                tile.left * width : (tile.left + tile.cols) * width,
+            ]
+            size_hw = (part.shape[0], part.shape[1])
+            pixels = normalised_pixels(part, size_hw, self._interpolation, self._mean, self._std)
+            yield self.encode_prepared([pinned(pixels, self.device)])[0]
 
     def _patches(
         self, pixels: Sequence[Float[Tensor, "3 height width"]]

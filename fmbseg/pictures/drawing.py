@@ -16,6 +16,7 @@ from fmbseg.pictures.layers import (
     indexed_png,
     map_layer,
     outlines_layer,
+    require_colours,
 )
 from fmbseg.store import encode_image, write_bytes
 from fmbseg.types import IGNORE, Image
@@ -48,7 +49,7 @@ def overlay(image: Image, labels: Integer[np.ndarray, "height width"], palette: 
         ValueError: sizes differ, or a label has no colour.
     """
     check_same_size(image.shape[:2], labels.shape, "label map")
-    colourise(labels, palette)  # every label has a colour
+    require_colours(labels, palette)
     return compose(image, outlines_layer(labels, palette))
 
 
@@ -117,7 +118,7 @@ def save_label_png(
             f"{len(palette)} classes do not fit a palette PNG; wanted at most {IGNORE}. "
             "Predict with a shorter class list, or save the array itself"
         )
-    colourise(labels, palette)  # every label has a colour
+    require_colours(labels, palette)
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     table[IGNORE] = HATCH_RGB[0]

@@ -73,17 +73,26 @@ def map_layer(labels: Integer[np.ndarray, "height width"], palette: Palette) -> 
     Raises:
         ValueError: a label that has no colour.
     """
+    require_colours(labels, palette)
+    ignored = labels == IGNORE
+    layer = np.full((*labels.shape, 4), 255, np.uint8)
+    layer[~ignored, :3] = palette[labels[~ignored]]
+    layer[ignored, :3] = _grey_hatch(labels.shape)[ignored]
+    return layer
+
+
+def require_colours(labels: Integer[np.ndarray, "height width"], palette: Palette) -> None:
+    """Refuse a label map with a label that has no colour.
+
+    Raises:
+        ValueError: such a label is neither IGNORE nor a place in the palette.
+    """
     wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= len(palette)))])
     if len(wrong):
         raise ValueError(
             f"labels {wrong[:5].tolist()} have no colour: the palette has {len(palette)}; "
             f"wanted 0 to {len(palette) - 1}, or {IGNORE} for ignored pixels"
         )
-    ignored = labels == IGNORE
-    layer = np.full((*labels.shape, 4), 255, np.uint8)
-    layer[~ignored, :3] = palette[labels[~ignored]]
-    layer[ignored, :3] = _grey_hatch(labels.shape)[ignored]
-    return layer
 
 
 def compose(image: Image, layer: Layer) -> Image:

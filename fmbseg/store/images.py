@@ -25,6 +25,7 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 2**30
 """A larger file is not read: `MAX_PIXELS` of four 16-bit channels need less."""
 
+_PIXELS_AT_ONCE = 2**24
 _REASON_CHARACTERS = 160
 _FLOAT_SLACK = 1e-3
 _KINDS = {
@@ -191,7 +192,18 @@ def _to_rgb(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width 3"]:
         layer = picture.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, (255, 255, 255, 255))
         picture = PIL.Image.alpha_composite(white, layer)
-    return np.array(picture.convert("RGB"))
+    return _pixels(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _pixels(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of an RGB picture, some rows at a time: Pillow hands them over as two copies."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    step = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _from_integers(picture: PIL.Image.Image) -> UInt8[np.ndarray, "height width"]:

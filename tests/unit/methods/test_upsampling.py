@@ -1,5 +1,9 @@
 """Rows of similarities: the same bits as the whole map at once, and never the whole map."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +97,19 @@ def test_windows_of_patches_answer_as_windows_of_pixels(monkeypatch, most: int) 
     )
     np.testing.assert_allclose(ours.similarities, stock.similarities, atol=1e-6)
     assert (ours.labels == stock.labels).all()
+
+
+def test_a_large_image_says_how_many_rows_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+
+    @contextmanager
+    def progress(label: str, **options: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(update=lambda rows: said.append((label, options["shown"], rows)))
+
+    monkeypatch.setattr(pixels, "progress", progress)
+    monkeypatch.setattr(pixels, "MAX_ELEMENTS", 2 * 30 * 16)
+    for most in (20 * 30, 40 * 30):
+        monkeypatch.setattr(pixels, "LARGE_PIXELS", most)
+        labels = label_pixels(torch.randn(2, 3, 4), (40, 30), ["a", "b"]).labels
+        assert labels.dtype == (np.uint8 if most < 40 * 30 else np.int32)
+    assert said == [("pixels", large, rows) for large in (True, False) for rows in (16, 16, 8)]
