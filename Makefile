@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # The environment is installed without bytecode: who may not keep it compiles every import anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-OUTPUTS := data/download data/pseudo_masks data/subsample models reports runs .scratch \
+OUTPUTS := data/download data/pseudo_masks data/subsample models reports exports runs .scratch \
   .prefect-results mlflow.db mlartifacts
 
 .DEFAULT_GOAL := help

@@ -49,6 +49,7 @@ def _run_stages(root: str, began: Began) -> str:
         stages.run_through("train")  # stage 2: DINOv2's patches learn CLIP's text space
         stages.run_through("evaluate")
         stages.run_through("report")
+        stages.run_through("export")  # labels for other tools, where they are asked for
     keep(root, began)
     version(place, began.params_sha)
     summarise(place, track(place))

@@ -1,4 +1,4 @@
-"""The console script `fmbseg`: run, predict, estimate, download, doctor, init, miniature."""
+"""The console script `fmbseg`: run, label, export, predict, estimate, download, doctor, ..."""
 
 import argparse
 import os
@@ -6,9 +6,11 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 from fmbseg.allocator import keep_memory
 from fmbseg.errors import BROKEN_PIPE, STOPPED, say
+from fmbseg.export.settings import FormatName, Source
 from fmbseg.progress import lines_to_stderr
 
 
@@ -51,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="all steps, without a server")
     add_run_options(run)
+    _add_label(commands.add_parser("label", help="labels for a folder of images, in any format"))
+    _add_export(commands.add_parser("export", help="labels of a run, in formats of other tools"))
     _add_download(commands.add_parser("download", help="public data sets and model weights"))
     _add_estimate(commands.add_parser("estimate", help="time, disk and memory of a whole run"))
     _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
@@ -157,6 +161,53 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         "--trust-paths", action="store_true",
         help="open the models outside the trained folder that its segmenter.json names",
     )  # fmt: skip
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", type=Path, help="folder of images (any depth)")
+    parser.add_argument(
+        "--classes", required=True, help='"cat=kitten, grass" (= before synonyms), or a class file'
+    )
+    parser.add_argument("--out", type=Path, default=Path("labels"), help="default: labels/")
+    parser.add_argument("--format", choices=get_args(FormatName), default="coco")
+    parser.add_argument(
+        "--method", choices=("stage1", "fmbseg"), default="stage1",
+        help="stage1: CLIP and SAM, no training; fmbseg: trains first, or takes --model",
+    )  # fmt: skip
+    parser.add_argument("--profile", help="models.profile: miniature, base or paper")
+    parser.add_argument("--workspace", type=Path, help="where masks go; default runs/<folder>")
+    _add_export_settings(parser)
+    parser.set_defaults(source=None)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", type=Path, default=Path(), help="a run's folder; default .")
+    parser.add_argument("--out", type=Path, help="default: exports/<format> in the workspace")
+    parser.add_argument(
+        "--format", choices=get_args(FormatName), action="append", help="may be given repeatedly"
+    )
+    parser.add_argument(
+        "--source", choices=get_args(Source), help="whose labels; default: export.source"
+    )
+    _add_export_settings(parser)
+
+
+def _add_export_settings(parser: argparse.ArgumentParser) -> None:
+    """What both ways of exporting take in place of the section `export` of params.yaml."""
+    parser.add_argument("--model", help="trained folder whose predictions are exported")
+    parser.add_argument("--val-fraction", type=float, help="share of the images for the split val")
+    parser.add_argument("--val-list", help="or a file that names the images of val")
+    parser.add_argument("--min-confidence", type=float, help="leave less sure regions out")
+    parser.add_argument("--min-area", type=float, help="leave smaller ones out: of the image")
+    parser.add_argument(
+        "--keep", action="append", metavar="CLASS",
+        help="classes to export; vehicle=car=bus for several as one; may be given repeatedly",
+    )  # fmt: skip
+    parser.add_argument("--unlabelled", help="class of pixels without a label; none: they stay so")
+    parser.add_argument(
+        "--place", choices=("copy", "link", "leave"), help="what becomes of the image files"
+    )
+    parser.add_argument("--tolerance", type=float, help="of polygons, px")
 
 
 def _add_miniature(parser: argparse.ArgumentParser) -> None:

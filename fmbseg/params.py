@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from fmbseg.align.settings import TrainParams
 from fmbseg.evaluate.settings import EvaluateParams, MethodName
+from fmbseg.export.settings import ExportParams
 from fmbseg.models.settings import ModelsParams, RuntimeParams
 from fmbseg.paper import resolve
 from fmbseg.params_yaml import ParamsError as ParamsError
@@ -127,6 +128,7 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams
     report: ReportParams
+    export: ExportParams
     runner: RunnerParams
     drops: DropsParams
     tracking: TrackingParams

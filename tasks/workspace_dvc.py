@@ -19,7 +19,7 @@ from fmbseg.store import write_bytes
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _HEADER = "# Made by `make run` from the checkout's dvc.yaml, and kept up to date (docs/dvc.md).\n"
 _FILES = {
-    ".gitignore": "/data/\n/models/\n/reports/\n/.scratch/\n/dvc_plots/\n/mlflow.db\n"
+    ".gitignore": "/data/\n/models/\n/reports/\n/exports/\n/.scratch/\n/dvc_plots/\n/mlflow.db\n"
     "/mlartifacts/\n",
     ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
     ".dvc/config": f"{_HEADER}[core]\n    analytics = false\n    check_update = false\n",
@@ -85,7 +85,8 @@ def _pipeline(pipeline: Path, root: Path) -> str:
     yaml = round_trip_yaml()
     tree: dict[str, Any] = yaml.load(pipeline)
     there, here = _relative(root, _CHECKOUT), _relative(_CHECKOUT, root)
-    for name, stage in tree["stages"].items():
+    for name, entry in tree["stages"].items():
+        stage = entry.get("do", entry)  # a stage for each entry of a list
         workspace = here if name == "track" else f"--workspace {here}"
         stage["cmd"] = f"cd {there} && {stage['cmd']} {workspace}"
         for place, dep in enumerate(stage["deps"]):

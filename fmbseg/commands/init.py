@@ -69,7 +69,7 @@ def _stages(shipped: str) -> str:
     """The checkout's dvc.yaml; the version of the library stands for the library's folder."""
     said = "# The dep `fmbseg` is the whole library: after any edit of it each stage"
     mine = "# The dep `requirements.txt` says which library: after any edit of it each stage"
-    return shipped.replace(said, mine).replace("      - fmbseg\n", "      - requirements.txt\n")
+    return shipped.replace(said, mine).replace("- fmbseg\n", "- requirements.txt\n")
 
 
 def _makefile(shipped: str) -> str:

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(textwrap.fill(f"==> {line}", 110, subsequent_indent="    "), flush=True)
     began = time.perf_counter()
     with stops_twice():
-        run_plan(workspace.root, run=_make)
+        run_plan(workspace.root, run=make_unit)
     print(summary(workspace))
     print(ending(workspace, [_again(workspace)]))
     page = shortest(workspace.report / "index.html")
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _make(unit: Unit) -> bool:
+def make_unit(unit: Unit) -> bool:
     """Make a unit; what was computed is a line on standard output, with the time that is left."""
     computed = unit.run()
     if computed:

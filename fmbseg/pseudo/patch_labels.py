@@ -36,7 +36,7 @@ def label_map_of(
     """
     height, width = image_hw
     painted = bytearray([IGNORE]) * (height * width)  # column by column, as run lengths go
-    for mask in sorted(masks, key=_rank, reverse=True):
+    for mask in reversed([masks[index] for index in ranked(masks)]):
         if not 0 <= mask.class_index < IGNORE:
             raise ValueError(
                 f"{mask.image}: class index {mask.class_index}; wanted 0 to {IGNORE - 1}, "
@@ -107,6 +107,15 @@ def _cut(cells: int, pixels: int) -> _Cut:
     """The same of a size; many images share one."""
     edges = np.union1d(np.arange(cells) * pixels, np.arange(pixels) * cells)
     return _Cut(edges // cells, edges // pixels, np.append(edges, cells * pixels))
+
+
+def ranked(masks: Sequence[PseudoMask]) -> list[int]:
+    """Places of one image's masks, the one that wins where they overlap first; see `label_map_of`.
+
+    Returns:
+        Indices into `masks`.
+    """
+    return sorted(range(len(masks)), key=lambda index: _rank(masks[index]))
 
 
 def _rank(mask: PseudoMask) -> tuple[bool, float, int, int, str]:

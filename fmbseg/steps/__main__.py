@@ -17,12 +17,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fmbseg.steps", description=__doc__)
     parser.add_argument("step", choices=list(STEPS))
     parser.add_argument("--workspace", type=Path, default=Path())
+    parser.add_argument("--unit", help="one unit of the step; default: all of them")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     keep_memory()
     lines_to_stderr()
     try:
-        done = run_step(Workspace.open(arguments.workspace), arguments.step)
+        done = run_step(Workspace.open(arguments.workspace), arguments.step, arguments.unit)
     except Exception as error:
         say(arguments.step, error)
         return 1

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fmbseg.steps import download, evaluate, pseudo_masks, report, subsample, train
+from fmbseg.steps import download, evaluate, export, pseudo_masks, report, subsample, train
 from fmbseg.steps.step import Step, Unit
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError
@@ -19,6 +19,7 @@ PLAN: tuple[Step, ...] = (
     train.STEP,  # stage 2: the vision encoder's patches learn CLIP's text space
     evaluate.STEP,  # every method on every data set
     report.STEP,  # one page
+    export.STEP,  # labels for other tools, where params.yaml asks for them
 )
 STEPS = {step.name: step for step in PLAN}
 
@@ -135,11 +136,18 @@ def _wait(futures: Iterable[Future[bool] | None]) -> None:
             future.result()
 
 
-def run_step(workspace: Workspace, step: str) -> dict[str, bool]:
-    """Run the units of a step one by one; returns unit name to whether it was computed."""
+def run_step(workspace: Workspace, step: str, only: str | None = None) -> dict[str, bool]:
+    """Run the units of a step one by one; returns unit name to whether it was computed.
+
+    Args:
+        workspace: whose units.
+        step: its name.
+        only: name of the one unit to run; None for all of them.
+    """
     record = STEPS[step]
     record.before(workspace)
-    done = {unit.name: unit.run() for unit in record.units_in(workspace)}
+    units = record.units_in(workspace)
+    done = {unit.name: unit.run() for unit in units if only in (None, unit.name)}
     record.after(workspace)
     return done
 

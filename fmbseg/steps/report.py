@@ -166,7 +166,9 @@ def _link(workspace: Workspace, path: Path) -> str:
 
 def _shown(workspace: Workspace) -> dict[str, Any]:
     """The parameters that decide what a run finds, not how and where it runs."""
-    shown = workspace.params.model_dump(exclude={"threads", "runner", "drops", "tracking"})
+    shown = workspace.params.model_dump(
+        exclude={"threads", "export", "runner", "drops", "tracking"}
+    )
     return {**shown, "runtime": {"precision": precision_of(workspace)}}
 
 

@@ -158,6 +158,11 @@ class Workspace:
         """Output folder of the step `report`, which holds index.html."""
         return self.root / "reports" / "report"
 
+    @property
+    def exports(self) -> Path:
+        """Output folder of the step `export`: one folder per format."""
+        return self.root / "exports"
+
     def scratch(self, unit: str, key: UnitKey) -> Path:
         """Folder from which an interrupted unit resumes; another key has another folder."""
         return self.root / ".scratch" / unit / key.digest[:16]

@@ -24,7 +24,7 @@ from fmbseg.store.formats import UnreadableImageError
 from fmbseg.store.hashes import file_sha
 from fmbseg.store.images import MAX_PIXELS, decode_image, encode_image, image_sha, read_image
 from fmbseg.store.listing import IMAGE_SUFFIXES, Refused, list_images, scan_images
-from fmbseg.store.manifest import UnitKey, run_unit, unit_is_valid, unit_problem
+from fmbseg.store.manifest import UnitKey, run_unit, unit_edit, unit_is_valid, unit_problem
 from fmbseg.store.space import (
     DiskFullError,
     explain_full_disk,

@@ -115,6 +115,25 @@ def _problem(folder: Path, key: UnitKey) -> str | None:
         return f"its manifest has format {found_format}; wanted {_FORMAT}"
     if found_key != key.digest:
         return _first_change(parts, key.parts()) + " changed"
+    return _edit(folder, files)
+
+
+def unit_edit(folder: str | Path) -> str | None:
+    """Say what was done to the files of a unit since it was made, whatever its key is.
+
+    Returns:
+        One short line ("a.json was edited"); None when nothing was, or there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return None
+    try:
+        return _edit(folder, dict(read_json(folder / MANIFEST)["files"]))
+    except (StoreError, OSError, KeyError, TypeError, ValueError):
+        return "its manifest is missing or damaged"
+
+
+def _edit(folder: Path, files: Mapping[str, str]) -> str | None:
     try:
         present = file_shas(folder)
     except FileNotFoundError:  # another process is putting a newer one in its place

@@ -92,8 +92,9 @@ def unit_key(folder: Path) -> str:
 
 def unit_keys(workspace: Workspace) -> dict[str, str]:
     """Folder to key of every unit whose output a run holds."""
+    shown = {"report", "export"}  # pages and copies of what other units hold
     folders = [
-        unit.folder for step in PLAN if step.name != "report" for unit in step.units_in(workspace)
+        unit.folder for step in PLAN if step.name not in shown for unit in step.units_in(workspace)
     ]
     return {f.relative_to(workspace.root).as_posix(): unit_key(f) for f in folders}
 

@@ -1,5 +1,6 @@
 """The params and deps of dvc.yaml against what the units' keys are made of."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ OTHERS: dict[str, Any] = {
     "tracking.primary_method": "stage1", "pseudo_masks.points_together": False,
     "train.labels": "truth", "evaluate.synonyms": "max", "tracking.registered_model": "other",
     "evaluate.templates": "model", "runtime.precision": "bfloat16",
+    "export.formats": ["png", "coco"], "export.classes": ["sky"], "export.source": "all",
+    "export.images": "leave", "export.model": "models/train/../train", "export.val_list": "val.txt",
 }  # fmt: skip
 """Another value of a parameter that is no number, nor any text."""
 PLACES = {"data.images", "data.classes", "data.labels", "data.benchmarks"}
@@ -72,7 +75,7 @@ def stages() -> dict[str, Any]:
     """The stages that make units; `track` makes none, it logs them."""
     found = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     assert list(found) == [*(step.name for step in PLAN), "track"]
-    return {step.name: found[step.name] for step in PLAN}
+    return {step.name: found[step.name].get("do", found[step.name]) for step in PLAN}
 
 
 def named_by(dotted: str) -> set[str]:
@@ -90,20 +93,27 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return finished(tmp_path_factory)
 
 
-def test_stages_name_each_parameter_that_their_units_keys_hold_and_no_other(done: Checkout):
-    path = done.root / "params.yaml"
-    assert outdated(Workspace(done.root, load_params(path))) == set()
+def test_stages_name_each_parameter_that_their_units_keys_hold_and_no_other(
+    done: Checkout, tmp_path: Path
+):
+    one = done.copy(tmp_path / "code")
+    one.change(export={"formats": ["png"]})
+    one.run(sys.executable, "-m", "fmbseg.steps", "export")
+    path = one.root / "params.yaml"
+    assert outdated(Workspace(one.root, load_params(path))) == set()
     wrong = {}
     for dotted, value in leaves(yaml.safe_load(path.read_text())):
         if dotted in PLACES:
             continue
         params = load_params(path, {dotted: another(dotted, value)})
-        by_key = outdated(Workspace(done.root, params))
+        by_key = outdated(Workspace(one.root, params))
         by_dvc = named_by(dotted)
         if dotted == "data.shard_images":
             by_key -= {"subsample"}  # its shards are gone; DVC sees their folder change
         if dotted == "data.max_quarantined_fraction":
             by_key |= {"pseudo_masks"}  # no unit holds the limit, but the step ends over it
+        if dotted == "export.formats":
+            by_dvc = {"export"}  # each of them is a stage of its own
         if by_key != by_dvc:
             wrong[dotted] = {"keys": by_key, "dvc.yaml": by_dvc}
     assert wrong == {}
@@ -130,6 +140,6 @@ def test_every_file_that_a_stage_of_the_miniature_reads_is_among_its_deps():
     assert all("fmbseg" in deps for deps in reads.values()), "with the miniature's weights"
     made = {step: next(iter(stage["outs"][0])) for step, stage in stages().items()}
     assert {made["download"], made["pseudo_masks"], made["subsample"]} <= reads["train"]
-    assert {made[step] for step in made if step != "report"} <= reads["report"]
+    assert {made[step] for step in made if step not in ("report", "export")} <= reads["report"]
     for stage in stages().values():
         assert all(out[next(iter(out))]["persist"] for out in stage["outs"])

@@ -1,0 +1,78 @@
+"""`fmbseg label`: a folder of images and class names in, labels in a format of another tool out."""
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fmbseg.commands.class_list import class_list
+from fmbseg.commands.export import overrides, write
+from fmbseg.commands.run import make_unit
+from fmbseg.errors import UserError
+from fmbseg.interrupts import stops_twice
+from fmbseg.params import load_params
+from fmbseg.params_edit import write_params
+from fmbseg.steps.choose_workspace import Asked, open_workspace
+from fmbseg.steps.ending import shortest
+from fmbseg.steps.export_source import model_folder
+from fmbseg.steps.plan import run_plan
+from fmbseg.steps.ready import not_ready
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store.names import printable
+from fmbseg.vocabulary import Vocabulary
+
+METHODS = {"stage1": "all", "fmbseg": "predictions"}
+"""Method to what is exported of it: `export.source`."""
+LOOK_AT = 10
+"""So many of the most doubtful images are named."""
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Make the masks (and train, where asked), export them, and say which images to look at."""
+    vocabulary = class_list(arguments.classes, "--classes")
+    if arguments.model is not None and arguments.method != "fmbseg":
+        raise UserError("--model: a trained folder goes with --method fmbseg")
+    began = time.perf_counter()
+    root = _workspace(arguments, vocabulary)
+    if (problem := not_ready(Workspace.open(root))) is not None:
+        raise UserError(problem)
+    if arguments.model is not None:
+        last = "download"
+    else:
+        last = "pseudo_masks" if arguments.method == "stage1" else "train"
+    with stops_twice():
+        run_plan(root, last, run=make_unit)
+        source = {"export.source": METHODS[arguments.method]}
+        params = load_params(root / "params.yaml", overrides(arguments) | source)
+        workspace = Workspace(root, params)
+        if arguments.method == "fmbseg" and not model_folder(workspace).is_dir():
+            raise UserError(f"--model: no such folder {model_folder(workspace)}")
+        facts = write(workspace, arguments.format, arguments.out)
+    doubtful = sorted(facts["doubts"].items(), key=lambda one: -one[1])[:LOOK_AT]
+    print("look at these first (docs/label.md says what doubt is):")
+    for name, doubt in doubtful:
+        print(printable(f"  {doubt:.2f} {name}"))
+    page = shortest(arguments.out / "index.html")
+    print(f"labels: {time.perf_counter() - began:.0f} s    contact sheet: {page}")
+    print(f"masks and models stay in {shortest(root)}/, where `fmbseg run` goes on")
+    return 0
+
+
+def _workspace(arguments: argparse.Namespace, vocabulary: Vocabulary) -> Path:
+    """The workspace of the images, with the class names in a file of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        typed = Path(folder) / "classes.txt"
+        typed.write_text("".join(f"{line}\n" for line in vocabulary.lines()), encoding="utf-8")
+        asked = Asked(
+            images=arguments.images, classes=typed, profile=arguments.profile,
+            workspace=arguments.workspace,
+        )  # fmt: skip
+        root = open_workspace(asked, tqdm.write)
+        classes = root / "classes.txt"
+        if not classes.is_file() or classes.read_bytes() != typed.read_bytes():
+            shutil.copyfile(typed, classes)
+    write_params(root / "params.yaml", {"data.classes": str(classes)})
+    return root
