@@ -7,6 +7,7 @@ from typing import Any
 
 from fmbseg.export.labelled import NONE, ExportError, ExportPlan, LabelledImage
 from fmbseg.steps.export_source import inputs_of, labels_of
+from fmbseg.steps.foundation_models import precision_of
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
@@ -20,7 +21,10 @@ FACTS = "export.json"
 def key(workspace: Workspace, unit: str) -> UnitKey:
     """Content key of the export in one format."""
     section = workspace.params.export.model_dump(exclude={"formats"})
-    params = {**section, "format": unit, "seed": workspace.params.seed}
+    params = {
+        **section, "format": unit, "seed": workspace.params.seed,
+        "device": workspace.params.device, "precision": precision_of(workspace),
+    }  # fmt: skip
     return workspace.key("export", inputs_of(workspace), params)
 
 

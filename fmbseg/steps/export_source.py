@@ -11,6 +11,7 @@ from fmbseg.export.labelled import NONE, LabelledImage, Region, Split
 from fmbseg.export.regions import chosen, paint, regions_of_map, regions_of_masks
 from fmbseg.export.split import listed_splits, splits, stems
 from fmbseg.progress import progress
+from fmbseg.steps.foundation_models import precision_of
 from fmbseg.steps.kept_masks import kept_masks
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.workspace import Workspace
@@ -114,7 +115,9 @@ def _predictions(
     from fmbseg.segmenter import Segmenter
 
     vocabulary = read_classes(workspace.classes_path())
-    segmenter = Segmenter.load(model_folder(workspace), workspace.params.device)
+    segmenter = Segmenter.load(
+        model_folder(workspace), workspace.params.device, precision=precision_of(workspace)
+    )
     for name in names:
         try:
             image = workspace.read_image(name)
