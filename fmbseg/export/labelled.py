@@ -1,9 +1,9 @@
 """What an export is made of: images with labels, and how a format receives them one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -82,24 +82,6 @@ class ExportPlan:
     about: str = ""
 
 
-class Writer(Protocol):
-    """An export being written; images come one by one and are not kept."""
-
-    def add(self, one: LabelledImage) -> None:
-        """Write an image's labels.
-
-        Raises:
-            ExportError: the format cannot hold them.
-        """
-
-    def finish(self) -> dict[str, object]:
-        """Write what stands for the whole, such as lists and class tables.
-
-        Returns:
-            What the user should know of it, such as the area that polygons lose; may be empty.
-        """
-
-
 class ExportError(ValueError):
     """A format cannot hold what it was given; the text says what, and what to do."""
 
@@ -111,11 +93,13 @@ class Format:
     Attributes:
         name: what the user types.
         title: what it is, and who reads it, in a few words.
-        open: begins an export in an empty folder.
+        write: takes an empty folder, the plan and the images one by one, and keeps none of them.
+            What it returns is what the user should know, such as the area that polygons lose; it
+            raises `ExportError` for what the format cannot hold.
         overlaps: whether regions may overlap in it; else the label map is what it holds.
     """
 
     name: str
     title: str
-    open: Callable[[Path, ExportPlan], Writer]
+    write: Callable[[Path, ExportPlan, Iterable[LabelledImage]], dict[str, object]]
     overlaps: bool

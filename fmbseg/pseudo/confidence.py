@@ -32,8 +32,7 @@ def mask_confidences(masks: Sequence[PseudoMask], every: Sequence[PseudoMask]) -
     """
     if not masks:
         return []
-    height, width = masks[0].mask.rle["size"]
-    image_hw = (int(height), int(width))
+    image_hw = (int(masks[0].mask.rle["size"][0]), int(masks[0].mask.rle["size"][1]))
     painted = {
         stage: label_map_of([one for one in every if one.stage == other], image_hw)
         for stage, other in (("1.1", "1.2"), ("1.2", "1.1"))

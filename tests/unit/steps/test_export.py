@@ -9,6 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fmbseg.cli import main
+from fmbseg.export.labelled import ExportError
 from fmbseg.params import load_params
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.steps import export
@@ -82,12 +83,12 @@ def test_what_a_person_edited_is_never_replaced(finished: Path, tmp_path: Path):
     edited = min((out / "labels").rglob("*.png"))
     before = edited.read_bytes()
     edited.write_bytes(before + b" ")
-    with pytest.raises(export.ExportError, match="was edited, and a new export would replace"):
+    with pytest.raises(ExportError, match="was edited, and a new export would replace"):
         export.run_into(asked(finished, source="1.2", images="leave"), "png", out)
     assert edited.read_bytes() == before + b" "
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "photo.png").touch()
-    with pytest.raises(export.ExportError, match="manifest is missing"):
+    with pytest.raises(ExportError, match="manifest is missing"):
         export.run_into(workspace, "png", tmp_path / "theirs")
     edited.write_bytes(before)
     assert export.run_into(asked(finished, source="1.2", images="leave"), "png", out), (

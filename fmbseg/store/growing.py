@@ -1,0 +1,51 @@
+"""A large text file that is written piece by piece and gets its name when it is whole."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from fmbseg.store.files import PARTIAL
+from fmbseg.store.flush import flush_file, flush_names
+
+
+@contextmanager
+def growing_file(path: Path) -> Iterator[TextIO]:
+    """Write a UTF-8 file of any length: under its name lies the old one, or all of the new one.
+
+    An error inside the `with` leaves no trace.
+
+    Args:
+        path: target; missing parent folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flush = not any(PARTIAL in name for name in path.parts)
+    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        if flush:
+            flush_file(temporary)
+        os.replace(temporary, path)
+        if flush:
+            flush_names(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def passing_file(folder: Path) -> Iterator[TextIO]:
+    """A text file without a name, for what is read back once: `seek(0)`, then read.
+
+    Args:
+        folder: on the disk that shall hold it, since memory shall not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        with path.open("w+", encoding="utf-8", newline="\n") as stream:
+            yield stream
+    finally:
+        path.unlink(missing_ok=True)
