@@ -1,7 +1,7 @@
 """A method under a protocol on one list of classes: its labels, and figures that name both."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -17,6 +17,9 @@ from fmbseg.methods.segmentation import (
 )
 from fmbseg.types import IGNORE, Image, Images, LabelMap
 from fmbseg.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from fmbseg.methods.upsampling import SimilarityMap
 
 
 class PreparedMethod:
@@ -85,14 +88,11 @@ class PreparedMethod:
             told = np.flatnonzero(np.isin(self._owner, list(present))).tolist()
             if not told:
                 return np.full(image.shape[:2], empty, np.int32)
+        compared = self._doubtful is not None
+        if compared and told is None and (cosines := self._similarity_map(image)) is not None:
+            return self._thresholded(cosines, image)
         return self._evaluated(
-            ask(
-                self._method,
-                image,
-                self.asked,
-                similarities=self._doubtful is not None,
-                present=told,
-            )
+            ask(self._method, image, self.asked, similarities=compared, present=told)
         )
 
     @property
@@ -105,11 +105,13 @@ class PreparedMethod:
         if len(images) == 1 or not isinstance(self._method, PatchSegmentation):
             return [self.predict(image) for image in images]
         from fmbseg.methods.pixels import label_pixels  # who only looks does not wait for torch
+        from fmbseg.methods.upsampling import Grid
 
-        compared = self._doubtful is not None
         grids = self._method.similarity_grids(images, self.asked)
         return [
-            self._evaluated(label_pixels(grid, image.shape[:2], self.asked, similarities=compared))
+            self._evaluated(label_pixels(grid, image.shape[:2], self.asked))
+            if self._doubtful is None
+            else self._thresholded(Grid(grid), image)
             for image, grid in zip(images, grids, strict=True)
         ]
 
@@ -117,6 +119,33 @@ class PreparedMethod:
     def _doubtful(self) -> int | None:
         """The class of pixels whose similarities are below a threshold; None without one."""
         return self._background if self.protocol.background.threshold is not None else None
+
+    def _similarity_map(self, image: Image) -> "SimilarityMap | None":
+        """Of a method that can make its similarities some rows at a time; None of another."""
+        from fmbseg.evaluate.sliding import SlidingSegmentation
+        from fmbseg.methods.upsampling import Grid
+
+        if isinstance(self._method, SlidingSegmentation):
+            return self._method.similarity_map(image, self.asked)
+        if isinstance(self._method, PatchSegmentation):
+            return Grid(self._method.similarity_grids([image], self.asked)[0])
+        return None
+
+    def _thresholded(
+        self, cosines: "SimilarityMap", image: Image
+    ) -> Int32[np.ndarray, "height width"]:
+        """Evaluation index per pixel: the best name's class, or the background below a threshold.
+
+        Some rows at a time, so that the similarities of a large image are never held.
+        """
+        from fmbseg.methods.pixels import best_name, row_similarities
+
+        answer = np.empty(image.shape[:2], np.int32)
+        for rows, band in row_similarities(cosines, image.shape[:2]):
+            labels = self._owner[best_name(band)[1].cpu().numpy()]
+            below = self.protocol.background.below(band.cpu().numpy())
+            answer[rows] = np.where(below, self._doubtful, labels)
+        return answer
 
     def _evaluated(self, found: LabelMap) -> Int32[np.ndarray, "height width"]:
         """Evaluation index per pixel of what the method answered to the names it was asked for."""

@@ -139,24 +139,24 @@ class SlidingSegmentation:
         Raises:
             ValueError: the inner method has no similarities, or no use for `present`.
         """
-        resized = resize_short_side(image, self.short_side_px, self.longest_px)
-        averaged: SimilarityMap
-        if isinstance(self.inner, PatchSegmentation) and present is None:
-            averaged = self._mean_of_patches(self.inner, resized, class_names)
-        else:
-
-            def similarities_of(window: Image) -> Tensor:
-                found = ask(self.inner, window, class_names, similarities=True, present=present)
-                if found.similarities is None:
-                    raise ValueError(
-                        f"{self.name} has no similarities to average; use protocol whole"
-                    )
-                return torch.from_numpy(np.asarray(found.similarities))
-
-            averaged = Grid(
-                sliding_window(resized, self.window_px, self.stride_px, similarities_of)
-            )
+        averaged = self.similarity_map(image, class_names, present)
         return label_pixels(averaged, image.shape[:2], class_names, similarities=similarities)
+
+    def similarity_map(
+        self, image: Image, class_names: Sequence[str], present: Sequence[int] | None = None
+    ) -> SimilarityMap:
+        """The windows' average, at the resized image's size; see `segment`."""
+        resized = resize_short_side(image, self.short_side_px, self.longest_px)
+        if isinstance(self.inner, PatchSegmentation) and present is None:
+            return self._mean_of_patches(self.inner, resized, class_names)
+
+        def similarities_of(window: Image) -> Tensor:
+            found = ask(self.inner, window, class_names, similarities=True, present=present)
+            if found.similarities is None:
+                raise ValueError(f"{self.name} has no similarities to average; use protocol whole")
+            return torch.from_numpy(np.asarray(found.similarities))
+
+        return Grid(sliding_window(resized, self.window_px, self.stride_px, similarities_of))
 
     def _mean_of_patches(
         self, method: PatchSegmentation, image: Image, class_names: Sequence[str]

@@ -80,15 +80,14 @@ def label_or_none(
         raise ValueError(
             f"found {classes} classes; wanted at most {IGNORE} where a pixel can be none of them"
         )
-    whole = Upsampled(source, image_hw)
     narrow = classes <= IGNORE and image_hw[0] * image_hw[1] > LARGE_PIXELS
     kind = torch.uint8 if narrow else torch.int32
-    labels = torch.empty(image_hw, dtype=kind, device=whole.device)
+    labels = torch.empty(image_hw, dtype=kind, device=source.device)
     best, confidence, kept = (
-        torch.empty((*leading, *image_hw), device=whole.device) if wanted else None
+        torch.empty((*leading, *image_hw), device=source.device) if wanted else None
         for wanted, *leading in ((scores,), (temperature is not None,), (similarities, classes))
     )
-    for place, cosines in _bands(whole):
+    for place, cosines in row_similarities(source, image_hw):
         asked, rivals = cosines[:classes], cosines[classes:]
         value, index = best_name(asked)
         top = torch.maximum(value, rivals.amax(0)) if len(rivals) else value
@@ -137,9 +136,20 @@ def _first(true: Bool[Tensor, "name rows width"]) -> Int64[Tensor, "rows width"]
     return found.masked_fill_(true[0], 0)
 
 
-def _bands(whole: SimilarityMap) -> Iterator[tuple[slice, Float[Tensor, "name rows width"]]]:
-    """All rows from the top, as many at once as memory is for, and which they are."""
-    height, width = whole.size_hw
+@torch.inference_mode()
+def row_similarities(
+    grid: SimilarityMap, image_hw: tuple[int, int]
+) -> Iterator[tuple[slice, Float[Tensor, "name rows width"]]]:
+    """Interpolate to a size in pixels: all rows from the top, as many at once as memory is for.
+
+    Args:
+        grid: cosine per name and patch.
+        image_hw: wanted size, px.
+
+    Yields:
+        Which rows, and their cosines.
+    """
+    whole, (height, width) = Upsampled(grid, image_hw), image_hw
     most = MAX_ELEMENTS if whole.device.type == "cpu" else MAX_ELEMENTS_DEVICE
     step = max(1, most // (whole.names * width))
     with progress("pixels", total=height, unit="row", shown=height * width > LARGE_PIXELS) as done:

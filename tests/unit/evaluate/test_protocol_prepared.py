@@ -11,6 +11,7 @@ from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.metrics import Tally
 from fmbseg.evaluate.prepared import PreparedMethod, classes_in
 from fmbseg.evaluate.protocol import protocol_named
+from fmbseg.methods import pixels
 from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.stage1 import Stage1Segmentation
 from fmbseg.types import IGNORE, LabelMap
@@ -208,3 +209,36 @@ def test_images_that_go_through_the_encoder_together_are_labelled_as_alone(backg
     for one in (alone, together):
         for found, wanted in zip(one.predict_each(images), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+class OfPixels:
+    """A method of patches that answers with pixels alone."""
+
+    name = "of pixels"
+
+    def __init__(self, method) -> None:
+        self.segment, self._method = method.segment, method
+
+    def prompted(self, prompts):
+        return OfPixels(self._method.prompted(prompts))
+
+
+@pytest.mark.parametrize("rules", [
+    Background("threshold", score="cosine", threshold=0.93),
+    Background("threshold", score="sigmoid", midpoint=0.5, temperature=0.1, threshold=0.6),
+    Background("threshold", score="softmax", temperature=0.1, threshold=0.7),
+])  # fmt: skip
+@pytest.mark.parametrize("windows", [(None,) * 4, (48, None, 32, 12)])
+def test_a_threshold_is_compared_some_rows_at_a_time(monkeypatch, rules, windows) -> None:
+    sizes = dict(zip(("short_side_px", "longest_px", "window_px", "stride_px"), windows,
+                     strict=True))  # fmt: skip
+    method, names = DenseClipSegmentation(ColourClip()), ["red", "nothing", "green", "crimson"]
+    noise = np.random.default_rng(0).integers(0, 150, (24, 16, 3))
+    noisy = np.clip(image() + noise, 0, 255).astype(np.uint8)
+    protocol = dataclasses.replace(WHOLE, background=rules, **sizes)
+    wanted = prepared(OfPixels(method), names, protocol, background=1).predict(noisy)
+    assert 0.02 < (wanted == 1).mean() < 0.9
+    monkeypatch.setattr(pixels, "MAX_ELEMENTS", 3 * 16 * 5)
+    one = prepared(method, names, protocol, background=1)
+    assert np.array_equal(one.predict(noisy), wanted)
+    assert all(np.array_equal(found, wanted) for found in one.predict_each([noisy, noisy]))
