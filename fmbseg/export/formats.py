@@ -3,11 +3,28 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fmbseg.export import coco, png, ultralytics, yolo_seg
+from fmbseg.export import (
+    cityscapes,
+    coco,
+    cvat_images,
+    cvat_masks,
+    fiftyone,
+    label_studio,
+    labelme,
+    lightly_train,
+    panoptic,
+    png,
+    ultralytics,
+    yolo_seg,
+)
 from fmbseg.export.labelled import ExportPlan, Format, LabelledImage
 
 FORMATS: dict[str, Format] = {
-    one.FORMAT.name: one.FORMAT for one in (png, coco, ultralytics, yolo_seg)
+    one.FORMAT.name: one.FORMAT
+    for one in (
+        png, coco, panoptic, ultralytics, yolo_seg, lightly_train, labelme, cvat_images,
+        cvat_masks, label_studio, fiftyone, cityscapes,
+    )
 }  # fmt: skip
 """By the name that users type."""
 

@@ -53,6 +53,11 @@ def coloured_png(labels: Int32[np.ndarray, "height width"], count: int) -> bytes
     return indexed_png(values, table)
 
 
+def hex_colours(count: int) -> list[str]:
+    """The classes' colours as annotation tools write them, such as `#0072b2`."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(count).tolist()]
+
+
 def require_8_bits(count: int, title: str) -> None:
     """Refuse more classes than 8 bits hold beside 255.
 

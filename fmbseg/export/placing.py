@@ -29,6 +29,7 @@ class ImagePlacer:
     def __init__(self, plan: ExportPlan) -> None:
         self._plan = plan
         self._turned = 0
+        self._renamed = 0
 
     def place(self, one: LabelledImage, target: Path) -> None:
         """Put one image at `target`, or do nothing where images are left.
@@ -41,6 +42,7 @@ class ImagePlacer:
             content = stream.read()
         upright = _upright(content)
         self._turned += upright is not None
+        self._renamed += one.stem != str(PurePosixPath(one.name).with_suffix(""))
         if self._plan.images == "leave":
             return
         if upright is None and self._plan.images == "link":
@@ -55,8 +57,17 @@ class ImagePlacer:
         write_bytes(target, content if upright is None else upright)
 
     def notes(self) -> dict[str, object]:
-        """How many images have an EXIF orientation, where there are any."""
-        return {"images_with_exif_orientation": self._turned} if self._turned else {}
+        """What the user should know of the images, by name; nothing where all is plain.
+
+        Images with an EXIF orientation, and images that are left under a name whose stem is not
+        their labels' stem.
+        """
+        left = self._plan.images == "leave"
+        counts = {
+            "images_with_exif_orientation": self._turned,
+            "images_called_unlike_their_labels": self._renamed if left else 0,
+        }
+        return {name: count for name, count in counts.items() if count}
 
 
 def image_name(one: LabelledImage) -> str:

@@ -1,12 +1,11 @@
 """What formats make of a region: its pixels in its box, runs of rows, a rounded score."""
 
 from collections.abc import Iterator
-from itertools import groupby
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int32
 
-from fmbseg.export.labelled import ExportPlan, LabelledImage, Region, Split
+from fmbseg.export.labelled import NONE, ExportPlan, LabelledImage, Region, Split
 from fmbseg.store import decode_rle
 
 _DIGITS = 4
@@ -35,10 +34,34 @@ def in_box(region: Region) -> Bool[np.ndarray, "box_height box_width"]:
 
 def row_runs(inside: Bool[np.ndarray, "height width"]) -> list[int]:
     """Lengths of runs, row after row, px; the first counts pixels outside and may be 0."""
-    runs = [sum(1 for _ in run) for _, run in groupby(inside.ravel().tolist())]
-    return [0, *runs] if inside.size and inside.flat[0] else runs
+    flat = inside.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs: list[int] = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *runs] if flat[0] else runs
 
 
 def known_score(region: Region) -> dict[str, float]:
     """A score for JSON, or nothing where none is known."""
     return {} if region.score is None else {"score": round(region.score, _DIGITS)}
+
+
+def segments(
+    one: LabelledImage,
+) -> tuple[Int32[np.ndarray, "height width"], list[tuple[int, Region | None]]]:
+    """What can be seen of each region, without overlaps.
+
+    Returns:
+        The number of the segment of each pixel, from 1, or 0 where there is no label; and of each
+        segment its class and its region. Pixels with a label and under no region are a segment
+        for each class, without a region. A segment that others hide has no pixel.
+    """
+    numbers = np.zeros(one.image_hw, np.int32)
+    found: list[tuple[int, Region | None]] = []
+    for region in painted_order(one):
+        found.append((region.class_index, region))
+        numbers[decode_rle(region.rle)] = len(found)
+    bare = (numbers == 0) & (one.labels != NONE)
+    for index in np.unique(one.labels[bare]).tolist():
+        found.append((index, None))
+        numbers[bare & (one.labels == index)] = len(found)
+    return numbers, found

@@ -1,4 +1,4 @@
-"""A large text file that is written piece by piece and gets its name when it is whole."""
+"""Large files that are written piece by piece and get their name when they are whole."""
 
 import os
 import secrets
@@ -12,10 +12,11 @@ from fmbseg.store.flush import flush_file, flush_names
 
 
 @contextmanager
-def growing_file(path: Path) -> Iterator[TextIO]:
-    """Write a UTF-8 file of any length: under its name lies the old one, or all of the new one.
+def growing_path(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; afterwards the file has its own name.
 
-    An error inside the `with` leaves no trace.
+    Under that name lies the old file, or all of the new one. An error inside the `with` leaves no
+    trace.
 
     Args:
         path: target; missing parent folders are made.
@@ -24,8 +25,7 @@ def growing_file(path: Path) -> Iterator[TextIO]:
     flush = not any(PARTIAL in name for name in path.parts)
     temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
+        yield temporary
         if flush:
             flush_file(temporary)
         os.replace(temporary, path)
@@ -33,6 +33,16 @@ def growing_file(path: Path) -> Iterator[TextIO]:
             flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def growing_file(path: Path) -> Iterator[TextIO]:
+    """Write a UTF-8 file of any length, with `growing_path`'s promises."""
+    with (
+        growing_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as stream,
+    ):
+        yield stream
 
 
 @contextmanager

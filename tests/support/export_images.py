@@ -100,6 +100,7 @@ def many_classes(tmp_path: Path, kind: str, count: int = 300) -> tuple[Path, np.
     """An export of one image of one row in which every class has a pixel, and then none."""
     labels = np.array([[*range(count), NONE]], np.int32)
     path = tmp_path / "long.png"
+    tmp_path.mkdir(exist_ok=True)
     path.write_bytes(encode_image(PIL.Image.new("RGB", labels.shape[::-1])))
     regions = tuple(region(labels == index, index) for index in range(count))
     one = LabelledImage("long.png", "long", path, labels.shape, regions, labels)

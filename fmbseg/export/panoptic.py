@@ -1,0 +1,62 @@
+"""COCO panoptic: a PNG of segment numbers an image, and a JSON file that says what they are."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PilImage
+
+from fmbseg.export.coco import image_entry
+from fmbseg.export.coco_files import coco_file
+from fmbseg.export.labelled import ExportPlan, Format, LabelledImage
+from fmbseg.export.placing import ImagePlacer, image_name
+from fmbseg.export.region_parts import known_score, segments, splits
+from fmbseg.store import encode_image, write_bytes
+
+
+def _write(out: Path, plan: ExportPlan, images: Iterable[LabelledImage]) -> dict[str, object]:
+    placer = ImagePlacer(plan)
+    with ExitStack() as stack:
+        files = {
+            split: stack.enter_context(
+                coco_file(out / f"annotations/panoptic_{split}.json", plan, {"isthing": 1})
+            )
+            for split in splits(plan)
+        }
+        for number, one in enumerate(images, start=1):
+            listed, annotations = files[one.split]
+            listed.add(image_entry(one, number, plan))
+            png, infos = _segments(one)
+            name = f"{one.stem}.png"
+            write_bytes(out / f"annotations/panoptic_{one.split}" / name, png)
+            annotations.add({"image_id": number, "file_name": name, "segments_info": infos})
+            placer.place(one, out / "images" / one.split / image_name(one))
+    return placer.notes()
+
+
+def _segments(one: LabelledImage) -> tuple[bytes, list[dict[str, object]]]:
+    numbers, found = segments(one)
+    infos: list[dict[str, object]] = []
+    for number, (index, region) in enumerate(found, start=1):
+        rows, columns = np.nonzero(numbers == number)
+        if len(rows) == 0:
+            continue
+        left, top = int(columns.min()), int(rows.min())
+        infos.append(
+            {
+                "id": number,
+                "category_id": index + 1,
+                "iscrowd": 0,
+                "area": len(rows),
+                "bbox": [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1],
+                **({**known_score(region), "origin": region.origin} if region else {}),
+            }
+        )
+    bytes_of_numbers = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], -1)
+    return encode_image(PilImage.fromarray(bytes_of_numbers.astype(np.uint8))), infos
+
+
+FORMAT = Format(
+    "coco-panoptic", "COCO panoptic; panopticapi, Detectron2, MMDetection", _write, overlaps=False
+)
