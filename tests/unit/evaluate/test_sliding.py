@@ -3,9 +3,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from fmbseg.align.head import AlignmentHead
+from fmbseg.evaluate.protocol import protocol_named
 from fmbseg.evaluate.sliding import SlidingSegmentation, resize_short_side, sliding_window
+from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.upsampling import resize_similarities
+from fmbseg.miniature import world
+from fmbseg.models.build import build_vision
 from fmbseg.types import Image
 from tests.support import method_fakes
 
@@ -108,3 +113,46 @@ def test_the_windows_of_an_image_go_through_the_encoder_together() -> None:
     ]
     assert several.together == [4, 4, 4, 3]
     np.testing.assert_array_equal(found[0].similarities, found[1].similarities)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("name", ["tcl", "sclip", "sclip_city"])
+def test_label_maps_of_the_miniature_have_the_bytes_of_the_plain_loop(name: str) -> None:
+    """All classes at all pixels: windows interpolated, added, divided, interpolated again."""
+    vision = build_vision("miniature", short_side_px="auto")
+    head = AlignmentHead(vision.dim, 24, generator=torch.Generator().manual_seed(0))
+    method = AlignedSegmentation(vision, head, RandomTexts())
+    classes, protocol = [f"class {k}" for k in range(40)], protocol_named(name)
+    image = next(iter(world.generate(0, 1, "test"))).image
+    sliding = protocol.segmenter_for(method)
+    assert isinstance(sliding, SlidingSegmentation)
+
+    def of_window(window: Image) -> Tensor:
+        (grid,) = method.similarity_grids([window], classes)
+        return whole(grid, window.shape[:2])
+
+    resized = resize_short_side(image, sliding.short_side_px, sliding.longest_px)
+    mean = sliding_window(resized, sliding.window_px, sliding.stride_px, of_window)
+    wanted = whole(mean, image.shape[:2]).numpy()
+    found = sliding.segment(image, classes, similarities=True)
+    assert np.array_equal(found.similarities, wanted)
+    assert np.array_equal(found.labels, wanted.argmax(0))
+
+
+class RandomTexts:
+    """A CLIP for its texts alone."""
+
+    dim = 24
+
+    def encode_text(self, names, templates=None):
+        drawn = torch.randn(len(names), 24, generator=torch.Generator().manual_seed(1))
+        return torch.nn.functional.normalize(drawn, dim=1)
+
+    def encode_dense(self, image):
+        raise NotImplementedError
+
+
+def whole(grid: Tensor, size_hw: tuple[int, ...]) -> Tensor:
+    return torch.nn.functional.interpolate(
+        grid[None], size=size_hw, mode="bilinear", align_corners=False
+    )[0]
