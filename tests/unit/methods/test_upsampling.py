@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fmbseg.evaluate.sliding import SlidingSegmentation
-from fmbseg.methods import pixels
+from fmbseg.methods import pixels, upsampling
 from fmbseg.methods.maskclip import DenseClipSegmentation
 from fmbseg.methods.pixels import best_name, label_pixels
 from fmbseg.methods.upsampling import Grid, Upsampled, WindowMean
@@ -30,6 +30,13 @@ def test_rows_have_the_bits_of_the_whole_map(cells_hw, size_hw) -> None:
     wanted, found = whole(grid, size_hw), Upsampled(Grid(grid), size_hw)
     for top, bottom in ((0, 1), (7, 20), (size_hw[0] - 3, size_hw[0]), (0, size_hw[0])):
         assert torch.equal(found.rows(top, bottom), wanted[:, top:bottom])
+
+
+def test_an_accelerator_interpolates_the_same_rows_in_few_steps(monkeypatch) -> None:
+    grid = torch.randn(4, 37, 9)
+    monkeypatch.setattr(upsampling, "_rows_one_by_one", upsampling._rows_together)
+    found = Upsampled(Grid(grid), (480, 200)).rows(11, 300)
+    torch.testing.assert_close(found, whole(grid, (480, 200))[:, 11:300])
 
 
 def test_the_mean_of_windows_has_the_bits_of_a_canvas() -> None:
