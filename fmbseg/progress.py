@@ -193,11 +193,13 @@ def progress(
         yield found
 
 
-def tracked(items: Iterable[T], label: str, *, total: float | None = None) -> Iterator[T]:
+def tracked(
+    items: Iterable[T], label: str, *, total: float | None = None, unit: str = "image"
+) -> Iterator[T]:
     """The items one after the other, each counted when the next is asked for; see `progress`."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    with progress(label, total=total) as done:
+    with progress(label, total=total, unit=unit) as done:
         for item in items:
             yield item
             done.update()

@@ -36,7 +36,9 @@ def label_map_of(
     """
     height, width = image_hw
     painted = bytearray([IGNORE]) * (height * width)  # column by column, as run lengths go
-    for mask in reversed([masks[index] for index in ranked(masks)]):
+    lowest_first = [masks[index] for index in reversed(ranked(masks))]
+    runs = foreground_runs([mask.mask.rle for mask in lowest_first])
+    for mask, ends in zip(lowest_first, runs, strict=True):
         if not 0 <= mask.class_index < IGNORE:
             raise ValueError(
                 f"{mask.image}: class index {mask.class_index}; wanted 0 to {IGNORE - 1}, "
@@ -48,7 +50,7 @@ def label_map_of(
                 f"wanted {list(image_hw)}"
             )
         label = bytes([mask.class_index])
-        for start, end in foreground_runs(mask.mask.rle).tolist():
+        for start, end in ends.tolist():
             painted[start:end] = label * (end - start)
     return np.ascontiguousarray(np.frombuffer(painted, np.uint8).reshape(width, height).T)
 
@@ -81,8 +83,11 @@ def patch_labels(
     end = np.append(col[1:], 0)
     end[end == 0] = pieces.shape[1]
     areas = np.diff(down.edge)[row] * (across.edge[end] - across.edge[col])
-    labels, place = np.unique(pieces.ravel()[at], return_inverse=True)  # ascending, IGNORE last
-    bins = (down.cell[row] * cols + across.cell[col]) * len(labels) + place
+    label = pieces.ravel()[at]
+    labels = np.flatnonzero(np.bincount(label))  # ascending, IGNORE last
+    place = np.zeros(IGNORE + 1, np.int64)
+    place[labels] = np.arange(len(labels))
+    bins = (down.cell[row] * cols + across.cell[col]) * len(labels) + place[label]
     summed = np.bincount(bins, areas, rows * cols * len(labels)).reshape(rows, cols, -1)
     return torch.from_numpy(labels[summed.argmax(2)].astype(np.uint8))
 

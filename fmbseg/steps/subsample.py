@@ -45,18 +45,18 @@ def run(workspace: Workspace, unit: str = "") -> bool:
 
     def compute(out: Path) -> None:
         found, kept, parts = Counter[_Counted](), Counter[_Counted](), []
-        for shard in tracked(names, "subsample: ranks"):
+        for shard in tracked(names, "subsample: ranks", unit="shard"):
             first, second = _stage1(workspace, shard)
             found.update(map(_counted, first.masks + second.masks))
             ranks = (random_rank(mask, seed) for mask in second.masks)
             parts.append(np.fromiter(ranks, np.uint64, len(second.masks)))
         number_11 = sum(number for (stage, *_), number in found.items() if stage == "1.1")
         choice = choose(np.concatenate(parts), number_11, fraction)
-        ends = accumulate(map(len, parts))
-        for shard, part, end in zip(tracked(names, "subsample"), parts, ends, strict=True):
+        ends = list(accumulate(map(len, parts)))
+        chosen = np.split(choice.kept, ends[:-1])
+        for shard, own in zip(tracked(names, "subsample", unit="shard"), chosen, strict=True):
             first, second = _stage1(workspace, shard)
-            chosen = compress(second.masks, choice.kept[end - len(part) : end])
-            masks = in_order([*first.masks, *chosen], seed)
+            masks = in_order([*first.masks, *compress(second.masks, own)], seed)
             kept.update(map(_counted, masks))
             write_coco(out / f"{shard}.json", masks, first.image_sizes_hw, first.class_names)
         counts = {"found": _table(found), "kept": _table(kept)}

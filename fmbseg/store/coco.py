@@ -59,31 +59,38 @@ def decode_rle(rle: Rle) -> Bool[np.ndarray, "height width"]:
     return pixels
 
 
-def foreground_runs(rle: Rle) -> Int64[np.ndarray, "run 2"]:
-    """First pixel and the one after the last of each run of a mask, counted column by column.
+def foreground_runs(rles: Sequence[Rle]) -> list[Int64[np.ndarray, "run 2"]]:
+    """First pixel and the one after the last of each run of each mask, counted column by column.
 
-    A mask's pixels are found five times as fast as by `decode_rle`, where it is much smaller than
-    its image.
+    The pixels of masks much smaller than their image are found five times as fast as by
+    `decode_rle`.
 
     Raises:
-        ValueError: the runs do not fill the image.
+        ValueError: the runs of a mask do not fill its image.
 
     Source: `rleFrString` of pycocotools' maskApi.c (digits of 5 bits, the lowest first; from the
     fourth on a count is the difference to the one before the last).
     """
-    codes = np.frombuffer(str(rle["counts"]).encode("ascii"), np.uint8).astype(np.int64) - 48
+    if not rles:
+        return []
+    texts = [str(rle["counts"]) for rle in rles]
+    codes = np.frombuffer("".join(texts).encode("ascii"), np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((codes & 0x20) == 0)
     first = np.append(0, last[:-1] + 1)
     digit = np.arange(len(codes)) - np.repeat(first, last - first + 1)
-    counts = np.add.reduceat((codes & 0x1F) << 5 * digit, first)
-    counts -= (codes[last] & 0x10) << 5 * digit[last] + 1  # the highest bit is the sign
-    counts[1::2] = np.cumsum(counts[1::2])
-    counts[2::2] = np.cumsum(counts[2::2])
-    edges = np.cumsum(counts)
-    height, width = map(int, rle["size"])
-    if edges[-1] != height * width:
-        raise ValueError(f"run lengths of {edges[-1]} px; wanted {height} x {width}")
-    return edges[: len(edges) // 2 * 2].reshape(-1, 2)
+    numbers = np.add.reduceat((codes & 0x1F) << 5 * digit, first)
+    numbers -= (codes[last] & 0x10) << 5 * digit[last] + 1  # the highest bit is the sign
+    ends = np.searchsorted(last, np.cumsum([len(text) for text in texts]))
+    found = []
+    for counts, rle in zip(np.split(numbers, ends), rles, strict=False):  # the last part is empty
+        counts[1::2] = np.cumsum(counts[1::2])
+        counts[2::2] = np.cumsum(counts[2::2])
+        edges = np.cumsum(counts)
+        height, width = map(int, rle["size"])
+        if edges[-1] != height * width:
+            raise ValueError(f"run lengths of {edges[-1]} px; wanted {height} x {width}")
+        found.append(edges[: len(edges) // 2 * 2].reshape(-1, 2))
+    return found
 
 
 def _to_json(mask: SamMask) -> dict[str, Any]:

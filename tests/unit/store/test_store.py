@@ -128,14 +128,16 @@ def test_foreground_runs_hold_the_pixels_that_pycocotools_decodes(size_hw):
     blocks = np.kron(rng.random((height // 40 + 1, width // 50 + 1)) > 0.5, np.ones((40, 50)))
     noise = rng.random((3, *size_hw)) > np.array([0.1, 0.5, 0.99])[:, None, None]
     shapes = [np.zeros(size_hw), np.ones(size_hw), blocks[:height, :width], *noise]
-    for rle in encode_rles(np.array(shapes, bool)):
+    rles = encode_rles(np.array(shapes, bool))
+    for rle, runs in zip(rles, foreground_runs(rles), strict=True):
         pixels = np.zeros(height * width, bool)
-        for start, end in foreground_runs(rle):
+        for start, end in runs:
             assert end > start
             pixels[start:end] = True
         np.testing.assert_array_equal(pixels.reshape(width, height).T, decode_rle(rle))
+    assert foreground_runs([]) == []
     with pytest.raises(ValueError, match=f"wanted {height + 1} x {width}"):
-        foreground_runs({**rle, "size": [height + 1, width]})
+        foreground_runs([*rles, {**rles[0], "size": [height + 1, width]}])
 
 
 def test_run_lengths_go_down_the_columns():
