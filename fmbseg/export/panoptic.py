@@ -36,20 +36,28 @@ def _write(out: Path, plan: ExportPlan, images: Iterable[LabelledImage]) -> dict
 
 
 def _segments(one: LabelledImage) -> tuple[bytes, list[dict[str, object]]]:
+    from scipy.ndimage import find_objects
+
     numbers, found = segments(one)
+    areas_px = np.bincount(numbers.ravel(), minlength=len(found) + 1)[1:].tolist()
     infos: list[dict[str, object]] = []
+    boxes = find_objects(numbers, len(found)) if found else []
     for number, (index, region) in enumerate(found, start=1):
-        rows, columns = np.nonzero(numbers == number)
-        if len(rows) == 0:
+        if areas_px[number - 1] == 0:
             continue
-        left, top = int(columns.min()), int(rows.min())
+        rows, columns = boxes[number - 1]
         infos.append(
             {
                 "id": number,
                 "category_id": index + 1,
                 "iscrowd": 0,
-                "area": len(rows),
-                "bbox": [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1],
+                "area": areas_px[number - 1],
+                "bbox": [
+                    columns.start,
+                    rows.start,
+                    columns.stop - columns.start,
+                    rows.stop - rows.start,
+                ],
                 **({**known_score(region), "origin": region.origin} if region else {}),
             }
         )

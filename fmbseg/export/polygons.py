@@ -92,9 +92,9 @@ def _simplified(corners: Polygon, fixed: set[int], tolerance_px: float) -> Polyg
         a, b = spans.pop()
         if b - a < 2:
             continue
-        distances = _distances(closed[a + 1 : b], closed[a], closed[b])
-        worst = int(distances.argmax())
-        if distances[worst] > tolerance_px:
+        squares = _squared_distances(closed[a + 1 : b], closed[a], closed[b])
+        worst = int(squares.argmax())
+        if squares[worst] > tolerance_px**2:
             middle = a + 1 + worst
             keep.add(middle)
             spans += [(a, middle), (middle, b)]
@@ -102,8 +102,9 @@ def _simplified(corners: Polygon, fixed: set[int], tolerance_px: float) -> Polyg
     return np.concatenate([kept, np.repeat(kept[-1:], max(0, 3 - len(kept)), 0)])
 
 
-def _distances(points: Polygon, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """From each point to the nearest of the straight way between two others, px."""
+def _squared_distances(points: Polygon, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """From each point to the nearest of the straight way between two others, px squared."""
     along, off = end - start, points - start
-    share = np.clip(off @ along / max(1, along @ along), 0, 1)
-    return np.asarray(np.linalg.norm(off - share[:, None] * along, axis=1))
+    share = (off @ along / max(1, along @ along)).clip(0, 1)
+    away = off - share[:, None] * along
+    return np.asarray((away * away).sum(1))

@@ -1,11 +1,16 @@
+import re
+import textwrap
 import typing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fmbseg.export.formats import FORMATS, write_dataset
 from fmbseg.export.labelled import NONE, ExportPlan, LabelledImage, Origin
+from fmbseg.export.settings import FormatName
+from tests.conftest import REPOSITORY
 from tests.support.export_images import CLASSES, box, files, hard_images, region
 
 every = pytest.mark.parametrize("kind", sorted(FORMATS))
@@ -74,3 +79,20 @@ def test_all_origins_and_pixels_without_a_region_can_be_written(tmp_path, kind):
     write_dataset(
         kind, tmp_path / "out", ExportPlan(CLASSES), [replace(one, regions=regions, labels=labels)]
     )
+
+
+def test_the_page_of_formats_and_the_parameters_list_every_format():
+    text = (REPOSITORY / "docs/export.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)
+    assert rows == list(FORMATS) == list(typing.get_args(FormatName))
+
+
+def test_the_format_of_the_guide_for_contributors_writes_what_it_says(tmp_path):
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text().split("### Add an export format")[1]
+    (block,) = re.findall(r"^    ```python\n(.*?)^    ```$", text, re.MULTILINE | re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(textwrap.dedent(block), made)
+    one = hard_images(tmp_path / "photographs")[0]
+    made["FORMAT"].write(tmp_path / "out", ExportPlan(CLASSES), [one])
+    first = (tmp_path / "out/labels/plain.txt").read_text().splitlines()[0]
+    assert first == f"0 {10 / 37:.6f} 0.500000 {20 / 37:.6f} 1.000000"
