@@ -3,6 +3,7 @@
 import os
 
 from fmbseg.allocator import keep_memory
+from fmbseg.garbage import search_rarely
 
 for _name, _value in {
     "DASK_LOGGING__DISTRIBUTED": "warning",
@@ -14,3 +15,4 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 keep_memory()  # before threads begin
+search_rarely()

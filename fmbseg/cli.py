@@ -11,6 +11,7 @@ from typing import get_args
 from fmbseg.allocator import keep_memory
 from fmbseg.errors import BROKEN_PIPE, STOPPED, say
 from fmbseg.export.settings import FormatName, Source
+from fmbseg.garbage import search_rarely
 from fmbseg.progress import lines_to_stderr
 
 
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         the output has gone.
     """
     keep_memory()
+    search_rarely()
     lines_to_stderr()
     arguments = _parser().parse_args(argv)
     command: str = arguments.command

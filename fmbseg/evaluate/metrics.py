@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer, UInt16
+from jaxtyping import Float64, Int32, Int64, Integer
 from numpy.typing import ArrayLike
 
 from fmbseg.types import IGNORE
@@ -70,9 +70,9 @@ class ConfusionMatrix:
                 if labels.size and (labels.min() < 0 or labels.max() > IGNORE):
                     raise self._others(name, labels)
             found, truth = found.astype(np.uint8), truth.astype(np.uint8)
-        pairs = truth.astype(np.uint16)  # both labels of a pixel in one number, in place
+        pairs = truth.astype(np.int32)  # both labels of a pixel in one number, in place
         pairs <<= 8
-        pairs |= found
+        pairs |= found.astype(np.int32)  # an operation on two types takes three times as long
         cells = _histogram(pairs, _LABELS**2).reshape(_LABELS, _LABELS)[:IGNORE]
         if cells[self.num_classes :].any():
             raise self._others("target", truth[truth != IGNORE])
@@ -180,12 +180,12 @@ class Tally:
         return {one.name: float(one.figure(self.sums[one.count.__name__])) for one in METRICS}
 
 
-def _histogram(numbers: UInt16[np.ndarray, "..."], size: int) -> Int64[np.ndarray, " size"]:
+def _histogram(numbers: Int32[np.ndarray, "..."], size: int) -> Int64[np.ndarray, " size"]:
     """How often each number below `size` occurs; numpy would count in 8 bytes a number, not 4."""
     import torch  # here, since who reads only what METRICS lists does not wait for it
 
-    narrow = torch.from_numpy(numbers.astype(np.int32).ravel())
-    counts: Int64[np.ndarray, " size"] = torch.bincount(narrow, minlength=size).numpy()
+    flat = torch.from_numpy(numbers.ravel())
+    counts: Int64[np.ndarray, " size"] = torch.bincount(flat, minlength=size).numpy()
     return counts
 
 

@@ -1,6 +1,8 @@
 """Step `download`: put a data set in place, or record the listing of the user's own folder."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +144,16 @@ def _draw(workspace: Workspace, out: Path) -> None:
     counts: tuple[tuple[world.Split, int], ...] = (
         ("train", data.train_images), ("val", data.val_images), ("test", data.test_images)
     )  # fmt: skip
-    for split, count in counts:
-        drawn = world.generate(seed, count, split)
-        for item in tracked(drawn, f"download: drawing {split}", total=count):
-            item.save(out / split)
+    with ThreadPoolExecutor(workspace.params.runner.workers) as threads:
+        for split, count in counts:
+            drawn = threads.map(partial(_draw_image, seed, split, out / split), range(count))
+            for _ in tracked(drawn, f"download: drawing {split}", total=count):
+                pass
     (out / "classes.txt").write_text("\n".join(world.SEEN_CLASS_NAMES) + "\n")
+
+
+def _draw_image(seed: int, split: world.Split, folder: Path, index: int) -> None:
+    next(world.generate(seed, 1, split, start=index)).save(folder)
 
 
 def _outcome(workspace: Workspace, data_set: str, line: Mapping[str, Any]) -> str:
