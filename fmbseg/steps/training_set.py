@@ -111,8 +111,8 @@ class Features:
     def deal(self, images: Sequence[int], count: int) -> list[list[int]]:
         """The images of a batch to those that each process reads.
 
-        Where features are kept, an image always goes to the same process, which alone computes and
-        keeps them.
+        Where all features are kept, an image always goes to the same process, which alone computes
+        and keeps them.
         """
         if self._kept_by is None:
             return [list(images[rank::count]) for rank in range(count)]
@@ -132,10 +132,14 @@ class Features:
             ranks: the processes that train together; each prepares its own share.
         """
         used = labelled_images(labels)
+        size = sum(labels[index].numel() for index in used) * self.dim * 4
+        if self._files is None and size > self._memory_bytes * ranks.count:
+            self._kept_by = None  # most are computed anew, so shares of equal size count more
+            return
         own = self.deal(used, ranks.count)[ranks.rank]
         if self._files is not None:
             self._fill(self._files, labels, used, set(own))
-        elif sum(labels[k].numel() for k in own) * self.dim * 4 <= self._memory_bytes:
+        else:
             for index, features in zip(own, self._encoded(own), strict=True):
                 self._kept(index, features)
 

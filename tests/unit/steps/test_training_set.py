@@ -203,6 +203,9 @@ def test_every_image_of_a_batch_is_read_by_one_process_and_kept_by_one(kind, on_
         some = features(encoder, kind=kind)
         some.prepare(some.patch_labels(MAPS), Ranks(1, 3))
         assert len(encoder.asked) == (0 if kind == "off" else len(range(1, IMAGES, 3)))
+        few = features(encoder, kind=kind, cached=IMAGES // 3 - 9)
+        few.prepare(some.patch_labels(MAPS), Ranks(1, 3))
+        assert [len(one) for one in few.deal(batch, 3)] == [17, 17, 16], "encoding is shared alike"
 
 
 def test_a_view_is_the_same_part_of_picture_and_labels_in_every_call():
