@@ -78,15 +78,19 @@ class PatchesOfGroups(nn.Module):
 
     def forward(self, groups: Sequence[Group]) -> Float[Tensor, "patch text_dim"]:
         """The real patches of all groups, in order."""
-        found = [
-            self.head.answer(one.asking, one.seen).flatten(0, 1)
-            .index_select(0, beside(one.real, one.asking))
-            for one in groups
-        ]  # fmt: skip
+        found = [_real(one, self.head.answer(one.asking, one.seen)) for one in groups]
         if not found:  # of no length, but with a gradient, which DDP waits for
             nothing = torch.cat([one.flatten()[:0] for one in self.parameters()])
             return nothing.view(0, self.head.text_dim)
-        return torch.cat(found)
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+
+def _real(group: Group, aligned: Tensor) -> Float[Tensor, "patch text_dim"]:
+    """Without those that are filled up, if there are any."""
+    flat = aligned.flatten(0, 1)
+    if len(group.real) < len(flat):
+        flat = flat.index_select(0, beside(group.real, flat))
+    return flat
 
 
 class _Gathered(torch.autograd.Function):
