@@ -11,6 +11,7 @@ import torch
 
 from fmbseg.commands.params_option import params_option
 from fmbseg.models.device import resolve_device
+from fmbseg.models.precision import resolve_precision
 from fmbseg.models.status import WeightsStatus, missing_weights, weights_status
 from fmbseg.models.weights import offline_flags
 from fmbseg.project_files import PARAMS
@@ -31,7 +32,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     device = resolve_device("auto").type
     if device == "cuda":
         device = f"cuda ({torch.cuda.get_device_name()})"
-    print(f"{'device: auto':<18}{device}, {os.cpu_count()} processors")
+    encoders = f"encoders in {resolve_precision('auto', 'auto')}"
+    print(f"{'device: auto':<18}{device}, {os.cpu_count()} processors, {encoders}")
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     print(f"{'disk':<18}{free:.1f} GB free here")
     flags = ", ".join(offline_flags())
