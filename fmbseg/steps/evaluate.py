@@ -10,6 +10,7 @@ from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.protocol import EvaluationProtocol, protocol_named
 from fmbseg.methods.segmentation import Segmentation
 from fmbseg.methods.table import METHODS
+from fmbseg.priority import step_back
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.steps import evaluation_sets
 from fmbseg.steps.evaluation_sets import EvaluationSet
@@ -102,6 +103,8 @@ def run(workspace: Workspace, unit: str) -> bool:
     scratch = workspace.scratch(f"evaluate/{unit}", unit_key)
 
     def compute(out: Path) -> dict[str, int]:
+        if not is_trained(unit):
+            step_back()  # it runs beside the training, which the run waits for
         data_set, seed = evaluation_sets.open_evaluation_set(workspace, name), workspace.params.seed
         if method == FOUNDATION:
             from fmbseg.steps import foundation
