@@ -95,7 +95,10 @@ def _dotted(error: ErrorDetails) -> str:
 
 def _said(error: ErrorDetails) -> str:
     if error["type"] == "missing":
-        return "missing; params.yaml holds every default"
+        return (
+            "missing; params.yaml holds every default: add it, or take today's defaults with "
+            "--reset-params (RESET_PARAMS=1), which keeps images and classes"
+        )
     if error["type"] == "value_error":
         return f"found {error['input']!r}; {error['ctx']['error']}"
     return f"found {error['input']!r}; {error['msg'].lower()}"

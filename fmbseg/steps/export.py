@@ -14,6 +14,11 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, read_json, unit_edit, write_json
 from fmbseg.store import run_unit as run_stored_unit
 
+_SOURCES = {
+    "kept": "pseudo masks that are trained on", "all": "pseudo masks of stages 1.1 and 1.2",
+    "1.1": "pseudo masks of stage 1.1", "1.2": "pseudo masks of stage 1.2",
+    "predictions": "predictions of the trained model",
+}  # fmt: skip
 FACTS = "export.json"
 """Of an export: what it was made of, and what is in it."""
 
@@ -76,7 +81,7 @@ def write(workspace: Workspace, unit: str, out: Path) -> None:
     p, labels = workspace.params.export, labels_of(workspace)
     if not labels.split:
         raise ExportError("found no image that can be used; wanted at least one to export")
-    about = f"FMbSeg on {workspace.name}: {p.source}"
+    about = f"FMbSeg on {workspace.name}: {_SOURCES[p.source]}"
     plan = ExportPlan(
         labels.classes.names, p.images, p.tolerance_px, "val" in labels.split.values(), about
     )

@@ -1,13 +1,16 @@
 """What is exported: classes, splits, names, regions and the labels that they paint."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from fmbseg.export.classes import class_map
+from fmbseg.export.formats import FORMATS
 from fmbseg.export.labelled import NONE, ExportError
 from fmbseg.export.regions import chosen, paint, region_of, regions_of_map, regions_of_masks
+from fmbseg.export.settings import FormatName
 from fmbseg.export.split import listed_splits, splits, stems
 from fmbseg.pseudo.confidence import mask_confidences
 from fmbseg.store import decode_rle
@@ -15,6 +18,10 @@ from fmbseg.types import PseudoMask, SamMask, Stage
 from tests.support.masks import encode_rle
 
 KNOWN = ("sky", "car", "bus", "road")
+
+
+def test_params_name_the_formats_of_the_table() -> None:
+    assert list(get_args(FormatName)) == list(FORMATS)
 
 
 def test_classes_are_chosen_merged_and_ordered() -> None:
