@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fmbseg.priority import step_back
-from fmbseg.steps import evaluate
+from fmbseg.steps import evaluate, evaluation_sets
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
 
@@ -25,7 +25,8 @@ def test_a_workers_thread_steps_back_and_the_main_thread_does_not():
     step_back()
     assert priority() == before
     with ThreadPoolExecutor(1) as threads:
-        assert threads.submit(lambda: (step_back(), priority())[1]).result() == min(before + 10, 19)
+        threads.submit(step_back).result()
+        assert threads.submit(priority).result() == min(before + 10, 19)
     assert priority() == before
 
 
@@ -42,7 +43,7 @@ def test_evaluations_beside_the_training_step_back_and_the_one_after_it_does_not
         found.append(priority())
         raise KeyError
 
-    monkeypatch.setattr(evaluate.evaluation_sets, "open_evaluation_set", stop)
+    monkeypatch.setattr(evaluation_sets, "open_evaluation_set", stop)
     monkeypatch.setattr(evaluate, "key", lambda *_: None)
     monkeypatch.setattr(evaluate, "run_unit", lambda *given, **_: given[-1](Path()))
     workspace = SimpleNamespace(evaluate=Path(), scratch=lambda *_: None)
