@@ -8,7 +8,7 @@ from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 
 from fmbseg.export.labelled import ExportError, ExportPlan, LabelledImage
-from fmbseg.store import MAX_PIXELS, decode_image, encode_image, write_bytes
+from fmbseg.store import MAX_PIXELS, UnreadableImageError, decode_image, encode_image, write_bytes
 from fmbseg.store.formats import HEAD_BYTES, open_picture, require_picture
 from fmbseg.store.images import open_regular
 
@@ -35,12 +35,17 @@ class ImagePlacer:
         """Put one image at `target`, or do nothing where images are left.
 
         Raises:
-            UnreadableImageError: the file has gone, or is no picture any more.
-            ExportError: the disk takes no links.
+            ExportError: the file has gone or is no picture any more, or the disk takes no links.
         """
-        with open_regular(one.file) as stream:
-            content = stream.read()
-        upright = _upright(content)
+        try:
+            with open_regular(one.file) as stream:
+                content = stream.read()
+            upright = _upright(content)
+        except UnreadableImageError as error:
+            raise ExportError(
+                f"{one.file}: {error.reason}; wanted the image that was labelled. Put it back, or "
+                "run again without it"
+            ) from None
         self._turned += upright is not None
         self._renamed += one.stem != str(PurePosixPath(one.name).with_suffix(""))
         if self._plan.images == "leave":

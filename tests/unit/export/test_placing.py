@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from fmbseg.export.formats import write_dataset
-from fmbseg.export.labelled import NONE, ExportPlan, LabelledImage
+from fmbseg.export.labelled import NONE, ExportError, ExportPlan, LabelledImage
 from fmbseg.export.placing import escaped_folders
 from fmbseg.store import read_image
 from tests.support.export_images import export, files
@@ -62,3 +62,11 @@ def test_folders_with_a_reserved_name_are_renamed_and_stay_unlike_any_other():
     assert len(set(found)) == len(stems)
     assert not [one for one in found if "images" in one.split("/")[:-1]]
     assert found[4:] == stems[4:]
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "leave"])
+def test_an_image_that_has_gone_is_named(tmp_path, how):
+    one = lying(tmp_path / "x.png", "PNG")
+    one.file.unlink()
+    with pytest.raises(ExportError, match=r"x\.png: no such file; wanted the image"):
+        write_dataset("png", tmp_path / "out", ExportPlan(["a"], how), [one])
