@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.common import BROKEN
 from fmbseg.estimate.memory import peak_bytes
 from fmbseg.steps import plan, pseudo_masks
 from fmbseg.steps.shards import shards
@@ -44,20 +45,18 @@ def main() -> int:
     if arguments.measure:
         print(json.dumps(_measured(arguments.measure, Path(arguments.root))))
         return 0
-    from benchmarks.common import BROKEN  # here, since it brings torch, which no look needs
-
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make(root, arguments.images, 0)
         time.sleep(hashes.SETTLED_NS / 1e9)
-        _in_process("nothing", root, shown=False)  # as earlier runs did
+        in_process("nothing", root, shown=False)  # as earlier runs did
         print(f"{arguments.images:,} images, {arguments.new_shards} shards of them new\n")
         print("| what | s | peak memory, MB | shards started |")
         print("|---|---|---|---|")
         found = []
         for _ in range(3):
             forget(root, arguments.new_shards)
-            found += [_in_process(what, root) for what in ("look", "run", "nothing")]
+            found += [in_process(what, root) for what in ("look", "run", "nothing")]
     kept = all(one["seconds"] <= SECONDS and one["megabytes"] <= MEGABYTES for one in found)
     right = all(one["started"] in (None, arguments.new_shards) for one in found)
     print(f"\npromise: {SECONDS:.0f} s and {MEGABYTES} MB each: {'kept' if kept else 'BROKEN'}")
@@ -102,7 +101,8 @@ def _stand_in(out: Path) -> None:
     write_json(out / "quarantine.json", [])
 
 
-def _in_process(what: str, root: Path, *, shown: bool = True) -> dict[str, Any]:
+def in_process(what: str, root: Path, *, shown: bool = True) -> dict[str, Any]:
+    """Do one of `_MEASURED` in a fresh process; gives its wall clock seconds and megabytes."""
     command = ["-m", "benchmarks.bookkeeping", "--measure", what, "--root", str(root)]
     done = subprocess.run(
         [sys.executable, *command], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True
@@ -129,7 +129,7 @@ def _look(root: Path) -> None:
     assert plan.problem(Workspace.open(root)) is not None
 
 
-def nothing(root: Path) -> None:
+def _nothing(root: Path) -> None:
     """Look at a workspace in which nothing is new."""
     found = plan.problem(Workspace.open(root), "pseudo_masks")
     assert found is None, found
@@ -154,7 +154,7 @@ def _run(root: Path) -> int:
 _MEASURED: dict[str, tuple[str, Callable[[Path], int | None]]] = {
     "look": ("a look until the first new shard", _look),
     "run": ("a run through stage 1: look, submit, finish", _run),
-    "nothing": ("a look when nothing is new", nothing),
+    "nothing": ("a look when nothing is new", _nothing),
 }
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 The flow runs in a fresh copy of the checkout, as after an installation, with a thread beside it
 that looks at all others 10 times a second: what a thread has used since the last look counts for
 the function of this project that it is in, and for the step around that one. What other processes
-used (Prefect's server, git) is known from the system. The looking itself takes
-about 2 %.
+used (Prefect's server, git) is known from the system. The looking itself takes about 2 %.
 """
 
 import argparse

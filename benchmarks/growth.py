@@ -2,8 +2,9 @@
 
 Stage 1 and evaluation (`maskclip`) go over miniature images, bookkeeping is a look at that many
 names when nothing is new. Each size is measured in processes of its own, in processor seconds of
-one thread. Every figure is kept in a folder as it is found: the same command goes on where one that
-was cut, or whose --minutes were over, has ended; other code begins anew.
+one thread (bookkeeping: wall clock). Every figure is kept in a folder as it is found: the same
+command goes on where one that was cut, or whose --minutes were over, has ended; other code begins
+anew.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks import bookkeeping
-from benchmarks.common import BROKEN, pin_threads
+from benchmarks.common import BROKEN, ROUNDS, pin_threads
 from fmbseg.estimate.memory import peak_bytes
 from fmbseg.steps import plan
 from fmbseg.steps.code import code_of
@@ -56,8 +58,12 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / "code.json", code)
     for kind in arguments.kinds:
-        for size in arguments.sizes or SIZES[kind]:
-            if time.time() < until and _left(folder, kind, size):
+        sizes = [one for one in arguments.sizes or SIZES[kind] if _left(folder, kind, one)]
+        if kind == "bookkeeping":
+            _bookkeeping(folder, sizes)
+            continue
+        for size in sizes:
+            if time.time() < until:
                 minutes = str((until - time.time()) / 60)
                 command = ["--measure", kind, str(size), "--folder", str(folder)]
                 subprocess.run(
@@ -79,8 +85,7 @@ def _left(folder: Path, kind: str, size: int) -> bool:
 
 def _measure(kind: str, size: int, folder: Path, until: float) -> None:
     """Go on with a size until it is finished or the time is over; then its images are removed."""
-    if kind != "bookkeeping":  # which needs no torch
-        pin_threads()
+    pin_threads()
     root, file = folder / f"{kind}-{size}", folder / f"{kind}-{size}.jsonl"
     process = len({one["process"] for one in _figures(folder, kind, size)})
     for unit, images in _units(kind, size, root):
@@ -88,22 +93,34 @@ def _measure(kind: str, size: int, folder: Path, until: float) -> None:
             return
         began = time.process_time()
         unit()
-        found = {"images": images, "seconds": time.process_time() - began,
-                 "megabytes": peak_bytes() / 1e6, "process": process}  # fmt: skip
-        with file.open("a") as lines:
-            lines.write(json.dumps(found) + "\n")
+        _note(file, images, time.process_time() - began, peak_bytes() / 1e6, process)
     shutil.rmtree(root)
 
 
-def _units(kind: str, size: int, root: Path) -> Any:
-    """What is to be timed, with its number of images; all that it needs is made before."""
-    if kind == "bookkeeping":
+def _bookkeeping(folder: Path, sizes: list[int]) -> None:
+    """Look several times at workspaces of these sizes."""
+    roots = {size: folder / f"bookkeeping-{size}" for size in sizes}
+    for size, root in roots.items():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         bookkeeping.make(root, size, 0)
-        time.sleep(hashes.SETTLED_NS / 1e9)
-        yield lambda: bookkeeping.nothing(root), size
-        return
+    time.sleep(hashes.SETTLED_NS / 1e9 if roots else 0)
+    for size, root in roots.items():
+        looks = [bookkeeping.in_process("nothing", root, shown=False) for _ in range(ROUNDS + 1)]
+        for number, one in enumerate(looks[1:]):  # the first one finds no hashes kept
+            file = folder / f"bookkeeping-{size}.jsonl"
+            _note(file, size, one["seconds"], one["megabytes"], number)
+        shutil.rmtree(root)
+
+
+def _note(file: Path, images: int, seconds: float, megabytes: float, process: int) -> None:
+    found = {"images": images, "seconds": seconds, "megabytes": megabytes, "process": process}
+    with file.open("a") as lines:
+        lines.write(json.dumps(found) + "\n")
+
+
+def _units(kind: str, size: int, root: Path) -> Iterator[tuple[Callable[[], object], int]]:
+    """What is to be timed, with its number of images; all that it needs is made before."""
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     counts = (size, 1) if kind == "stage1" else (1, size)
     params["data"] |= dict(zip(("train_images", "test_images"), counts, strict=True))
@@ -132,7 +149,7 @@ def show(folder: Path) -> int:
         sizes = sorted(int(file.stem.partition("-")[2]) for file in folder.glob(f"{kind}-*.jsonl"))
         for size in sizes:
             found = _figures(folder, kind, size)
-            images = sum(one["images"] for one in found)
+            images = min(sum(one["images"] for one in found), size)
             each = [1e3 * one["seconds"] / one["images"] for one in found]
             now = statistics.median(each), max(one["megabytes"] for one in found)
             times = [a / b for a, b in zip(now, before, strict=True)] if before else []

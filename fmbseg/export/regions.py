@@ -8,8 +8,6 @@ from jaxtyping import Bool, Float32, Int32, Integer
 
 from fmbseg.export.classes import ClassMap
 from fmbseg.export.labelled import NONE, Origin, Region
-from fmbseg.pseudo.confidence import mask_confidences
-from fmbseg.pseudo.patch_labels import ranked
 from fmbseg.store import decode_rle, encode_rles
 from fmbseg.types import PseudoMask
 
@@ -23,6 +21,10 @@ def regions_of_masks(
         masks: those that are exported.
         others: all pseudo masks of the image, of both stages, which confidence is judged by.
     """
+    # Here, since they bring torch, for which nobody waits who only looks at a workspace.
+    from fmbseg.pseudo.confidence import mask_confidences
+    from fmbseg.pseudo.patch_labels import ranked
+
     scores = mask_confidences(masks, others)
     order = ranked(masks)
     return tuple(

@@ -29,8 +29,9 @@ def test_a_public_name_is_where_the_design_puts_it(dotted: str):
     assert callable(getattr(importlib.import_module(module), name))
 
 
-def test_importing_the_package_does_not_import_torch():
-    code = "import sys, fmbseg; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["fmbseg", "fmbseg.steps.plan"])
+def test_importing_the_package_or_the_plan_does_not_import_torch(module: str):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
