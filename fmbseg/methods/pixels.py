@@ -16,7 +16,8 @@ MAX_ELEMENTS = 2**22
 MAX_ELEMENTS_DEVICE = 2**26
 """The same on an accelerator: 256 MB."""
 _GROUP = 16
-"""Names of which the best is found in one pass over memory."""
+_MANY = 48
+"""Of more names than this the best one's group is looked for first."""
 
 
 def label_pixels(
@@ -115,12 +116,15 @@ def best_name(
 ) -> tuple[Float[Tensor, "rows width"], Int64[Tensor, "rows width"]]:
     """The highest cosine of every pixel and whose it is; a tie goes to the lower index.
 
-    On the CPU torch finds a maximum 20 times as fast as its place, so the place is looked for in
-    the group of names that has the maximum.
+    On the CPU torch finds a maximum 20 times as fast as its place, so the place is looked for
+    where the maximum is known: of many names in the group that has it.
     """
-    if len(cosines) <= _GROUP or cosines.device.type != "cpu":
+    if cosines.device.type != "cpu":
         best, index = cosines.max(0)
         return best, index
+    if len(cosines) <= _MANY:
+        best = cosines.amax(0)
+        return best, _first(cosines == best)
     highest = torch.stack([part.amax(0) for part in cosines.split(_GROUP)])
     best = highest.amax(0)
     start = _first(highest == best) * _GROUP

@@ -1,8 +1,9 @@
 """Similarities at a size in pixels, some rows at a time: classes x pixels are never held whole.
 
 On the CPU in float32 a row has the bits that `torch.nn.functional.interpolate` gives it when it
-makes the whole map, if there are more than three names and more than 128 columns: below that torch
-has other kernels, which differ in the last digit.
+makes the whole map, and takes a third of the time, if there are more than three names and more than
+128 columns: below that torch has other kernels, which differ in the last digit, so that whole maps
+are left to it.
 """
 
 from collections.abc import Sequence
@@ -94,7 +95,8 @@ class Upsampled:
         height, width = self.size_hw
         if self._source.size_hw == self.size_hw:
             return self._source.rows(top, bottom)
-        if (top, bottom) == (0, height):
+        by_rows = self.device.type == "cpu" and self.names > 3 and width > 128
+        if (top, bottom) == (0, height) and not by_rows:
             return resize_similarities(self._source.rows(0, self._source.size_hw[0]), self.size_hw)
         start, stop = int(self._first[top]), int(self._second[bottom - 1]) + 1
         wide = resize_similarities(self._source.rows(start, stop), (stop - start, width))

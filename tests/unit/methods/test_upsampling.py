@@ -57,7 +57,7 @@ def test_the_mean_of_windows_has_the_bits_of_a_canvas() -> None:
     assert np.array_equal(answer.labels, answer.similarities.argmax(0))
 
 
-@pytest.mark.parametrize("names", [1, 16, 17, 37, 171])
+@pytest.mark.parametrize("names", [1, 17, 48, 49, 171])
 def test_the_best_name_is_the_first_of_the_highest(names: int) -> None:
     cosines = torch.randint(0, 9, (names, 20, 30)).float() / 10  # many ties
     best, index = best_name(cosines)
