@@ -119,11 +119,21 @@ def run(workspace: Workspace, unit: str) -> bool:
             protocol(workspace, data_set), build(workspace, method), data_set.classes,
             data_set.samples.background_index,
         )  # fmt: skip
-        evaluation = Evaluation(prepared, data_set, workspace.params.evaluate.examples, seed)
+        evaluation = Evaluation(
+            prepared, data_set, workspace.params.evaluate.examples, seed, _threads(workspace, unit)
+        )
         title = f"evaluate: {method} on {data_set.name} {data_set.split}"
         return score(evaluation, out, scratch, title)
 
     return run_unit(workspace, "evaluate", place, unit_key, compute, keep=scratch)
+
+
+def _threads(workspace: Workspace, unit: str) -> int:
+    """Of the workers' threads an evaluation's share, where there is no training beside it."""
+    runner = workspace.params.runner
+    if runner.kind != "threads" or not is_trained(unit):
+        return 1
+    return max(1, runner.workers // sum(map(is_trained, units(workspace))))
 
 
 @dataclass(frozen=True)

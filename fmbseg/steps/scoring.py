@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from fmbseg.ahead import ahead
 from fmbseg.datasets import DatasetError
 from fmbseg.datasets.base import Sample
 from fmbseg.evaluate.examples import Extremes, ScoredImage
@@ -40,12 +41,14 @@ class Evaluation:
         data_set: the data set.
         examples: pictures to keep, of the worst and the best images.
         seed: of the run.
+        threads: that answer images, where the method takes them one by one.
     """
 
     method: PreparedMethod
     data_set: EvaluationSet
     examples: int
     seed: int
+    threads: int = 1
 
     def answer(self, sample: Sample) -> "Answer":
         """What one image shows, its counts, and the seconds that the method took."""
@@ -75,6 +78,8 @@ class Evaluation:
 
 
 Answer = tuple[ScoredImage, Tally, float]
+Some = list[tuple[int, Record, Sample | None]]
+"""Images that are answered together: index, what is known, and what is to be answered."""
 
 
 def score(evaluation: Evaluation, out: Path, scratch: Path, title: str) -> dict[str, int]:
@@ -140,10 +145,22 @@ def _answered(
     """Index, record and answer of every image; neither of one that cannot be used."""
     count = evaluation.method.images_at_once
     images = usable_ahead(evaluation.data_set.samples, known, bad, count)
-    while some := list(islice(images, count)):
-        answers = iter(evaluation.answers([one for _, _, one in some if one is not None]))
+    together = iter(lambda: list(islice(images, count)), [])
+    for some, answered in _in_threads(evaluation, together, evaluation.threads // count):
+        answers = iter(answered)
         for index, record, sample in some:
             yield index, record, None if sample is None else next(answers)
+
+
+def _in_threads(
+    evaluation: Evaluation, together: Iterable[Some], threads: int
+) -> Iterator[tuple[Some, list[Answer]]]:
+    def answers(some: Some) -> list[Answer]:
+        return evaluation.answers([one for _, _, one in some if one is not None])
+
+    if threads > 1:
+        return ahead(together, answers, threads)
+    return ((some, answers(some)) for some in together)
 
 
 def _truth(sample: Sample) -> UInt8[np.ndarray, "height width"]:
