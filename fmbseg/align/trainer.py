@@ -141,7 +141,7 @@ def train_alignment(
     resumed_at = state.step
     feed = PointFeed((state.points, state.validation), on_points if ranks.writes else None)
     feed.tell()
-    norms = Norms(norms_bytes) if device == "cpu" else None
+    norms = Norms(0.0 if views else norms_bytes) if device == "cpu" else None
     if resumed_at:
         _log.info("train: goes on at step %d of %d", resumed_at, total)
     began, patches_done, saved = time.perf_counter(), 0, time.monotonic()

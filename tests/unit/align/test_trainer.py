@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fmbseg.align import trainer
-from fmbseg.align.batches import Norms, draw_patches, labels_of, read_group
+from fmbseg.align.batches import Norms, View, draw_patches, labels_of, read_group
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.optimise import take_step
 from fmbseg.align.ranks import PatchesOfGroups
@@ -157,6 +157,27 @@ def test_frozen_vision_weights_are_unchanged_by_training(tmp_path: Path) -> None
     with torch.inference_mode():
         cached = [features(index) for index in range(len(GRIDS))]
     train_alignment(cached, labels, texts, SETTINGS, tmp_path, tmp_path / "b", progress=False)
+
+
+def test_views_take_the_place_of_features_and_labels_in_every_epoch(tmp_path: Path) -> None:
+    features, labels, texts = world()
+
+    def train(folder: Path, turned: bool, norms_bytes: float = 0.0) -> bytes:
+        def view(image: int, epoch: int) -> View:
+            places = epoch % 2 if turned else 0
+            return labels[image], lambda: features[image].roll(places, 2)
+
+        train_alignment(
+            features, labels, texts, SETTINGS, folder, folder, progress=False, views=view,
+            norms_bytes=norms_bytes,
+        )  # fmt: skip
+        return (folder / "alignment.safetensors").read_bytes()
+
+    expected = run(tmp_path / "plain")["alignment.safetensors"]
+    assert train(tmp_path / "same", turned=False) == expected
+    turned = train(tmp_path / "turned", turned=True)
+    assert turned != expected
+    assert train(tmp_path / "kept", turned=True, norms_bytes=1e9) == turned
 
 
 def test_texts_are_not_trained(tmp_path: Path) -> None:
