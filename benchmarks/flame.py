@@ -43,7 +43,7 @@ def main() -> int:
         whole = measure(command, place / "run", place / "outside", SIZES[arguments.size])
         found = json.loads(file.read_text())
     used = {(step, function): float(seconds) for step, function, seconds in found["used"]}
-    used["all", "other processes: Prefect's server, git"] = whole.processor - found["processor"]
+    used["other processes: Prefect's server, git", ""] = whole.processor - found["processor"]
     print(
         f"`make run` from nothing: {whole.wall:.0f} s, of which {whole.before:.0f} s before the "
         f"first unit and {whole.after:.0f} s after the last; processor {whole.processor:.0f} s\n"
@@ -118,7 +118,7 @@ class Sampler(threading.Thread):
                 seconds = (now - self._before.get(thread.native_id, 0)) / 1e9
                 self._before[thread.native_id] = now
                 if seconds > 0:
-                    key = ("all", "the sampler") if thread is self else place(stack(frame))
+                    key = ("these looks", "") if thread is self else place(stack(frame))
                     self.used[key] += seconds
 
 
