@@ -49,7 +49,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     began, processor = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(prefix="fmbseg-estimate-") as folder:
         if missing:
-            figures = coarse(params, scored)
+            figures = coarse(params, left)
         else:
             place = Workspace(Path(folder), params)
             figures = measure(place, train, scored, arguments.sample, arguments.budget_seconds)

@@ -1,16 +1,16 @@
 """What an image costs where weights are missing: known times, at this machine's pace."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 
 from fmbseg.estimate.measure import Figures, seconds
 from fmbseg.estimate.memory import held_bytes
-from fmbseg.estimate.sample import DataSet
 from fmbseg.methods.table import METHODS
 from fmbseg.models.device import resolve_device
 from fmbseg.params import Params
 from fmbseg.steps import evaluate
+from fmbseg.steps.plan import STEPS
 
 _SECONDS = {
     "base": {"clip": 14.0, "encoder": 19.0, "prompt": 0.065, "vision": 5.3, "step": 0.2},
@@ -26,38 +26,38 @@ _SIZES = {
 """Bytes of an image's features and of the trained model; of the models in memory, and beside."""
 _MASKS_BYTES = 50e3
 """Masks of a photograph on disk, about."""
-_VALIDATION_S, _QUICK_S = 0.4, {"download": 0.001, "subsample": 0.007}
-"""Of a validation on an image; of the steps that no model takes part in, an image."""
+_OTHER_S = {"validation": 0.4, "download": 0.001, "subsample": 0.007}
+"""Of an image, whatever the profile."""
 
 
-def coarse(p: Params, scored: Sequence[DataSet]) -> Figures:
+def coarse(p: Params, left: Iterable[str]) -> Figures:
     """The published models' times on photographs; models named otherwise count as the profile's.
 
     A protocol's windows and templates, and what is done with the models' answers, are left out.
+
+    Args:
+        p: of the run.
+        left: steps, and units of the step `evaluate`, that are to be computed.
     """
     profile = p.models.profile if p.models.profile in _SECONDS else "base"
     known, sizes, slower = _SECONDS[profile], _SIZES[profile], _slower(p)
     side = p.pseudo_masks.points_per_side
     decoder_s = (32 if side == "auto" else int(side)) ** 2 * known["prompt"]
-    of = {"clip": known["clip"], "sam": known["encoder"] + decoder_s, "vision": known["vision"]}
-    known_s = {
-        "pseudo_masks": of["clip"] + of["sam"], "features": of["vision"], "step": known["step"],
-        "validation": _VALIDATION_S,
-    }  # fmt: skip
-    for one in scored:
-        foundation = evaluate.unit_name(evaluate.FOUNDATION, one.name)
-        known_s[foundation] = of["clip"] + known["encoder"]
-        for name in p.evaluate.methods:
-            roles = ("vision",) if METHODS[name].trained else METHODS[name].models
-            known_s[evaluate.unit_name(name, one.name)] = sum(of[role] for role in roles)
-    here = {name: slower * took for name, took in known_s.items()} | _QUICK_S
+    of = {**known, "sam": known["encoder"] + decoder_s}
+    roles: dict[str, tuple[str, ...]] = {
+        name: ("vision",) if one.trained else one.models for name, one in METHODS.items()
+    }
+    roles |= {evaluate.FOUNDATION: ("clip", "encoder"), "pseudo_masks": ("clip", "sam"),
+              "features": ("vision",), "step": ("step",)}  # fmt: skip
+    roles |= {unit: roles[evaluate.method_of(unit)] for unit in left if unit not in STEPS}
+    known_s = {name: slower * sum(of[one] for one in parts) for name, parts in roles.items()}
     room = sizes | {"masks": _MASKS_BYTES, "kept": _MASKS_BYTES}
-    return Figures(here, room, held_bytes() + sizes["models"], sizes["work"], 0)
+    return Figures(known_s | _OTHER_S, room, held_bytes() + sizes["models"], sizes["work"], 0)
 
 
 def _slower(p: Params) -> float:
     """Seconds of this machine for one of a processor core of the pace `_PACE`."""
     side = 2048
     one = torch.randn(side, side, device=resolve_device(p.device))
-    took = min(seconds(p, lambda: one @ one) for _ in range(3))
-    return took * _PACE / (2 * side**3)
+    took_s = min(seconds(p, lambda: one @ one) for _ in range(3))
+    return took_s * _PACE / (2 * side**3)

@@ -127,7 +127,8 @@ def forecast(
         for one in rows
     ]  # fmt: skip
     fetched = "download" in left
-    rows.insert(0, _download(train, scored, figures) if fetched else Row("download", computed))
+    placing = _download(train, scored, figures, workers) if fetched else Row("download", computed)
+    rows.insert(0, placing)
     rows.append(Row("report", _REST, FLOW_S, FLOW_S))
     whole = Row(
         "all", "without what is to be fetched", sum(one.seconds or 0.0 for one in rows),
@@ -138,15 +139,18 @@ def forecast(
     return [*rows, *parts, whole]
 
 
-def _download(train: DataSet, scored: Sequence[DataSet], figures: Figures) -> Row:
+def _download(train: DataSet, scored: Sequence[DataSet], figures: Figures, workers: int) -> Row:
     archives = {file: size for one in (train, *scored) for file, size in one.archives.items()}
     absent = {
         file: size for one in (train, *scored) if not one.here
         for file, size in one.archives.items()
     }  # fmt: skip
-    disk_bytes = sum(archives.values()) + train.drawn * IMAGE_BYTES
-    took_s = None if absent else (train.drawn or train.images) * figures.seconds["download"]
-    return Row("download", f"{_size(sum(absent.values()))} to fetch", took_s, took_s, disk_bytes)
+    words, disk_bytes = f"{_size(sum(absent.values()))} to fetch", sum(archives.values())
+    if absent:
+        return Row("download", words, None, None, disk_bytes)
+    took_s = (train.drawn or train.images) * figures.seconds["download"]
+    many_s = took_s / workers if train.drawn else took_s
+    return Row("download", words, took_s, many_s, disk_bytes + train.drawn * IMAGE_BYTES)
 
 
 def _training(
