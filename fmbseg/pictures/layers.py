@@ -159,7 +159,7 @@ def _paint(
     core = _eroded(region, line)
     colour = (*palette[index].tolist(), 255)
     part[region] = 0
-    part[core & _stripes(inside.shape, index, line)[box]] = colour
+    part[core & _stripes(box, index, line)] = colour
     if line > 1:
         part[core & ~_eroded(core, 1)] = (*INK_RGB, 255)
     part[region & ~core] = colour
@@ -172,9 +172,10 @@ def _eroded(inside: Bool[np.ndarray, "height width"], px: int) -> Bool[np.ndarra
     return np.asarray(binary_erosion(inside, iterations=px))
 
 
-def _stripes(shape_hw: tuple[int, ...], index: int, line: int) -> Bool[np.ndarray, "height width"]:
+def _stripes(box: tuple[slice, slice], index: int, line: int) -> Bool[np.ndarray, "rows columns"]:
     """Stripes in one of four directions, so that neighbours differ by more than colour."""
-    y, x = np.arange(shape_hw[0])[:, None], np.arange(shape_hw[1])
+    y, x = (np.arange(side.start, side.stop, dtype=np.int32) for side in box)
+    y = y[:, None]
     along = (x + y, x - y, y + 0 * x, x + 0 * y)[index % 4]
     width = max(1, line // 2)
     return np.asarray(along % (8 * width) < width)
