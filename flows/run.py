@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import time
+from importlib import import_module
 from pathlib import Path
 
 # A terminal shows bars, a log file lines. Set before tqdm and prefect are loaded.
@@ -60,6 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
             for line in departure_lines(Workspace.open(root).params):
                 _say(textwrap.fill(f"==> {line}", 110, subsequent_indent="    "))
             if server is not None:
+                import_module("fmbseg.models.build")  # stage 1 needs it, the server is not up yet
                 server.wait()
             fmbseg(str(root))
         except Exception as error:

@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from flows import run
+from flows import pipeline, run
 from flows.ending import ending
 from fmbseg import cli
 from fmbseg.steps import __main__ as steps
@@ -58,6 +59,20 @@ def test_a_wrong_line_of_params_yaml_is_one_line_without_a_trace(
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_the_models_libraries_are_loaded_while_the_server_starts(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    server = SimpleNamespace(wait=lambda: done.append("waited for the server"))
+    monkeypatch.setattr(run, "_server", lambda: contextlib.nullcontext(server))
+    monkeypatch.setattr(run, "import_module", done.append)
+    monkeypatch.setattr(pipeline, "fmbseg", lambda root: done.append("ran"))
+    monkeypatch.setattr(run, "_say_end", lambda *_: 0)
+    monkeypatch.setattr(sys, "argv", ["make run"])
+    assert run.main() == 0
+    assert done == ["fmbseg.models.build", "waited for the server", "ran"]
 
 
 def test_missing_weights_are_named_before_the_flow_begins(
