@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64, Integer
 from numpy.typing import ArrayLike
 
+from fmbseg.image_size import row_bands
 from fmbseg.types import IGNORE
 
 _LABELS = IGNORE + 1
@@ -113,9 +114,10 @@ class ConfusionMatrix:
 def pixels_by_class(
     predicted: Labels, truth: Labels, num_classes: int
 ) -> Int64[np.ndarray, "category category+1"]:
-    """The confusion matrix of one image."""
+    """The confusion matrix of one image, some rows at a time."""
     counted = ConfusionMatrix(num_classes)
-    counted.update(predicted, truth)
+    for rows in row_bands((max(len(predicted), len(truth)), truth.shape[1])):
+        counted.update(predicted[rows], truth[rows])
     return counted.matrix
 
 
