@@ -27,6 +27,8 @@ class ExportParams(Section):
     """share of the images that goes to the split val, drawn by the run's seed"""
     val_list: str | None
     """or a text file that names the images of val, one a line"""
+    calibrate: bool
+    """where images have labels, confidence becomes the share of pixels that are right with it"""
     min_confidence: Fraction
     """regions of less confidence are left out; docs/label.md says what it means"""
     min_area_fraction: Fraction

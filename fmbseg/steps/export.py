@@ -28,7 +28,8 @@ def key(workspace: Workspace, unit: str) -> UnitKey:
     section = workspace.params.export.model_dump(exclude={"formats"})
     params = {
         **section, "format": unit, "seed": workspace.params.seed,
-        "device": workspace.params.device, "precision": precision_of(workspace),
+        "ignore_label": workspace.params.data.ignore_label, "device": workspace.params.device,
+        "precision": precision_of(workspace),
     }  # fmt: skip
     return workspace.key("export", inputs_of(workspace), params)
 
@@ -97,6 +98,7 @@ def write(workspace: Workspace, unit: str, out: Path) -> None:
          "made_of": {name: sha for name, sha in inputs_of(workspace).items()
                      if name not in labels.split},
          "models": workspace.params.models.model_dump(mode="json"),
+         "calibration": labels.calibration and dict(labels.calibration.facts),
          "quarantined": labels.refused, "told": told},
     )  # fmt: skip
 

@@ -11,6 +11,12 @@ from fmbseg.export.labelled import NONE, LabelledImage, Region, Split
 from fmbseg.export.regions import chosen, paint, regions_of_map, regions_of_masks
 from fmbseg.export.split import listed_splits, splits, stems
 from fmbseg.progress import progress
+from fmbseg.steps.export_calibration import (
+    Calibration,
+    Regions,
+    calibration_inputs,
+    calibration_of,
+)
 from fmbseg.steps.foundation_models import precision_of
 from fmbseg.steps.kept_masks import kept_masks
 from fmbseg.steps.shards import quarantined, shards
@@ -45,16 +51,18 @@ class Labels:
         images: makes them one by one, shard by shard.
         refused: `{"image", "reason"}` of those that could not be read; complete once `images`
             has come to its end.
+        calibration: what was done to confidences; None where nothing was.
     """
 
     classes: ClassMap
     split: dict[str, Split]
     images: Callable[[], Iterator[LabelledImage]]
     refused: list[dict[str, str]]
+    calibration: Calibration | None
 
 
 def labels_of(workspace: Workspace) -> Labels:
-    """What `params.export` asks for; no image is opened yet.
+    """What `params.export` asks for; no image is opened yet but those of a calibration.
 
     Raises:
         ExportError: the classes or the list of val do not fit.
@@ -77,6 +85,8 @@ def labels_of(workspace: Workspace) -> Labels:
     )  # fmt: skip
     called = stems(every)
 
+    calibration = calibration_of(workspace, every, _finder(workspace)) if p.calibrate else None
+
     def images() -> Iterator[LabelledImage]:
         found = (
             _predictions(workspace, every, refused) if predicted
@@ -85,7 +95,8 @@ def labels_of(workspace: Workspace) -> Labels:
         with progress(f"export {p.source}", total=len(every)) as bar:
             for one in found:
                 least = p.min_area_fraction * one.image_hw[0] * one.image_hw[1]
-                regions = chosen(one.regions, classes, p.min_confidence, least)
+                sure = one.regions if calibration is None else map(calibration.of, one.regions)
+                regions = chosen(sure, classes, p.min_confidence, least)
                 labels, confidence = paint(regions, one.image_hw, classes.rest)
                 yield LabelledImage(
                     one.name, called[one.name], workspace.image_path(one.name).absolute(),
@@ -93,7 +104,27 @@ def labels_of(workspace: Workspace) -> Labels:
                 )  # fmt: skip
                 bar.update()
 
-    return Labels(classes, split, images, refused)
+    return Labels(classes, split, images, refused, calibration)
+
+
+def _finder(workspace: Workspace) -> Regions:
+    """Finds the regions of some of the images."""
+
+    def find(names: list[str]) -> Iterator[tuple[str, tuple[int, int], tuple[Region, ...]]]:
+        if workspace.params.export.source == "predictions":
+            found = _predictions(workspace, names, [])
+        else:
+            wanted = set(names)
+            parts = {
+                shard: [name for name in part if name in wanted]
+                for shard, part in shards(workspace).items()
+                if not wanted.isdisjoint(part)
+            }
+            found = _pseudo_masks(workspace, parts)
+        for one in found:
+            yield one.name, one.image_hw, one.regions
+
+    return find
 
 
 def _pseudo_masks(workspace: Workspace, parts: dict[str, list[str]]) -> Iterator[Found]:
@@ -154,4 +185,5 @@ def inputs_of(workspace: Workspace) -> dict[str, str]:
     if p.source == "kept":
         files["subsample"] = workspace.subsample / "manifest.json"
     hashes = {name: file_sha(path) for name, path in files.items()}
-    return {**workspace.listing().images, **hashes}
+    labels = calibration_inputs(workspace) if p.calibrate else {}
+    return {**workspace.listing().images, **labels, **hashes}

@@ -31,7 +31,8 @@ OTHERS: dict[str, Any] = {
     "train.labels": "truth", "evaluate.synonyms": "max", "tracking.registered_model": "other",
     "evaluate.templates": "model", "runtime.precision": "bfloat16",
     "export.formats": ["png", "coco"], "export.classes": ["sky"], "export.source": "all",
-    "export.images": "leave", "export.model": "models/train/../train", "export.val_list": "val.txt",
+    "export.images": "leave", "export.calibrate": False,
+    "export.model": "models/train/../train", "export.val_list": "val.txt",
 }  # fmt: skip
 """Another value of a parameter that is no number, nor any text."""
 PLACES = {"data.images", "data.classes", "data.labels", "data.benchmarks"}

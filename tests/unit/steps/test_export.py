@@ -57,6 +57,11 @@ def test_label_pictures_hold_the_pseudo_masks_pixel_by_pixel(finished: Path):
     pixels = np.concatenate([labels.ravel() for labels in wanted.values()])
     assert facts["labelled_fraction"] == pytest.approx((pixels != 255).mean(), abs=1e-6)
     assert set(facts["doubts"]) == set(wanted)
+    found = facts["calibration"]
+    assert found["images_fitted_on"] + found["images_measured_on"] == len(wanted)
+    assert 0 <= found["expected_calibration_error"] <= 1
+    raw = asked(finished, source="all", calibrate=False)
+    assert export.key(raw, "png") != export.key(workspace, "png")
     assert "Most doubtful first" in (out / "index.html").read_text()
     assert run_step(workspace, "export") == {"png": False}
 
