@@ -4,11 +4,12 @@ import os
 import sys
 import threading
 
-_STEPS = 10
+_STEPS = 4
+"""Linux gives a thread 4 steps behind two fifths of the time: two of them weigh less than one."""
 
 
 def step_back() -> None:
-    """Let other threads go first: the rest of a worker's thread is worth a tenth of theirs.
+    """Let other threads go first, for the rest of a worker's thread.
 
     Only Linux knows priorities of threads. They cannot be raised again, so the main thread, which
     goes on to other work, keeps its own.

@@ -26,13 +26,13 @@ def test_a_workers_thread_steps_back_and_the_main_thread_does_not():
     assert priority() == before
     with ThreadPoolExecutor(1) as threads:
         threads.submit(step_back).result()
-        assert threads.submit(priority).result() == min(before + 10, 19)
+        assert threads.submit(priority).result() == min(before + 4, 19)
     assert priority() == before
 
 
 @linux
 @pytest.mark.parametrize(
-    ("unit", "back"), [("foundation-x", 10), ("maskclip-x", 10), ("fmbseg-x", 0)]
+    ("unit", "back"), [("foundation-x", 4), ("maskclip-x", 4), ("fmbseg-x", 0)]
 )
 def test_evaluations_beside_the_training_step_back_and_the_one_after_it_does_not(
     unit, back, monkeypatch
