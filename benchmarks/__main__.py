@@ -17,8 +17,8 @@ from benchmarks.common import BROKEN
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "performance.md"
-ASKED_FOR = ("gpu", "orchestration")
-"""What runs only when it is named; every other benchmark needs a processor only and runs always."""
+ASKED_FOR = ("gpu", "orchestration", "streams")
+"""What runs only when it is named: it needs a GPU, or more than a quarter of an hour."""
 
 
 def benchmarks() -> list[str]:
