@@ -35,8 +35,8 @@ from fmbseg.types import PseudoMask, SamMask
 
 REPOSITORY = Path(__file__).parents[1]
 COCO_IMAGES, CLASSES, SIZE_HW, GRID_HW = 118_287, 171, (480, 640), (37, 49)
-MASKS = {"1.1": 15, "1.2": 35}
-"""Of an image."""
+COCO_MASKS, STAGE_11 = 50, 0.3
+"""Masks of an image, and the share of stage 1.1."""
 SECONDS, GIGABYTES = 900.0, 2.0
 """Promises: of all parts together, and of each."""
 
@@ -45,6 +45,7 @@ def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=COCO_IMAGES)
+    parser.add_argument("--masks", type=int, default=COCO_MASKS, help="of an image")
     parser.add_argument("--folder", type=Path, help="kept; it holds 45 kB an image")
     parser.add_argument("--part", choices=list(_PARTS), help="measure no more than this one")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -54,7 +55,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         root = (arguments.folder or Path(temporary)).resolve()
-        make(root, arguments.images)
+        make(root, arguments.images, arguments.masks)
         for part in [arguments.part] if arguments.part else _PARTS:
             if not _figures(root, part).is_file():
                 command = ["-m", "benchmarks.streams", "--here", "--folder", str(root)]
@@ -62,10 +63,10 @@ def main() -> int:
                     [sys.executable, *command, "--part", part], cwd=REPOSITORY, check=True,
                     stdout=sys.stderr,
                 )  # fmt: skip
-        return _show(root, arguments.images)
+        return _show(root, arguments.images, arguments.masks)
 
 
-def make(root: Path, images: int) -> None:
+def make(root: Path, images: int, masks: int) -> None:
     """Write a workspace with stage 1's output, or what is missing of it."""
     root.mkdir(parents=True, exist_ok=True)
     names = [f"{index // 10_000:02d}/{index:012d}.jpg" for index in range(images)]
@@ -77,15 +78,16 @@ def make(root: Path, images: int) -> None:
     params["data"] |= {"images": str(root / "images"), "classes": str(root / "classes.txt")}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     workspace = Workspace.open(root)
+    of_stage = {"1.1": round(STAGE_11 * masks), "1.2": masks - round(STAGE_11 * masks)}
     pool = _blobs(np.random.default_rng(0), 1500)
     for number, (shard, members) in enumerate(shards(workspace).items()):
         folder, rng = workspace.pseudo_masks / shard, np.random.default_rng([1, number])
         if (folder / "quarantine.json").is_file():
             continue
         sizes = dict.fromkeys(members, SIZE_HW)
-        for stage, count in MASKS.items():
-            masks = [mask for name in members for mask in _masks(rng, pool, name, stage, count)]
-            write_coco(folder / f"stage{stage.replace('.', '')}.json", masks, sizes, classes)
+        for stage, count in of_stage.items():
+            found = [mask for name in members for mask in _masks(rng, pool, name, stage, count)]
+            write_coco(folder / f"stage{stage.replace('.', '')}.json", found, sizes, classes)
         write_json(folder / "quarantine.json", [])
 
 
@@ -165,11 +167,11 @@ def _figures(root: Path, part: str) -> Path:
     return root / "figures" / f"{part}.json"
 
 
-def _show(root: Path, images: int) -> int:
+def _show(root: Path, images: int, masks: int) -> int:
     found = {
         part: read_json(_figures(root, part)) for part in _PARTS if _figures(root, part).is_file()
     }
-    print(f"{images:,} images of {sum(MASKS.values())} masks\n")
+    print(f"{images:,} images of {masks} masks\n")
     print("| part | s | processor s | peak memory, GB |")
     print("|---|---|---|---|")
     for part, one in found.items():
