@@ -23,8 +23,9 @@ def remember(root: str, store: Path | None) -> None:
         store: the tracker's database file; None where the tracker is a server.
     """
     workspace = Workspace.open(root)
-    if plan.problem(workspace) is None:
-        state = {"outputs": _outputs(workspace), "store": None if store is None else str(store)}
+    outputs = _outputs(workspace)
+    if outputs is not None:
+        state = {"outputs": outputs, "store": None if store is None else str(store)}
         write_json(workspace.root / _FILE, state)
 
 
@@ -38,15 +39,19 @@ def nothing_to_do(root: str | Path) -> bool:
         found: dict[str, Any] = read_json(workspace.root / _FILE)
         store = found["store"]
         recorded = store is None or Path(store).is_file()
-        if not recorded or plan.problem(workspace) is not None:
-            return False
-        return bool(found["outputs"] == _outputs(workspace))
+        return recorded and bool(found["outputs"]) and found["outputs"] == _outputs(workspace)
     except (StoreError, OSError, KeyError, TypeError):
         return False
 
 
-def _outputs(workspace: Workspace) -> str:
-    """Digest of all units' keys, params.yaml, dvc.lock and the tracker that is asked for."""
+def _outputs(workspace: Workspace) -> str | None:
+    """Digest of all units' keys, params.yaml, dvc.lock and the tracker that is asked for.
+
+    None where a unit is not up to date.
+    """
+    keys = plan.keys_if_done(workspace)
+    if keys is None:
+        return None
     paths = [workspace.root / name for name in ("params.yaml", "dvc.lock")]
     files = [file_sha(path) if path.is_file() else None for path in paths]
-    return sha_of([plan.keys(workspace), files, os.environ.get("FMBSEG_TRACKING_URI")])
+    return sha_of([keys, files, os.environ.get("FMBSEG_TRACKING_URI")])

@@ -10,7 +10,7 @@ from typing import Any
 from fmbseg.steps import download, evaluate, export, pseudo_masks, report, subsample, train
 from fmbseg.steps.step import Step, Unit
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import StoreError
+from fmbseg.store import StoreError, unit_is_valid
 
 PLAN: tuple[Step, ...] = (
     download.STEP,  # images and class names in place
@@ -155,6 +155,20 @@ def run_step(workspace: Workspace, step: str, only: str | None = None) -> dict[s
 def keys(workspace: Workspace) -> dict[str, str]:
     """Map each unit's folder, relative to the workspace, to its key's digest; all must be done."""
     return {unit.place: unit.key().digest for step in PLAN for unit in step.units_in(workspace)}
+
+
+def keys_if_done(workspace: Workspace) -> dict[str, str] | None:
+    """What `keys` returns, each key made once; None where a unit is not up to date."""
+    found = {}
+    try:
+        for unit in (unit for step in PLAN for unit in step.units_in(workspace)):
+            key = unit.key()
+            if not unit_is_valid(unit.folder, key):
+                return None
+            found[unit.place] = key.digest
+    except (StoreError, OSError):
+        return None
+    return found
 
 
 def problem(workspace: Workspace, last: str = PLAN[-1].name) -> str | None:
