@@ -19,6 +19,8 @@ _SOURCES = {
     "1.1": "pseudo masks of stage 1.1", "1.2": "pseudo masks of stage 1.2",
     "predictions": "predictions of the trained model",
 }  # fmt: skip
+_OF_TOOLS = ".cache"
+"""Ultralytics leaves such files beside the labels that it reads."""
 FACTS = "export.json"
 """Of an export: what it was made of, and what is in it."""
 
@@ -63,7 +65,7 @@ def refuse_to_erase(folder: Path) -> None:
     """
     if folder.is_dir() and not any(folder.iterdir()):
         return
-    if (edit := unit_edit(folder)) is not None:
+    if (edit := unit_edit(folder, _OF_TOOLS)) is not None:
         raise ExportError(
             f"{folder}: {edit}, and a new export would replace all that lies there; move it away, "
             "or name another folder with --out"

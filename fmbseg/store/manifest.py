@@ -118,8 +118,12 @@ def _problem(folder: Path, key: UnitKey) -> str | None:
     return _edit(folder, files)
 
 
-def unit_edit(folder: str | Path) -> str | None:
+def unit_edit(folder: str | Path, passing: str) -> str | None:
     """Say what was done to the files of a unit since it was made, whatever its key is.
+
+    Args:
+        folder: of the unit.
+        passing: new files whose names end so do not count.
 
     Returns:
         One short line ("a.json was edited"); None when nothing was, or there is no such folder.
@@ -128,12 +132,12 @@ def unit_edit(folder: str | Path) -> str | None:
     if not folder.is_dir():
         return None
     try:
-        return _edit(folder, dict(read_json(folder / MANIFEST)["files"]))
+        return _edit(folder, dict(read_json(folder / MANIFEST)["files"]), passing)
     except (StoreError, OSError, KeyError, TypeError, ValueError):
         return "its manifest is missing or damaged"
 
 
-def _edit(folder: Path, files: Mapping[str, str]) -> str | None:
+def _edit(folder: Path, files: Mapping[str, str], passing: str | None = None) -> str | None:
     try:
         present = file_shas(folder)
     except FileNotFoundError:  # another process is putting a newer one in its place
@@ -142,6 +146,8 @@ def _edit(folder: Path, files: Mapping[str, str]) -> str | None:
         if name not in present:
             return f"{name} is missing"
         if name not in files:
+            if passing and name.endswith(passing):
+                continue
             return f"{name} was added"
         if files[name] != present[name]:
             return f"{name} was edited"

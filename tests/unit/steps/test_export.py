@@ -96,6 +96,7 @@ def test_what_a_person_edited_is_never_replaced(finished: Path, tmp_path: Path):
     with pytest.raises(ExportError, match="manifest is missing"):
         export.run_into(workspace, "png", tmp_path / "theirs")
     edited.write_bytes(before)
+    (out / "labels" / "train.cache").touch()  # Ultralytics does
     assert export.run_into(asked(finished, source="1.2", images="leave"), "png", out), (
         "unedited ones are replaced"
     )
