@@ -28,6 +28,7 @@ UNITS = tuple(step.writes for step in PLAN)
 QUICK: dict[str, dict[str, Any]] = {
     **SMALL,
     "train": {"epochs": 4, "save_every_seconds": 0.0},
+    "export": {"formats": ["coco"]},
 }
 """Small, with enough epochs that a training can be cut between two checkpoints."""
 _COPIED = ("fmbseg", "flows", "tasks", "params.yaml", "pyproject.toml", "dvc.yaml", ".dvcignore",

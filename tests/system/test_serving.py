@@ -234,7 +234,7 @@ def test_text_features_of_training_evaluation_predict_and_the_mlflow_model_are_t
         told.append(texts)
         raise InterruptedError
 
-    monkeypatch.setattr("fmbseg.align.trainer.train_alignment", listen)
+    monkeypatch.setattr("fmbseg.steps.training.train_alignment", listen)
     with pytest.raises(InterruptedError):
         train.run(workspace)
     segmenter = Segmenter.load(small_run / "models" / "train", "cpu")

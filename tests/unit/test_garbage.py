@@ -1,9 +1,12 @@
 """Programs that load large libraries do not look for garbage among what stays."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.conftest import REPOSITORY
 
 # What is registered first is called last.
 PROGRAM = """
@@ -21,5 +24,6 @@ def test_a_program_searches_rarely_for_garbage_and_not_as_it_ends(start, tmp_pat
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(start=start)], capture_output=True, text=True,
         check=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert done.stdout.split()[-2:] == ["50000", "True"]
