@@ -109,7 +109,7 @@ readme: $(READY)  ## train two more seeds on the last run's masks, write its fig
 lock: $(READY)  ## write requirements.lock; versions stay unless UPGRADE=1
 	@$(BIN)/python -m scripts.make_lock $(if $(UPGRADE),--upgrade)
 
-clean:  ## remove the miniature's outputs; keeps runs/, mlflow.db, environment, data/drops
+clean:  ## remove the miniature's outputs; keeps runs/, mlflow.db, environment, data/drops, data/corrections
 	rm -rf data/download data/pseudo_masks data/subsample models reports .scratch .prefect-results
 
 clean-all:  ## remove runs/ and mlflow.db too; asks first, or YES=1

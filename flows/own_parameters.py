@@ -23,7 +23,10 @@ from fmbseg.steps.ready import require_ready
 from fmbseg.steps.workspace import RUN_PARAMS, Workspace
 from fmbseg.store import file_sha
 
-_OF_THE_MACHINE = ("data.drops", "data.benchmarks", "drops", "tracking.uri", "runner.dask_address")
+_OF_THE_MACHINE = (
+    "data.drops", "data.corrections", "data.benchmarks", "drops", "tracking.uri",
+    "runner.dask_address",
+)  # fmt: skip
 """Keys that only the operator may set: where data lies and which servers are used."""
 
 

@@ -1,10 +1,11 @@
-"""The flow `watch`: new images in `data.drops` lead to one full run, unattended.
+"""The flow `watch`: new images in `data.drops`, and corrections, lead to one full run, unattended.
 
 It keeps nothing of its own that could be lost: what is new is what the last finished run did not
-cover, and what was asked for is in the server, under the tag `drops:<digest of the images>`.
+cover, and what was asked for is in the server, under the tag `drops:<digest of what came>`.
 """
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow, get_run_logger, runtime
@@ -15,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.orphans import ORPHANED, alive, runs_of
 from flows.own_parameters import require_own
-from fmbseg.steps import drops
+from fmbseg.steps import drops, finished
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, read_json, write_json
 from tasks.task_logging import reason_first
@@ -33,7 +34,7 @@ class NoDeploymentError(RuntimeError):
 
 @flow(name="watch")
 def watch(root: str = ".") -> str:
-    """Look into `data.drops` once; start a full run when images came, changed or went.
+    """Look once; start a full run when images came, changed or went, or corrections were accepted.
 
     Args:
         root: the workspace: `.`, or a folder below runs/ with a params.yaml.
@@ -59,12 +60,19 @@ def _look(root: str, workspace: Workspace) -> str:
         return "still being copied"
     found = drops.news(workspace, again)
     _report(workspace, found)
+    pause = workspace.params.drops.corrections_settle_seconds
+    if found.corrected and again.fresh_corrections(pause):
+        log.info("%s: people are still at it; corrections wait", workspace.corrections)
+        found = replace(found, corrected=())
+        if not found.wants_run:
+            return "corrections are still being made"
     if not found.wants_run:
         drops.settle(workspace, again)
         return f"nothing to train on ({len(found.bad)} files cannot be used)"
     log.info(
-        "%s: %d images new, %d replaced, %d removed",
+        "%s: %d images new, %d replaced, %d removed; %d corrections new",
         workspace.drops, len(found.added), len(found.replaced), len(found.removed),
+        len(found.corrected),
     )  # fmt: skip
     with get_client(sync_client=True) as client:
         return _request(client, root, workspace, found)
@@ -84,8 +92,8 @@ def _request(client: SyncPrefectClient, root: str, workspace: Workspace, found: 
             log.info("the full run %s is under way; the next look decides", run.name)
             return "a full run is under way"
     mine = runs_of(client, deployment, tag=tag)
-    finished = drops.finished_at(workspace)
-    failed = [run for run in mine if _failed_since(run, finished)]
+    last = finished.finished_at(workspace)
+    failed = [run for run in mine if _failed_since(run, last)]
     if len(failed) >= workspace.params.drops.max_attempts:
         log.error(
             "%d full runs on these images failed (drops.max_attempts), last %s: %s. Look at its "

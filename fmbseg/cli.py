@@ -6,13 +6,20 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
 
 from fmbseg.allocator import keep_memory
+from fmbseg.commands.export_model_options import add_export_model, add_export_words
+from fmbseg.commands.label_options import add_export, add_import, add_label, add_preview
 from fmbseg.errors import BROKEN_PIPE, STOPPED, say
-from fmbseg.export.settings import FormatName, Source
 from fmbseg.garbage import search_rarely
 from fmbseg.progress import lines_to_stderr
+
+_HOMES = {
+    "import": ("import_labels", "import_labels"),
+    "export-model": ("export_model", "export_model"),
+    "export-words": ("export_model", "export_words"),
+}
+"""Commands whose module and function are not called like them."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: str = arguments.command
     try:
-        run = getattr(import_module(f"fmbseg.commands.{command}"), command)
+        module, function = _HOMES.get(command, (command, command))
+        run = getattr(import_module(f"fmbseg.commands.{module}"), function)
         code = int(run(arguments))
         sys.stdout.flush()
         return code
@@ -55,11 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="all steps, without a server")
     add_run_options(run)
-    _add_label(commands.add_parser("label", help="labels for a folder of images, in any format"))
-    _add_export(commands.add_parser("export", help="labels of a run, in formats of other tools"))
+    add_label(commands.add_parser("label", help="labels for a folder of images, in any format"))
+    add_preview(commands.add_parser("preview", help="try class names on a few images first"))
+    add_export(commands.add_parser("export", help="labels of a run, in formats of other tools"))
+    _add_review(commands.add_parser("review", help="a page where masks are put right by hand"))
+    add_export_model(commands.add_parser("export-model", help="a trained model as an ONNX file"))
+    add_export_words(commands.add_parser("export-words", help="other words for such a file"))
+    add_import(commands.add_parser("import", help="labels that were edited in another tool"))
     _add_download(commands.add_parser("download", help="public data sets and model weights"))
     _add_estimate(commands.add_parser("estimate", help="time, disk and memory of a whole run"))
     _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
+    _add_serve(commands.add_parser("serve", help="a trained model behind HTTP, on this machine"))
 
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
     _add_params(doctor)
@@ -154,6 +168,10 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", type=Path, default=Path("models/train"), help="trained folder")
     parser.add_argument("--out", type=Path, default=Path("predictions"))
+    _add_model_options(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
@@ -165,51 +183,37 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_label(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, help="folder of images (any depth)")
+def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--classes", required=True, help='"cat=kitten, grass" (= before synonyms), or a class file'
-    )
-    parser.add_argument("--out", type=Path, default=Path("labels"), help="default: labels/")
-    parser.add_argument("--format", choices=get_args(FormatName), default="coco")
-    parser.add_argument(
-        "--method", choices=("stage1", "fmbseg"), default="stage1",
-        help="stage1: CLIP and SAM, no training; fmbseg: trains first, or takes --model",
+        "model", nargs="?", type=Path, default=Path("models/train"),
+        help="trained folder; default models/train",
     )  # fmt: skip
-    parser.add_argument("--profile", help="models.profile: miniature, base or paper")
-    parser.add_argument("--workspace", type=Path, help="where masks go; default runs/<folder>")
-    _add_export_settings(parser)
-    parser.set_defaults(source=None)
+    parser.add_argument(
+        "--classes", metavar="NAMES",
+        help="names or a class file, for requests that name none; default: those of the training",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8321, help="default 8321; 0: any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1, this machine alone")
+    parser.add_argument("--max-megabytes", type=float, help="of a picture as sent; default 32")
+    parser.add_argument("--max-megapixels", type=float, help="of a picture; default 32")
+    parser.add_argument("--max-classes", type=int, help="with the background; default 255")
+    parser.add_argument(
+        "--at-once", type=int, metavar="N", help="requests read, waiting or computed; default 16"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="to send, and to answer; default 60"
+    )
+    _add_model_options(parser)
 
 
-def _add_export(parser: argparse.ArgumentParser) -> None:
+def _add_review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=Path, default=Path(), help="a run's folder; default .")
-    parser.add_argument("--out", type=Path, help="default: exports/<format> in the workspace")
+    parser.add_argument("--port", type=int, help="default: that of the last time, or a free one")
+    parser.add_argument("--by", metavar="NAME", help="who reviews; default: the user's name")
     parser.add_argument(
-        "--format", choices=get_args(FormatName), action="append", help="may be given repeatedly"
-    )
-    parser.add_argument(
-        "--source", choices=get_args(Source), help="whose labels; default: export.source"
-    )
-    _add_export_settings(parser)
-
-
-def _add_export_settings(parser: argparse.ArgumentParser) -> None:
-    """What both ways of exporting take in place of the section `export` of params.yaml."""
-    parser.add_argument("--model", help="trained folder whose predictions are exported")
-    parser.add_argument("--val-fraction", type=float, help="share of the images for the split val")
-    parser.add_argument("--val-list", help="or a file that names the images of val")
-    parser.add_argument("--min-confidence", type=float, help="leave less sure regions out")
-    parser.add_argument("--min-area", type=float, help="leave smaller ones out: of the image")
-    parser.add_argument(
-        "--keep", action="append", metavar="CLASS",
-        help="classes to export; vehicle=car=bus for several as one; may be given repeatedly",
+        "--open", action=argparse.BooleanOptionalAction,
+        help="open a browser; default: where there is a screen",
     )  # fmt: skip
-    parser.add_argument("--unlabelled", help="class of pixels without a label; none: they stay so")
-    parser.add_argument(
-        "--place", choices=("copy", "link", "leave"), help="what becomes of the image files"
-    )
-    parser.add_argument("--tolerance", type=float, help="of polygons, px")
 
 
 def _add_miniature(parser: argparse.ArgumentParser) -> None:

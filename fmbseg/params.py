@@ -59,6 +59,10 @@ class DataParams(Section):
     """images per shard (the unit of caching in stage 1)"""
     drops: Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
     """new images that arrive here are trained on too"""
+    corrections: Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
+    """what people put right, a file an image (docs/corrections.md)"""
+    corrections_held_out_fraction: Fraction
+    """of the corrected images is never trained on: the mIoU on them judges the models"""
     benchmarks: Annotated[str, Field(min_length=1)]
     """where public data sets are installed"""
     max_megapixels: Annotated[float, Field(gt=0.0, le=1000.0)]
@@ -71,7 +75,7 @@ class ReportParams(Section):
     """The static report."""
 
     gallery_images: Annotated[int, Field(ge=0)]
-    """training images shown with their pseudo masks"""
+    """training images shown with their pseudo masks, and as many of the most doubtful ones"""
 
 
 class RunnerParams(Section):
@@ -86,12 +90,14 @@ class RunnerParams(Section):
 
 
 class DropsParams(Section):
-    """The watch over `data.drops`."""
+    """The watch over `data.drops` and `data.corrections`."""
 
     interval_seconds: Annotated[float, Field(ge=1.0)]
-    """how often the deployment `drops` looks into data.drops"""
+    """how often the deployment `drops` looks into data.drops and data.corrections"""
     settle_seconds: Annotated[float, Field(ge=0.0)]
     """files that change within this time are still being copied"""
+    corrections_settle_seconds: Annotated[float, Field(ge=0.0)]
+    """corrections start a run once none was accepted for this long: people do several in a row"""
     max_attempts: Positive
     """full runs started for the same images before it gives up"""
 

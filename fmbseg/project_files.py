@@ -9,6 +9,7 @@ from pathlib import Path
 PACKED = (
     "flows", "tasks", "params.yaml", "dvc.yaml", "prefect.yaml", "Makefile", ".gitignore",
     ".dvcignore", ".dvc/.gitignore", ".dvc/config", ".dvc/plots", "data/drops/README.md",
+    "data/corrections/README.md",
 )  # fmt: skip
 """Files and folders of the checkout that lie in `fmbseg/project/` of the wheel."""
 _IN_WHEEL = Path(__file__).parent / "project"

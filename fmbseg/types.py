@@ -20,6 +20,8 @@ Rle = dict[str, list[int] | str]
 """COCO run-length encoding: `size` = [height, width], `counts` = compressed ASCII string."""
 
 Stage = Literal["1.1", "1.2"]
+Origin = Literal["1.1", "1.2", "prediction", "person"]
+"""Who labelled a region: a stage of the pseudo masks, a trained model, or a person."""
 Role = Literal["clip", "sam", "vision"]
 """What a frozen foundation model is for."""
 

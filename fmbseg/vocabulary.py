@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # who only reads a class list does not wait for torch
     from jaxtyping import Float
     from torch import Tensor
 
-    from fmbseg.models.protocols import ClipModel
+    from fmbseg.models.protocols import TextModel
 
 MAX_NAME_CHARACTERS = 200
 """A longer class name is refused: it is text that is no class list, and CLIP reads 77 tokens."""
@@ -192,7 +192,7 @@ def joined(classes: Vocabulary, background: Vocabulary) -> Vocabulary:
         raise VocabularyError(f"classes and background together: {error}") from None
 
 
-def encode(clip: "ClipModel", vocabulary: Vocabulary) -> 'Float[Tensor, "category dim"]':
+def encode(clip: "TextModel", vocabulary: Vocabulary) -> 'Float[Tensor, "category dim"]':
     """Text features of the classes: mean over a class's names, brought back to unit length.
 
     Args:

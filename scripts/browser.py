@@ -23,6 +23,11 @@ from websockets.sync.connection import Connection
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDE, PHONE = (1280, 900), (390, 844)
 """Window sizes in px, width and height."""
+_CODES = {
+    "Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "PageUp": 33, "PageDown": 34,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Delete": 46,
+}  # fmt: skip
+"""Of the keys that the browser itself does something at."""
 
 
 def find_browser() -> str | None:
@@ -73,8 +78,8 @@ class Page:
             raise RuntimeError(f"{script}: {found['exceptionDetails']['text']}")
         return found["result"].get("value")
 
-    def until(self, script: str, seconds: float = 60) -> None:
-        """Wait until an expression is true in the page.
+    def until(self, script: str, seconds: float = 60, every_s: float = 0.2) -> None:
+        """Wait until an expression is true in the page; it is asked every so many seconds.
 
         Raises:
             TimeoutError: it did not become true.
@@ -83,7 +88,31 @@ class Page:
         while not self.run(f"!!({script})"):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the page never came to {script}: {self.text()[:500]}")
-            time.sleep(0.2)
+            time.sleep(every_s)
+
+    def press(self, key: str, modifiers: int = 0) -> None:
+        """Press a key and let it go, as a person does.
+
+        Args:
+            key: its name in `KeyboardEvent.key`: "a", "A" (with Shift), "1", "Enter", "ArrowLeft".
+            modifiers: 1 Alt, 2 Control, 4 Meta, 8 Shift, added up.
+        """
+        shift = 8 if len(key) == 1 and key.isupper() else 0
+        given: dict[str, Any] = {"key": key, "modifiers": modifiers | shift}
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        if text and not modifiers & 7:
+            given["text"] = text
+        if key in _CODES:
+            given["windowsVirtualKeyCode"] = _CODES[key]
+        self.call("Input.dispatchKeyEvent", type="keyDown", **given)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **given)
+
+    def click(self, x: float, y: float) -> None:
+        """Press and let go the left button of the mouse at a place of the window, px."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
+            )  # fmt: skip
 
     def text(self) -> str:
         """What a reader sees as text."""

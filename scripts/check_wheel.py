@@ -72,6 +72,10 @@ def _installed(wheel: Path, folder: Path) -> Path:
     (site / "sitecustomize.py").write_text(_BLOCKER)
     packed = site / "fmbseg" / "project"
     assert packed_files(packed) == packed_files(CHECKOUT), "the wheel lacks files of a project"
+    for page in ("review", "serving"):
+        files = [{path.name for path in (root / "fmbseg" / page / "page").iterdir()}
+                 for root in (site, CHECKOUT)]  # fmt: skip
+        assert files[0] == files[1], f"the wheel lacks files of the page of fmbseg/{page}"
     _say("installed", began)
     return python
 

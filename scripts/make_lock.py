@@ -29,7 +29,7 @@ def main() -> None:
         command = [
             sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal",
             "--python-version", "3.11", "--extra", "pipeline", "--extra", "dask",
-            "--extra", "s3", "--extra", "transformers", "--extra", "dev",
+            "--extra", "s3", "--extra", "transformers", "--extra", "onnx", "--extra", "dev",
             "--constraint", str(caps), "--no-annotate", "--no-emit-index-url",
             "pyproject.toml", "--output-file", str(out),
         ]  # fmt: skip

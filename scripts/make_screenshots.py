@@ -1,9 +1,11 @@
-"""Take the documents' pictures of the report and of MLflow.
+"""Take the documents' pictures of the report, of MLflow and of the review page.
 
 `python -m scripts.make_screenshots reports/report/index.html` writes docs/report.png (1280 px wide,
 the top of the page) and docs/report_phone.png (390 px); `--mlflow sqlite:///mlflow.db` writes
-docs/mlflow.png, the experiment's charts. Needs Chromium or Chrome on the PATH
-(`apt-get install chromium`) and no network.
+docs/mlflow.png, the experiment's charts; `--preview preview/index.html` writes
+docs/figures/preview.png, the top of what `fmbseg preview` made; `--review .` writes
+docs/figures/review.png, an image of that workspace under review. Needs Chromium or Chrome on the
+PATH (`apt-get install chromium`) and no network.
 """
 
 import argparse
@@ -35,14 +37,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, nargs="?", help="the report's index.html")
     parser.add_argument("--mlflow", metavar="URI", help="the database of the runs")
+    parser.add_argument("--preview", type=Path, help="the page that `fmbseg preview` wrote")
+    parser.add_argument("--review", metavar="WORKSPACE", type=Path, help="whose masks are pictured")
     parser.add_argument("--experiment", default="fmbseg", help="whose charts are pictured")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of the pictures")
     parser.add_argument("--height", type=int, default=1600, help="px of the wide picture")
     arguments = parser.parse_args()
-    if arguments.page is None and arguments.mlflow is None:
-        parser.error("nothing to picture: name the report's index.html, or --mlflow and a database")
-    if arguments.page is not None and not arguments.page.is_file():
-        parser.error(f"{arguments.page}: no such file; `make run` writes it")
+    if not (arguments.page or arguments.mlflow or arguments.preview or arguments.review):
+        parser.error("nothing to picture: name the report's index.html, or one of the options")
+    for page_file, maker in ((arguments.page, "make run"), (arguments.preview, "fmbseg preview")):
+        if page_file is not None and not page_file.is_file():
+            parser.error(f"{page_file}: no such file; `{maker}` writes it")
     browser = find_browser()
     if browser is None:
         parser.error(f"no browser on the PATH (looked for {', '.join(BROWSERS)})")
@@ -51,10 +56,18 @@ def main() -> int:
             report = arguments.page.resolve()
             take_report(page, report, arguments.out / "report.png", (1280, arguments.height))
             take_report(page, report, arguments.out / "report_phone.png", PHONE)
+        if arguments.preview is not None:
+            out = arguments.out / "figures" / "preview.png"
+            take_report(page, arguments.preview.resolve(), out, (1280, arguments.height))
+            with Image.open(out) as picture:  # many small photographs: 256 colours do
+                picture.quantize(256).save(out, optimize=True)
         if arguments.mlflow is not None:
             with mlflow_ui(arguments.mlflow) as address:
                 url = experiment_url(address, arguments.experiment)
                 take_mlflow(page, url, arguments.out / "mlflow.png")
+        if arguments.review is not None:
+            with review_page(arguments.review) as address:
+                take_review(page, address, arguments.out / "figures" / "review.png")
     return 0
 
 
@@ -68,6 +81,34 @@ def take_mlflow(page: Page, url: str, out: Path) -> None:
     """Save a page of MLflow's without the assistant on its right."""
     page.open(url, (1700, 1000), settle_s=20)
     save(page, out, (round(1700 * (1 - ASSISTANT_SHARE)), 1000))
+
+
+def take_review(
+    page: Page, address: str, out: Path, size_wh: tuple[int, int] = (1280, 800)
+) -> None:
+    """Save the first image of a review with its most doubtful mask chosen."""
+    page.open(address, size_wh)
+    page.until("document.body.dataset.ready")
+    page.press("ArrowRight")
+    page.until("!document.getElementById('label').hidden")
+    page.run("document.activeElement.blur()")
+    save(page, out, size_wh)
+    with Image.open(out) as picture:
+        few = picture.point(lambda value: round(value / 5) * 5)  # the noise of a photograph
+    few.save(out, optimize=True)
+
+
+@contextlib.contextmanager
+def review_page(workspace: Path) -> Iterator[str]:
+    """`fmbseg review` of a workspace; yields the page's address."""
+    command = [sys.executable, "-m", "fmbseg.cli", "review", "--workspace", str(workspace)]
+    server = subprocess.Popen([*command, "--no-open"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield next(word for word in server.stdout.readline().split() if word.startswith("http"))
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
 
 
 def save(page: Page, out: Path, size_wh: tuple[int, int]) -> None:

@@ -108,7 +108,7 @@ def up_to_date(workspace: Workspace, until: str = plan.PLAN[-1].name) -> bool:
         return False
 
 
-SHARED = ("data/download/[!.]*", "data/pseudo_masks/[!.]*")
+SHARED = ("data/download/[!.]*", "data/pseudo_masks/[!.]*", "reports/review")
 """Units that do not depend on how a workspace trains and scores."""
 
 

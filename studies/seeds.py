@@ -40,8 +40,9 @@ def cells(base: Path, seeds: int, root: Path = ROOT) -> list[Cell]:
                           "make run first")  # fmt: skip
     first = workspace.params.train.seed
     same: dict[str, Any] = {"evaluate.methods": [OURS], "runner.workers": 1}
-    if workspace.drops.is_dir():  # dropped images lie there, not in the cell
-        same["data.drops"] = str(workspace.drops.resolve())
+    for name, folder in (("drops", workspace.drops), ("corrections", workspace.corrections)):
+        if folder.is_dir():  # what came in lies there, not in the cell
+            same[f"data.{name}"] = str(folder.resolve())
     return [
         Cell(
             root / f"seed-{seed}",

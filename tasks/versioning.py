@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from fmbseg.steps import drops, plan
+from fmbseg.steps import finished, plan
+from fmbseg.steps.corrections import CORRECTIONS
 from fmbseg.steps.workspace import Workspace, params_file
 from fmbseg.store import file_sha
 from tasks import workspace_dvc
@@ -60,27 +61,36 @@ def version(root: str, params_sha: str) -> str:
 
     Raises:
         OutdatedError: params.yaml, the code or the data changed under the run; dvc.lock is as it
-            was.
-        DvcBusyError: another DVC command is at work; tried again for a minute.
+            was. Corrections that people accepted meanwhile are none of that: the run saw a copy.
+        DvcBusyError: another DVC command is at work, or corrections came while DVC looked; tried
+            again for a minute.
         DvcError: DVC refused.
     """
     workspace, params = Workspace.open(root), params_file(root)
     _refuse_outdated(workspace, params, params_sha)
     lock = "none"
-    if (problem := workspace_dvc.prepare(workspace.root)) is not None:
+    if _corrected_meanwhile(workspace):  # DVC would take the newer ones for those of this run
+        get_run_logger().info(
+            "all units are up to date; corrections were accepted while the run was under way, so "
+            "nothing was committed to DVC: the next run takes them and commits"
+        )
+    elif (problem := workspace_dvc.prepare(workspace.root)) is not None:
         get_run_logger().info("all units are up to date; no DVC here: %s", problem)
     elif (workspace.root / "dvc.yaml").is_file() and (workspace.root / ".dvc").is_dir():
         workspace.evaluate.mkdir(parents=True, exist_ok=True)  # an out of a stage must exist
-        if not Path(workspace.params.data.drops).is_absolute():
-            workspace.drops.mkdir(parents=True, exist_ok=True)
+        for given in (workspace.params.data.drops, workspace.params.data.corrections):
+            if not Path(given).is_absolute():
+                (workspace.root / given).mkdir(parents=True, exist_ok=True)
         one_at_a_time = FileLock(workspace.root / ".dvc" / "tmp" / "fmbseg.lock")
         with one_at_a_time, dvc_lock_kept(workspace.root):
             if _commit(workspace.root):
                 record_params(workspace.root, params)
                 # DVC hashed what lay there just now
                 _refuse_outdated(workspace, params, params_sha)
+                if _corrected_meanwhile(workspace):
+                    raise DvcBusyError("corrections were accepted while DVC looked at them")
                 lock = file_sha(workspace.root / "dvc.lock")
-    drops.remember(workspace)
+    finished.remember(workspace)
     return lock
 
 
@@ -90,12 +100,17 @@ def _refuse_outdated(workspace: Workspace, params: Path, params_sha: str) -> Non
             "params.yaml changed while the run was under way, so nothing was committed to DVC; "
             "finished units are kept: run again with the new params.yaml, or put the old one back"
         )
-    found = plan.problem(workspace)
+    found = plan.problem(workspace, but=CORRECTIONS)
     if found is not None:
         raise OutdatedError(
             f"{found} while the run was under way, so nothing was committed to DVC; run again: "
             "only what changed is computed"
         )
+
+
+def _corrected_meanwhile(workspace: Workspace) -> bool:
+    units = plan.units_of(workspace, "download")
+    return any(unit.name == CORRECTIONS and unit.problem() is not None for unit in units)
 
 
 def _commit(repository: Path) -> bool:

@@ -128,6 +128,21 @@ def labels_of(drawn: Sequence[Sequence[Drawn]]) -> Int64[Tensor, " patch"]:
     return torch.cat([torch.zeros(0, dtype=torch.int64), *(k.labels for one in drawn for k in one)])
 
 
+def weights_of(
+    shares: Sequence[Sequence[Sequence[Drawn]]], weights: Sequence[float] | None
+) -> Float[Tensor, " patch"] | None:
+    """The weights of all patches drawn, share after share in the order of `labels_of`.
+
+    Args:
+        shares: the groups of each process.
+        weights: of the images; None where they are all the same.
+    """
+    if weights is None:
+        return None
+    every = (one for share in shares for group in share for one in group)
+    return torch.cat([torch.full((len(one.labels),), weights[one.image]) for one in every])
+
+
 def read_group(
     drawn: Sequence[Drawn],
     features: Features,

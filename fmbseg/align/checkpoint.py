@@ -90,7 +90,11 @@ class PointFeed:
 
 
 def training_fingerprint(
-    settings: dict[str, Any], head: AlignmentHead, labels: Sequence[Tensor], texts: Tensor
+    settings: dict[str, Any],
+    head: AlignmentHead,
+    labels: Sequence[Tensor],
+    texts: Tensor,
+    weights: Sequence[float] | None = None,
 ) -> str:
     """What a training is: a checkpoint with another fingerprint is not gone on with.
 
@@ -99,11 +103,12 @@ def training_fingerprint(
         head: with the weights that training starts from.
         labels: class index per patch, one tensor an image.
         texts: the classes' text features.
+        weights: of the images in the loss, where they differ.
 
     Returns:
         SHA-256, hexadecimal.
     """
-    facts = [settings, head.config(), [list(one.shape) for one in labels]]
+    facts = [settings, head.config(), [list(one.shape) for one in labels], weights]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for one in labels:
         digest.update(one.to(torch.int64).cpu().contiguous().numpy().tobytes())

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
@@ -27,6 +27,7 @@ def take_step(
     settings: TrainParams,
     rate: float,
     ranks: Ranks = ALONE,
+    weights: Float[Tensor, " patch"] | None = None,
 ) -> float:
     """One step of SGD; returns the loss.
 
@@ -41,6 +42,7 @@ def take_step(
         settings: the section `train` of params.yaml.
         rate: learning rate of the step.
         ranks: the processes that train together.
+        weights: of all these patches in the loss, on the CPU; None: all the same.
     """
     for parameters in optimizer.param_groups:
         parameters["lr"] = rate
@@ -48,7 +50,12 @@ def take_step(
         found = model(groups)
     patches = ranks.gathered(found, [len(one) for one in labels])
     loss = LOSSES[settings.loss](
-        patches, torch.cat(list(labels)), texts, settings.temperature, settings.chunk_patches
+        patches,
+        torch.cat(list(labels)),
+        texts,
+        settings.temperature,
+        settings.chunk_patches,
+        weights,
     )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

@@ -80,6 +80,8 @@ class TrainParams(Section):
     init_from: str | None
     """null: fresh weights; champion: those of the registry's champion, where there is one that
     fits; or the folder of a trained model"""
+    corrections_weight: Annotated[float, Field(gt=0.0, le=1000.0)]
+    """of a patch of a corrected image in the loss; 1: like any other (docs/corrections.md)"""
     labels: Literal["pseudo", "truth"]
     """pseudo: the method; truth: the images' own labels, a supervised ceiling to compare with"""
 

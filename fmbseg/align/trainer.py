@@ -22,6 +22,7 @@ from fmbseg.align.batches import (
     labels_of,
     read_group,
     share_of,
+    weights_of,
 )
 from fmbseg.align.checkpoint import (
     OnPoints,
@@ -75,6 +76,7 @@ def train_alignment(
     views: Callable[[int, int], View] | None = None,
     ranks: Ranks = ALONE,
     deal: Callable[[Sequence[int]], list[list[int]]] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> int:
     """Train a new alignment head, or go on where a cut training left off.
 
@@ -106,6 +108,7 @@ def train_alignment(
         ranks: the processes that train together, each of which calls this. Only the first one
             writes, loads the checkpoint, validates and tells of points and progress.
         deal: the images of a batch to those that each process reads; None: one in turn each.
+        weights: of each image's patches in the loss, above 0; None: all the same.
 
     Returns:
         First step of this call; 0 for a training that was not cut.
@@ -134,7 +137,7 @@ def train_alignment(
 
     checkpoint, fingerprint, state = resume_folder / "checkpoint.safetensors", "", Progress()
     if ranks.writes:
-        fingerprint = training_fingerprint(settings.model_dump(), head, labels, texts)
+        fingerprint = training_fingerprint(settings.model_dump(), head, labels, texts, weights)
         state = load_progress(checkpoint, trained, fingerprint) or state
     state.step = share_progress(trained, state.step, ranks)
     model = ranks.model(head)
@@ -170,7 +173,10 @@ def train_alignment(
             shares = [share_of(drawn, part) for part in deal(now)]
             groups = [read_group(one, get, norms, device) for one in shares[ranks.rank]]
             wanted = [labels_of(share) for share in shares]
-            loss = take_step(model, trained.optimizer, groups, wanted, texts, settings, rate, ranks)
+            loss = take_step(
+                model, trained.optimizer, groups, wanted, texts, settings, rate, ranks,
+                weights_of(shares, weights),
+            )  # fmt: skip
             if not math.isfinite(loss):
                 raise TrainingDivergedError(
                     f"loss {loss} at step {state.step}; lower train.learning_rate "

@@ -8,6 +8,8 @@ from typing import Any
 from fmbseg.errors import UserError
 from fmbseg.params import load_params
 from fmbseg.steps import export as step
+from fmbseg.steps.corrections import CORRECTIONS
+from fmbseg.steps.plan import run_step
 from fmbseg.steps.workspace import Workspace, params_file
 from fmbseg.store import read_json
 from fmbseg.store.names import printable
@@ -17,7 +19,7 @@ SETTINGS = {
     "val_list": "export.val_list", "min_confidence": "export.min_confidence",
     "min_area": "export.min_area_fraction", "keep": "export.classes",
     "unlabelled": "export.unlabelled", "place": "export.images",
-    "tolerance": "export.tolerance_px",
+    "tolerance": "export.tolerance_px", "corrections": "export.corrections",
 }  # fmt: skip
 """Option of the command line to the parameter that it stands for."""
 
@@ -31,6 +33,7 @@ def export(arguments: argparse.Namespace) -> int:
             "runs/<folder of images>; `fmbseg label` makes one and exports at once"
         )
     workspace = Workspace(root, load_params(params_file(root), overrides(arguments)))
+    run_step(workspace, "download", only=CORRECTIONS)  # those accepted since the last run
     formats = arguments.format or workspace.params.export.formats
     if not formats:
         raise UserError("--format: found none; wanted one or more, see docs/export.md")

@@ -16,10 +16,11 @@ from fmbseg.interrupts import stops_twice
 from fmbseg.params import load_params
 from fmbseg.params_edit import write_params
 from fmbseg.steps.choose_workspace import Asked, open_workspace
-from fmbseg.steps.ending import shortest
+from fmbseg.steps.ending import review_command, shortest
 from fmbseg.steps.export_source import model_folder
 from fmbseg.steps.plan import run_plan
 from fmbseg.steps.ready import not_ready
+from fmbseg.steps.review import queue_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import printable
 from fmbseg.vocabulary import Vocabulary
@@ -42,7 +43,7 @@ def label(arguments: argparse.Namespace) -> int:
     if arguments.model is not None:
         last = "download"
     else:
-        last = "pseudo_masks" if arguments.method == "stage1" else "train"
+        last = "review" if arguments.method == "stage1" else "train"
     with stops_twice():
         run_plan(root, last, run=make_unit)
         source = {"export.source": METHODS[arguments.method]}
@@ -51,12 +52,17 @@ def label(arguments: argparse.Namespace) -> int:
         if arguments.method == "fmbseg" and not model_folder(workspace).is_dir():
             raise UserError(f"--model: no such folder {model_folder(workspace)}")
         facts = write(workspace, arguments.format, arguments.out)
-    doubtful = sorted(facts["doubts"].items(), key=lambda one: -one[1])[:LOOK_AT]
-    print("look at these first (docs/label.md says what doubt is):")
-    for name, doubt in doubtful:
-        print(printable(f"  {doubt:.2f} {name}"))
+    doubts: dict[str, float] = facts["doubts"]
+    if arguments.method == "stage1":  # the same masks, so that no near-copies follow one another
+        doubtful = [entry.image for entry in queue_of(workspace)]
+    else:
+        doubtful = sorted(doubts, key=lambda name: -doubts[name])
+    print("look at these first (docs/label.md says what doubt and their order are):")
+    for name in doubtful[:LOOK_AT]:
+        print(printable(f"  {doubts[name]:.2f} {name}"))
     page = shortest(arguments.out / "index.html")
     print(f"labels: {time.perf_counter() - began:.0f} s    contact sheet: {page}")
+    print(printable(f"put masks right in a page: {review_command(workspace)}"))
     print(f"masks and models stay in {shortest(root)}/, where `fmbseg run` goes on")
     return 0
 

@@ -7,25 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Integer
-from PIL import Image as PilImage
-from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
 from fmbseg.errors import UserError
-from fmbseg.image_size import row_bands
+from fmbseg.pictures.answers import CONFIDENCE_SCALE, NONE, fractions_png, overlay_png
 from fmbseg.pictures.colours import Palette, palette
-from fmbseg.pictures.drawing import overlay, save_label_png, save_png, with_legend
-from fmbseg.pictures.large import label_counts, viewable
+from fmbseg.pictures.drawing import save_label_png
+from fmbseg.pictures.large import label_counts
 from fmbseg.store import UnreadableImageError, read_image, write_bytes
 from fmbseg.store.names import printable
 from fmbseg.types import IGNORE, Image, LabelMap
 from fmbseg.vocabulary import Vocabulary, joined
 
-NONE = "none"
-"""How a pixel of no class is called."""
 MAX_SIMILARITIES = 2**30
 """Classes x pixels of one image that `--similarities npz` holds in memory: 4 GB."""
 
@@ -79,7 +74,8 @@ def predict(arguments: argparse.Namespace) -> int:
         _write(target, answer, colours, arguments)
         del answer  # a large image's scores take more memory than the image
         counts = label_counts(labels)
-        _write_overlay(Path(f"{target}.overlay.png"), image, labels, names, colours, list(counts))
+        shown = overlay_png(image, labels, names, colours, list(counts))
+        write_bytes(Path(f"{target}.overlay.png"), shown)
         won |= set(counts)
         tqdm.write(f"{printable(str(path))}: {_shares(names, counts)}")
     read = len(images) - failed
@@ -107,48 +103,12 @@ def _write(target: Path, answer: LabelMap, colours: Palette, arguments: argparse
         np.savez_compressed(data, similarities=similarities, classes=np.array(answer.class_names))
         write_bytes(Path(f"{target}.similarities.npz"), data.getvalue())
     if arguments.similarities == "png" and answer.best_similarity is not None:
-        save_fractions(
-            Path(f"{target}.similarity.png"), answer.best_similarity,
-            "cosine of the best class = value / 65535 * 2 - 1", least=-1,
-        )  # fmt: skip
+        scale = "cosine of the best class = value / 65535 * 2 - 1"
+        content = fractions_png(answer.best_similarity, scale, least=-1)
+        write_bytes(Path(f"{target}.similarity.png"), content)
     if arguments.confidence and answer.confidence is not None:
-        save_fractions(
-            Path(f"{target}.confidence.png"), answer.confidence, "confidence = value / 65535"
-        )
-
-
-def _write_overlay(
-    path: Path, image: Image, labels: Integer[np.ndarray, "height width"], names: Sequence[str],
-    colours: Palette, present: Sequence[int],
-) -> None:  # fmt: skip
-    small, shown_labels = viewable(image, labels)
-    shown = overlay(small, shown_labels, colours)
-    nothing = shown_labels == IGNORE
-    shown[nothing] = small[nothing]
-    swatches = np.concatenate([colours, np.full((1, 3), 255, np.uint8)])
-    legend = [len(names) if label == IGNORE else label for label in present]
-    save_png(path, with_legend(shown, (*names, NONE), swatches, legend))
-
-
-def save_fractions(
-    path: Path, values: Float32[np.ndarray, "height width"], scale: str, *, least: float = 0
-) -> None:
-    """Write numbers as a grey PNG of 16 bits: black is `least`, white is 1.
-
-    Args:
-        path: of the file.
-        values: from `least` to 1.
-        scale: what the levels mean, a text in the file.
-        least: what stands for black.
-    """
-    told, data = PngInfo(), io.BytesIO()
-    told.add_text("scale", scale)
-    levels = np.empty(values.shape, np.uint16)
-    for rows in row_bands(values.shape):
-        fractions = (values[rows] - least) / (1 - least)
-        levels[rows] = np.rint(fractions.clip(0, 1) * 65535)
-    PilImage.fromarray(levels).save(data, "PNG", pnginfo=told)
-    write_bytes(path, data.getvalue())
+        content = fractions_png(answer.confidence, CONFIDENCE_SCALE)
+        write_bytes(Path(f"{target}.confidence.png"), content)
 
 
 def _shares(names: Sequence[str], counts: Mapping[int, int]) -> str:

@@ -140,6 +140,7 @@ def _sample(whole: Workspace, data_set: DataSet, images: int) -> tuple[Workspace
     data = p.data.changed(
         images=str(root / "images"), labels=str(root / "labels"), ignore_label=IGNORE,
         classes=str(root / "classes.txt"), shard_images=images, drops="drops",
+        corrections="corrections",
     )  # fmt: skip
     scoring = p.evaluate.changed(data_sets=("home",), examples=0)
     place = Workspace(root, p.model_copy(update={"data": data, "evaluate": scoring}))

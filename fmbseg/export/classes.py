@@ -18,11 +18,19 @@ class ClassMap:
         names: of the export's classes.
         index_of: place of each of the labels' classes among them; `NONE` where it is left out.
         rest: place of the class that pixels without a label get; `NONE` where they get none.
+        known: names of the labels' own classes.
     """
 
     names: tuple[str, ...]
     index_of: tuple[int, ...]
     rest: int
+    known: tuple[str, ...]
+
+    def parts_of(self, place: int) -> tuple[str, ...]:
+        """The labels' own classes that became a class of the export; none became a new `rest`."""
+        return tuple(
+            name for name, to in zip(self.known, self.index_of, strict=True) if to == place
+        )
 
 
 def class_map(known: Sequence[str], wanted: Sequence[str] | None, unlabelled: str) -> ClassMap:
@@ -56,7 +64,7 @@ def class_map(known: Sequence[str], wanted: Sequence[str] | None, unlabelled: st
             raise ExportError(f"export.classes: two classes called {name!r}; merge or rename them")
         names.append(name)
     if unlabelled == NO_CLASS:
-        return ClassMap(tuple(names), tuple(index_of), NONE)
+        return ClassMap(tuple(names), tuple(index_of), NONE, tuple(known))
     if unlabelled not in names:
         names.append(unlabelled)
-    return ClassMap(tuple(names), tuple(index_of), names.index(unlabelled))
+    return ClassMap(tuple(names), tuple(index_of), names.index(unlabelled), tuple(known))

@@ -48,4 +48,10 @@ def _write(out: Path, plan: ExportPlan, images: Iterable[LabelledImage]) -> dict
     return placer.notes()
 
 
-FORMAT = Format("coco", "COCO instances; pycocotools, Detectron2, Datumaro", _write, overlaps=True)
+FORMAT = Format(
+    "coco",
+    "COCO instances; pycocotools, Detectron2, Datumaro",
+    _write,
+    overlaps=True,
+    comes_back=True,
+)

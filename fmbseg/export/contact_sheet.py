@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image as PilImage
 
 from fmbseg.export.labelled import NONE, LabelledImage
+from fmbseg.export.regions import doubt_of
 from fmbseg.pictures.colours import Palette, palette
 from fmbseg.pictures.layers import compose, outlines_layer, resized
 from fmbseg.store import encode_image, read_image, write_bytes
@@ -43,14 +44,6 @@ class Thumbnail:
     source: str
 
 
-def doubt_of(one: LabelledImage) -> float:
-    """How little is known of an image: the area-weighted lack of confidence, 0 to 1.
-
-    A pixel lacks what its label's confidence lacks to 1; a pixel without a label lacks all of it.
-    """
-    return 1.0 if one.confidence is None else float(1 - one.confidence.mean(dtype=np.float64))
-
-
 class ContactSheet:
     """Collects thumbnails of images that go by; keeps no more of them than the page shows."""
 
@@ -72,7 +65,7 @@ class ContactSheet:
     def over(self, images: Iterator[LabelledImage]) -> Iterator[LabelledImage]:
         """Hand the images on, and keep thumbnails of some."""
         for one in images:
-            doubt = self.doubts[one.name] = doubt_of(one)
+            doubt = self.doubts[one.name] = doubt_of(one.confidence)
             spread = self._seen % self._every == 0
             entry = len(self._doubtful) < DOUBTFUL or doubt > self._doubtful[0][0]
             if spread or entry:
@@ -113,8 +106,8 @@ class ContactSheet:
         scale = min(1.0, _LONG_SIDE_PX / max(height, width))
         size_hw = max(1, round(height * scale)), max(1, round(width * scale))
         image = PilImage.fromarray(read_image(one.file)).resize(size_hw[::-1])
-        labels = np.where(one.labels == NONE, 255, one.labels).astype(np.uint8)
-        drawn = compose(np.asarray(image), outlines_layer(resized(labels, size_hw), self._colours))
+        outlines = outlines_layer(resized(one.labels, size_hw), self._colours, NONE)
+        drawn = compose(np.asarray(image), outlines)
         data = encode_image(PilImage.fromarray(drawn), "JPEG", quality=80)
         present = sorted({region.class_index for region in one.regions})
         return Thumbnail(

@@ -127,4 +127,6 @@ def _mask(xml: _Xml, region: Region, label: str, z_order: int) -> None:
             xml.text("attribute", str(value), name=name)
 
 
-FORMAT = Format("cvat-images", "CVAT for images 1.1 (masks)", _write, overlaps=True)
+FORMAT = Format(
+    "cvat-images", "CVAT for images 1.1 (masks)", _write, overlaps=True, comes_back=True
+)

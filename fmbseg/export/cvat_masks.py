@@ -19,7 +19,8 @@ from fmbseg.store.growing import growing_path
 _MOST_CLASSES = 512
 """So many colours differ."""
 _MOST_OBJECTS = 255
-_BACKGROUND = "background"
+BACKGROUND = "background"
+"""CVAT's name of pixels without a class."""
 
 
 def _write(out: Path, plan: ExportPlan, images: Iterable[LabelledImage]) -> dict[str, object]:
@@ -31,7 +32,7 @@ def _write(out: Path, plan: ExportPlan, images: Iterable[LabelledImage]) -> dict
     with growing_path(out / "annotations.zip") as path, ZipFile(path, "w", ZIP_STORED) as archive:
         lines = [
             f"{name}:{','.join(map(str, colour))}::"
-            for name, colour in zip((_BACKGROUND, *plan.class_names), colours, strict=True)
+            for name, colour in zip((BACKGROUND, *plan.class_names), colours, strict=True)
         ]
         _add(archive, "labelmap.txt", ["# label:color_rgb:parts:actions", *lines])
         for one in images:
@@ -73,7 +74,7 @@ def _require_names(plan: ExportPlan) -> None:
         )
     for name in plan.class_names:
         problem = (
-            "CVAT's name of pixels without a class" if name == _BACKGROUND
+            "CVAT's name of pixels without a class" if name == BACKGROUND
             else "a colon, which ends a name in labelmap.txt" if ":" in name
             else "a # in front, which makes labelmap.txt skip the line" if name.startswith("#")
             else ""
@@ -97,4 +98,10 @@ def _add(archive: ZipFile, name: str, content: bytes | list[str]) -> None:
     archive.writestr(ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
 
 
-FORMAT = Format("cvat-masks", "CVAT's segmentation mask 1.1 (Pascal VOC)", _write, overlaps=False)
+FORMAT = Format(
+    "cvat-masks",
+    "CVAT's segmentation mask 1.1 (Pascal VOC)",
+    _write,
+    overlaps=False,
+    comes_back=True,
+)

@@ -112,4 +112,6 @@ def _form(plan: ExportPlan) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-FORMAT = Format("label-studio", "Label Studio's tasks with brush masks", _write, overlaps=True)
+FORMAT = Format(
+    "label-studio", "Label Studio's tasks with brush masks", _write, overlaps=True, comes_back=True
+)

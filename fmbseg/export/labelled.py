@@ -8,13 +8,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from fmbseg.types import Rle
+from fmbseg.types import Origin, Rle
 
 NONE = -1
 """The label of a pixel that belongs to no class."""
 Split = Literal["train", "val"]
-Origin = Literal["1.1", "1.2", "prediction", "person"]
-"""Who labelled a region: a stage of the pseudo masks, a trained model, or a person."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +49,8 @@ class LabelledImage:
         labels: class index per pixel, or `NONE`; the regions painted by their rank.
         confidence: of each pixel's label, 0 to 1; None where nothing is known.
         split: the part of the export that it belongs to.
+        own_classes: of each region, its class before the export merged and chose classes.
+        revision: of the correction that the regions are; 0 where they are none.
     """
 
     name: str
@@ -61,6 +61,8 @@ class LabelledImage:
     labels: Int32[np.ndarray, "height width"]
     confidence: Float32[np.ndarray, "height width"] | None = None
     split: Split = "train"
+    own_classes: tuple[int, ...] = ()
+    revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,11 @@ class Format:
             What it returns is what the user should know, such as the area that polygons lose; it
             raises `ExportError` for what the format cannot hold.
         overlaps: whether regions may overlap in it; else the label map is what it holds.
+        comes_back: whether `fmbseg import` reads it once it was edited.
     """
 
     name: str
     title: str
     write: Callable[[Path, ExportPlan, Iterable[LabelledImage]], dict[str, object]]
     overlaps: bool
+    comes_back: bool = False

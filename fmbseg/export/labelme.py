@@ -59,4 +59,4 @@ def _shape(region: Region, plan: ExportPlan) -> dict[str, object]:
     }
 
 
-FORMAT = Format("labelme", "LabelMe's JSON with masks", _write, overlaps=True)
+FORMAT = Format("labelme", "LabelMe's JSON with masks", _write, overlaps=True, comes_back=True)

@@ -41,4 +41,4 @@ def _write(out: Path, plan: ExportPlan, images: Iterable[LabelledImage]) -> dict
     return placer.notes()
 
 
-FORMAT = Format("png", "label maps as PNG; any program", _write, overlaps=False)
+FORMAT = Format("png", "label maps as PNG; any program", _write, overlaps=False, comes_back=True)

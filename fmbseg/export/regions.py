@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
 
 from fmbseg.export.classes import ClassMap
-from fmbseg.export.labelled import NONE, Origin, Region
+from fmbseg.export.labelled import NONE, Region
 from fmbseg.store import decode_rle, encode_rles
-from fmbseg.types import PseudoMask
+from fmbseg.types import Origin, PseudoMask
 
 
 def regions_of_masks(
@@ -75,16 +75,23 @@ def region_of(
 def chosen(
     regions: Iterable[Region], classes: ClassMap, min_confidence: float, min_area_px: float
 ) -> tuple[Region, ...]:
-    """The regions of wanted classes that are sure and large enough, in the export's classes.
+    """The regions of wanted classes that are sure and large enough, still in the labels' classes.
 
     A region whose confidence is unknown is kept.
     """
     return tuple(
-        replace(region, class_index=classes.index_of[region.class_index])
+        region
         for region in regions
         if classes.index_of[region.class_index] != NONE
         and region.area_px >= min_area_px
         and (region.score is None or region.score >= min_confidence)
+    )
+
+
+def in_classes(regions: Iterable[Region], classes: ClassMap) -> tuple[Region, ...]:
+    """The same regions in the export's classes."""
+    return tuple(
+        replace(region, class_index=classes.index_of[region.class_index]) for region in regions
     )
 
 
@@ -109,6 +116,14 @@ def paint(
         labels[inside] = region.class_index
         confidence[inside] = region.score or 0.0
     return labels, confidence
+
+
+def doubt_of(confidence: Float32[np.ndarray, "height width"] | None) -> float:
+    """How little is known of an image: the area-weighted lack of confidence, 0 to 1.
+
+    A pixel lacks what its label's confidence lacks to 1; a pixel without a label lacks all of it.
+    """
+    return 1.0 if confidence is None else float(1 - confidence.mean(dtype=np.float64))
 
 
 def _whole_box(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:

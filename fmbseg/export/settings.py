@@ -10,6 +10,8 @@ FormatName = Literal[
     "png", "coco", "coco-panoptic", "ultralytics", "yolo-seg", "lightly-train", "labelme",
     "cvat-images", "cvat-masks", "label-studio", "fiftyone", "cityscapes",
 ]  # fmt: skip
+Imported = Literal["png", "coco", "labelme", "cvat-images", "cvat-masks", "label-studio"]
+"""Formats that `fmbseg import` reads back."""
 Source = Literal["kept", "all", "1.1", "1.2", "predictions"]
 
 
@@ -21,6 +23,9 @@ class ExportParams(Section):
     source: Source
     """kept (pseudo masks trained on) | all (of stages 1.1 and 1.2) | "1.1" | "1.2" | predictions
     (of the trained model)"""
+    corrections: bool
+    """on images that people put right their regions stand in place of the source's, unfiltered by
+    confidence"""
     model: str | None
     """trained folder whose predictions are exported; null: the workspace's own"""
     val_fraction: Fraction

@@ -1,10 +1,10 @@
 """Which images of an export are `val`, and what every image is called in it."""
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from fmbseg.export.labelled import ExportError, Split
+from fmbseg.store.lot import lot
 
 
 def splits(names: Sequence[str], val_fraction: float, seed: int) -> dict[str, Split]:
@@ -13,7 +13,7 @@ def splits(names: Sequence[str], val_fraction: float, seed: int) -> dict[str, Sp
     An image keeps its split when others come or go; a larger share only adds to `val`. So the
     share is met on average, and not to the image.
     """
-    return {name: "val" if _draw(name, seed) < val_fraction else "train" for name in names}
+    return {name: "val" if lot(name, seed) < val_fraction else "train" for name in names}
 
 
 def listed_splits(names: Collection[str], file: Path) -> dict[str, Split]:
@@ -53,8 +53,3 @@ def stems(names: Iterable[str]) -> dict[str, str]:
         taken.add(candidate.casefold())
         found[name] = candidate
     return found
-
-
-def _draw(name: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

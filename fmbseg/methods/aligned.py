@@ -25,6 +25,9 @@ class AlignedSegmentation(TextPrompted):
 
     Attributes:
         name: what its results are filed under.
+        vision: gives the patch features.
+        head: maps them into the text space.
+        tile_side_px: a resized image of more pixels than its square is encoded in tiles.
 
     Paper: section 3.3.
     """
@@ -56,8 +59,8 @@ class AlignedSegmentation(TextPrompted):
                 f"{vision.dim} (vision) and {clip.dim} (CLIP); use the models it was trained with"
             )
         super().__init__(name, clip)
-        self._vision, self._head = vision, head.eval()
-        self._tile_side_px = tile_side_px
+        self.vision, self.head = vision, head.eval()
+        self.tile_side_px = tile_side_px
 
     @torch.inference_mode()
     def segment(
@@ -70,14 +73,14 @@ class AlignedSegmentation(TextPrompted):
     @property
     def images_at_once(self) -> int:
         """As many as the encoder is glad of; see `PatchSegmentation`."""
-        return encoder_of(self._vision, self._vision.encode).images_at_once
+        return encoder_of(self.vision, self.vision.encode).images_at_once
 
     @torch.inference_mode()
     def similarity_grids(
         self, images: Images, class_names: Sequence[str]
     ) -> list[Float[Tensor, "category _rows _cols"]]:
         """Cosine of every aligned patch and every name, image by image."""
-        texts, encoder = self._texts(class_names), encoder_of(self._vision, self._vision.encode)
+        texts, encoder = self._texts(class_names), encoder_of(self.vision, self.vision.encode)
         if any(len(self._tiles(image)) > 1 for image in images):
             return [self.similarity_grid(image, texts) for image in images]
         encoded = encoder.over(images, lambda image: image)
@@ -98,11 +101,11 @@ class AlignedSegmentation(TextPrompted):
         are averaged where tiles overlap, the more the further a patch lies inside its tile.
         """
         tiles = self._tiles(image)
-        if len(tiles) == 1 or not isinstance(self._vision, TakesTiles):
-            return _cosines(self.align(self._vision.encode(image)), texts)
-        whole = Stitched(self._vision.grid_hw((image.shape[0], image.shape[1])))
+        if len(tiles) == 1 or not isinstance(self.vision, TakesTiles):
+            return _cosines(self.align(self.vision.encode(image)), texts)
+        whole = Stitched(self.vision.grid_hw((image.shape[0], image.shape[1])))
         with progress("image in tiles", total=len(tiles), unit="tile") as done:
-            for tile, features in zip(tiles, self._vision.encode_tiles(image, tiles), strict=True):
+            for tile, features in zip(tiles, self.vision.encode_tiles(image, tiles), strict=True):
                 whole.add(tile, self.align(features))
                 done.update()
         return _cosines(whole.features(), texts)
@@ -110,17 +113,17 @@ class AlignedSegmentation(TextPrompted):
     @torch.inference_mode()
     def align(self, features: Float[Tensor, "rows cols dim"]) -> Float[Tensor, "rows cols text"]:
         """Patch features of one image in the text space, unit length, on the head's device."""
-        device = next(self._head.parameters()).device
+        device = next(self.head.parameters()).device
         patches = features.float().flatten(0, 1)[None].to(device, non_blocking=True)
-        aligned: Tensor = self._head(patches)[0].unflatten(0, features.shape[:2])
+        aligned: Tensor = self.head(patches)[0].unflatten(0, features.shape[:2])
         return aligned
 
     def _tiles(self, image: Image) -> list[Tile]:
         """One where the encoder sees the image whole."""
-        grid_hw = self._vision.grid_hw((image.shape[0], image.shape[1]))
-        if not isinstance(self._vision, TakesTiles):
+        grid_hw = self.vision.grid_hw((image.shape[0], image.shape[1]))
+        if not isinstance(self.vision, TakesTiles):
             return [Tile(0, 0, *grid_hw)]
-        return tiles_of(grid_hw, max(1, self._tile_side_px // max(self._vision.patch_hw)))
+        return tiles_of(grid_hw, max(1, self.tile_side_px // max(self.vision.patch_hw)))
 
 
 def _cosines(

@@ -80,6 +80,11 @@ class OpenClipDense:
         self._mean, self._std = tuple(preprocess["mean"]), tuple(preprocess["std"])
         self._interpolation: str = preprocess["interpolation"]
 
+    @property
+    def temperature(self) -> float:
+        """Of its training: a cosine higher by this makes a text e times as likely."""
+        return float(1 / self.model.logit_scale.exp())
+
     def encode_dense(self, image: Image) -> DenseClip:
         """Encode the crops of the upsampled image.
 

@@ -30,15 +30,8 @@ class DenseClip:
     cls: Float[Tensor, "crop dim"]
 
 
-@runtime_checkable
-class ClipModel(Protocol):
-    """Knows what."""
-
-    dim: int
-
-    def encode_dense(self, image: Image) -> DenseClip:
-        """Encode the crops of the upsampled image; Paper: section on stage 1.1, step 1."""
-        ...
+class TextModel(Protocol):
+    """The half of CLIP that reads."""
 
     def encode_text(
         self, names: Sequence[str], templates: Sequence[str] | None = None
@@ -47,6 +40,17 @@ class ClipModel(Protocol):
 
         Through the model's own template, or the mean over the `templates` given.
         """
+        ...
+
+
+@runtime_checkable
+class ClipModel(TextModel, Protocol):
+    """Knows what."""
+
+    dim: int
+
+    def encode_dense(self, image: Image) -> DenseClip:
+        """Encode the crops of the upsampled image; Paper: section on stage 1.1, step 1."""
         ...
 
 

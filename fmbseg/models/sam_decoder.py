@@ -11,19 +11,17 @@ answers as their own `forward`. What differs is the order:
 - the predicted IoU of some prompts is the only thing an accelerator is waited for: which masks are
   wanted is settled on the CPU.
 
-On the CPU in float32 every operation is the one of `segment_anything`, in the same order, so the
-bits are the same where prompts go through in fours; torch multiplies matrices of another number of
-rows in another order, which moves the last digit. On an accelerator the attention is torch's fused
-one.
+Sums come in another order than `segment_anything`'s, which moves the last digits of scores and
+logits, no more. On an accelerator the attention is torch's fused one.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -32,12 +30,12 @@ from fmbseg.models.protocols import SamPrediction, Wanted
 
 Projected = Float[Tensor, "_batch _token inner"]
 """Queries, keys or values of all heads side by side; an image's may be shared by all prompts."""
-_CACHE_BYTES = 2**24
+_CACHE_BYTES = 2**21
 """An image's tokens, once a prompt, that go through the layers at once on the CPU."""
+_FEWEST_AT_ONCE = 4
+"""Prompts, however large the image's tokens: a product wants some rows."""
 _PROMPTS_AT_ONCE = 64
 """At most; on an accelerator always."""
-_FOUR = 4
-"""So many prompts, or a multiple, leave torch's order of summing as it is."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class PromptDecoder:
             prompts: the prompt encoder's sparse embeddings.
             wanted: decides by the predicted IoU; asked for some prompts at a time.
         """
-        upscaling = _Upscaling(self._decoder, image, alone=len(prompts) == 1)
+        upscaling = _Upscaling(self._decoder, image)
         scores, chosen = [], []
         for some in prompts.split(self._at_once(image)):
             tokens = torch.cat([self._output_tokens.expand(len(some), -1, -1), some], dim=1)
@@ -132,7 +130,7 @@ class PromptDecoder:
         if image.tokens.device.type != "cpu":
             return _PROMPTS_AT_ONCE
         fitting = _CACHE_BYTES // (image.tokens.numel() * image.tokens.element_size())
-        return min(max(fitting // _FOUR, 1) * _FOUR, _PROMPTS_AT_ONCE)
+        return min(max(fitting, _FEWEST_AT_ONCE), _PROMPTS_AT_ONCE)
 
     def _transform(
         self, image: ImageSide, tokens: Float[Tensor, "prompt token channel"]
@@ -176,14 +174,13 @@ class PromptDecoder:
 
 
 class _Upscaling:
-    """The logits of wanted masks, made for a few prompts at a time."""
+    """The logits of wanted masks."""
 
-    def __init__(self, decoder: MaskDecoder, image: ImageSide, *, alone: bool) -> None:
-        self._decoder, self._grid_hw, self._alone = decoder, image.grid_hw, alone
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._prompts = 0
-        self._none = image.tokens.new_zeros((0, *(4 * side for side in image.grid_hw)))
-        self._made: list[Tensor] = []
+    def __init__(self, decoder: MaskDecoder, image: ImageSide) -> None:
+        self._layers = list(decoder.output_upscaling)
+        self._mlps = list(decoder.output_hypernetworks_mlps)[1:]
+        self._grid_hw = image.grid_hw
+        self._made = [image.tokens.new_zeros((0, *(4 * side for side in image.grid_hw)))]
 
     def add(
         self,
@@ -191,47 +188,35 @@ class _Upscaling:
         seen: Float[Tensor, "prompt pixel channel"],
         keep: Bool[Tensor, "prompt mask"],
     ) -> None:
-        """Take the prompts of which a mask is wanted; `keep` lies on the CPU."""
+        """Upscale the prompts of which a mask is wanted; `keep` lies on the CPU."""
         chosen = keep.any(dim=1).nonzero()[:, 0]
         if len(chosen) == 0:
             return
-        rows = chosen.to(seen.device, non_blocking=True)
-        mlps = list(self._decoder.output_hypernetworks_mlps)
-        weights = torch.stack([mlp(answered[:, 1 + slot]) for slot, mlp in enumerate(mlps)], dim=1)
         if len(chosen) < len(keep):
-            seen, weights = seen[rows], weights[rows]
-        self._waiting.append((seen, weights, keep[chosen]))
-        self._prompts += len(rows)
-        if self._prompts >= _FOUR:
-            self._make()
+            rows = chosen.to(seen.device, non_blocking=True)
+            answered, seen, keep = answered[rows], seen[rows], keep[chosen]
+        widen, norm, *others = self._layers
+        pixels = _normed(norm, widen(seen.transpose(1, 2).unflatten(2, self._grid_hw)))
+        for layer in others:
+            pixels = layer(pixels)
+        weights = torch.stack([mlp(answered[:, 2 + i]) for i, mlp in enumerate(self._mlps)], dim=1)
+        logits = (weights @ pixels.flatten(2)).unflatten(2, pixels.shape[2:])
+        places = keep.nonzero().to(logits.device, non_blocking=True)
+        self._made.append(logits[places[:, 0], places[:, 1]])
 
     def logits(self) -> Float[Tensor, "wanted low_height low_width"]:
         """Of all that were added, in order."""
-        if self._waiting:
-            self._make()
-        return _joined(self._made or [self._none])
-
-    def _make(self) -> None:
-        """Upscale what waits.
-
-        What is left of many prompts goes through twice if it is one, and the single mask that SAM
-        makes beside its three goes through the product: without them torch would sum in another
-        order.
-        """
-        seen, weights, keep = (_joined(parts) for parts in zip(*self._waiting, strict=True))
-        if len(seen) == 1 and not self._alone:
-            seen = seen.repeat(2, 1, 1)
-        pixels = seen.transpose(1, 2).unflatten(2, self._grid_hw)
-        upscaled = self._decoder.output_upscaling(pixels)[: len(keep)]
-        logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
-        places = keep.nonzero().to(logits.device, non_blocking=True)
-        self._made.append(logits[places[:, 0], places[:, 1] + 1])
-        self._waiting, self._prompts = [], 0
+        return torch.cat(self._made)
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """One after the other; what is alone is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+def _normed(
+    norm: LayerNorm2d, pixels: Float[Tensor, "prompt channel rows cols"]
+) -> Float[Tensor, "prompt channel rows cols"]:
+    """SAM's norm over the channels, in place and with the mean subtracted once."""
+    pixels = pixels.sub_(pixels.mean(1, keepdim=True))
+    variance = pixels.pow(2).mean(1, keepdim=True)
+    pixels = pixels.div_(torch.sqrt(variance + norm.eps))
+    return pixels.mul_(norm.weight[:, None, None]).add_(norm.bias[:, None, None])
 
 
 def _attention(
@@ -253,9 +238,12 @@ def _attention(
 def _one_head(q: Projected, k: Projected, v: Projected) -> Projected:
     """Attention of one head, read where it lies among the others.
 
-    Few keys are copied: otherwise torch would sum their products in another order.
+    Few keys lie along the first of the product's axes, since torch takes the softmax of an axis
+    shorter than a register slowly where it is the last one.
     """
-    keys = k.transpose(1, 2)
-    weights = torch.bmm(q, keys.contiguous() if keys.shape[2] < q.shape[1] else keys)
-    weights = torch.softmax(weights.div_(math.sqrt(q.shape[2])), dim=2)
+    root = math.sqrt(q.shape[2])
+    if k.shape[1] < q.shape[1]:
+        across = torch.softmax(torch.bmm(k, q.transpose(1, 2)).div_(root), dim=1)
+        return torch.bmm(across.transpose(1, 2), v)
+    weights = torch.softmax(torch.bmm(q, k.transpose(1, 2)).div_(root), dim=2)
     return torch.bmm(weights, v)

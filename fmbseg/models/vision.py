@@ -38,6 +38,11 @@ class TimmVision:
         model: the ViT, in `eval` mode, without gradients.
         dim: size of a patch feature.
         patch_hw: size of a patch, px.
+        short_side_px: what an image's short side is brought to; None keeps it.
+        mean: of each channel, of values in 0–1; with `std` the normalisation.
+        std: of each channel.
+        interpolation: by which images are resized, "bicubic" or "bilinear".
+        late_norm: the norm that a model which pools by the mean keeps behind the pooling.
         precision: that it computes in; its answers are float32.
         images_at_once: see `TakesSeveral`.
     """
@@ -61,14 +66,13 @@ class TimmVision:
         self.patch_hw: tuple[int, int] = tuple(embed.patch_size)
         best_hw = model.pretrained_cfg.get("test_input_size", (0, *embed.img_size))[1:]
         native_px = min(int(side) for side in best_hw)
-        self._short_side_px = native_px if short_side_px == "auto" else short_side_px
+        self.short_side_px = native_px if short_side_px == "auto" else short_side_px
         config = model.pretrained_cfg
-        self._mean, self._std = tuple(config["mean"]), tuple(config["std"])
-        self._interpolation: str = config.get("interpolation") or "bicubic"
-        # Models that pool by the mean keep their last norm behind the pooling.
+        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self.interpolation: str = config.get("interpolation") or "bicubic"
         pooled_norm: Any = getattr(model, "fc_norm", None)
         moved = isinstance(getattr(model, "norm", None), nn.Identity) and pooled_norm is not None
-        self._late_norm: nn.Module = pooled_norm if moved else nn.Identity()
+        self.late_norm: nn.Module = pooled_norm if moved else nn.Identity()
 
     def encode(self, image: Image) -> Float[Tensor, "rows cols dim"]:
         """Patch features after the final norm, float32 on the CPU, prefix tokens dropped.
@@ -94,7 +98,7 @@ class TimmVision:
         height, width = image.shape[:2]
         rows, cols = self.grid_hw((height, width))
         size_hw = (rows * self.patch_hw[0], cols * self.patch_hw[1])
-        pixels = normalised_pixels(image, size_hw, self._interpolation, self._mean, self._std)
+        pixels = normalised_pixels(image, size_hw, self.interpolation, self.mean, self.std)
         return pinned(pixels, self.device)
 
     def encode_prepared(
@@ -128,14 +132,14 @@ class TimmVision:
         require_rgb(image)
         height, width = self.patch_hw
         rows, cols = self.grid_hw((image.shape[0], image.shape[1]))
-        whole = resized_image(image, (rows * height, cols * width), self._interpolation)
+        whole = resized_image(image, (rows * height, cols * width), self.interpolation)
         for tile in tiles:
             part = whole[
                 tile.top * height : (tile.top + tile.rows) * height,
                 tile.left * width : (tile.left + tile.cols) * width,
             ]
             size_hw = (part.shape[0], part.shape[1])
-            pixels = normalised_pixels(part, size_hw, self._interpolation, self._mean, self._std)
+            pixels = normalised_pixels(part, size_hw, self.interpolation, self.mean, self.std)
             yield self.encode_prepared([pinned(pixels, self.device)])[0]
 
     def _patches(
@@ -144,12 +148,12 @@ class TimmVision:
         with encoding(self.device, self.precision):
             batch = torch.stack([moved(one, self.device) for one in pixels])
             tokens = self.model.forward_features(batch)
-            patches: Tensor = self._late_norm(tokens[:, self.model.num_prefix_tokens :])
+            patches: Tensor = self.late_norm(tokens[:, self.model.num_prefix_tokens :])
             return patches.float()
 
     def grid_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches of an image of that size, px; nothing is computed."""
-        size_hw = patch_aligned_hw(image_hw, self.patch_hw, self._short_side_px, self.patch_hw)
+        size_hw = patch_aligned_hw(image_hw, self.patch_hw, self.short_side_px, self.patch_hw)
         return size_hw[0] // self.patch_hw[0], size_hw[1] // self.patch_hw[1]
 
 

@@ -59,10 +59,12 @@ def masks_layer(
     return layer
 
 
-def outlines_layer(labels: Integer[np.ndarray, "height width"], palette: Palette) -> Layer:
-    """Paint the regions of a label map as outlines with stripes; pixels of IGNORE stay clear."""
+def outlines_layer(
+    labels: Integer[np.ndarray, "height width"], palette: Palette, none: int = IGNORE
+) -> Layer:
+    """Paint the regions of a label map as outlines with stripes; pixels of `none` stay clear."""
     layer = np.zeros((*labels.shape, 4), np.uint8)
-    for index in np.unique(labels[labels != IGNORE]):
+    for index in np.unique(labels[labels != none]):
         _paint(layer, labels == index, palette, int(index))
     return layer
 

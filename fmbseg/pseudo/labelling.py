@@ -39,6 +39,22 @@ def coverage(masks: Sequence[SamMask], grid_hw: tuple[int, int]) -> Float[Tensor
     return torch.from_numpy(np.concatenate(chunks))
 
 
+def mask_features(masks: Sequence[SamMask], dense: DenseClip) -> Float[Tensor, "mask dim"]:
+    """What CLIP sees under each mask: the mean of the dense map there, at unit length.
+
+    Each patch is weighted by the part of the mask's area that lies on it, so that a mask smaller
+    than a patch still has a feature.
+
+    Args:
+        masks: of one image, none empty.
+        dense: CLIP's encoding of the image.
+    """
+    rows, cols, _ = dense.patches.shape
+    weights = coverage(masks, (rows, cols)).flatten(1)
+    means = weights @ dense.patches.flatten(0, 1).float()
+    return torch.nn.functional.normalize(means, dim=1)
+
+
 def label_masks(
     masks: Sequence[SamMask],
     dense: DenseClip,
@@ -47,10 +63,7 @@ def label_masks(
     class_names: Sequence[str],
     image_name: str,
 ) -> list[PseudoMask]:
-    """Give every mask the nearest class among those present.
-
-    The mask's feature is the mean of the dense map under it, each patch weighted by the part of
-    the mask's area that lies on it, so that a mask smaller than a patch still has a feature.
+    """Give every mask the nearest class among those present, by its feature (`mask_features`).
 
     Args:
         masks: of one image, none empty.
@@ -72,11 +85,7 @@ def label_masks(
         raise ValueError(f"{image_name}: no class is present; wanted at least one to choose from")
     if not masks:
         return []
-    rows, cols, _ = dense.patches.shape
-    weights = coverage(masks, (rows, cols)).flatten(1)
-    means = weights @ dense.patches.flatten(0, 1).float()
-    means = torch.nn.functional.normalize(means, dim=1)
-    similarity = means @ texts[list(present)].float().T
+    similarity = mask_features(masks, dense) @ texts[list(present)].float().T
     labelled = []
     for mask, row in zip(masks, similarity, strict=True):
         choice = int(row.argmax())

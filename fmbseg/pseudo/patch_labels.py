@@ -10,7 +10,7 @@ from jaxtyping import Int64, Integer, UInt8
 from torch import Tensor
 
 from fmbseg.store import foreground_runs
-from fmbseg.types import IGNORE, PseudoMask
+from fmbseg.types import IGNORE, PseudoMask, Rle
 
 
 def label_map_of(
@@ -34,11 +34,8 @@ def label_map_of(
 
     Paper: the rule for overlaps is ours.
     """
-    height, width = image_hw
-    painted = bytearray([IGNORE]) * (height * width)  # column by column, as run lengths go
     lowest_first = [masks[index] for index in reversed(ranked(masks))]
-    runs = foreground_runs([mask.mask.rle for mask in lowest_first])
-    for mask, ends in zip(lowest_first, runs, strict=True):
+    for mask in lowest_first:
         if not 0 <= mask.class_index < IGNORE:
             raise ValueError(
                 f"{mask.image}: class index {mask.class_index}; wanted 0 to {IGNORE - 1}, "
@@ -49,10 +46,30 @@ def label_map_of(
                 f"{mask.image}: a mask of height x width {mask.mask.rle['size']}; "
                 f"wanted {list(image_hw)}"
             )
-        label = bytes([mask.class_index])
+    rles = [mask.mask.rle for mask in lowest_first]
+    return painted(rles, [mask.class_index for mask in lowest_first], image_hw)
+
+
+def painted(
+    rles: Sequence[Rle], labels: Sequence[int], image_hw: tuple[int, int]
+) -> UInt8[np.ndarray, "height width"]:
+    """Paint masks one over the other, the last on top.
+
+    Args:
+        rles: the masks, each of the image's size.
+        labels: one a mask, 0 to 255.
+        image_hw: size of the image, px.
+
+    Returns:
+        Label per pixel, IGNORE under no mask.
+    """
+    height, width = image_hw
+    pixels = bytearray([IGNORE]) * (height * width)  # column by column, as run lengths go
+    for label, ends in zip(labels, foreground_runs(rles), strict=True):
+        one = bytes([label])
         for start, end in ends.tolist():
-            painted[start:end] = label * (end - start)
-    return np.ascontiguousarray(np.frombuffer(painted, np.uint8).reshape(width, height).T)
+            pixels[start:end] = one * (end - start)
+    return np.ascontiguousarray(np.frombuffer(pixels, np.uint8).reshape(width, height).T)
 
 
 def patch_labels(

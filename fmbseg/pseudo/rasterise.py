@@ -19,6 +19,8 @@ from fmbseg.types import Rle, SamMask
 
 _PIXELS_AT_ONCE = 2**24
 """Logits upscaled at once (64 MB as float32), though always at least one mask."""
+_PIXELS_IN_CACHE = 2**20
+"""The same on the CPU, where they are read several times."""
 
 _DIGITS = 8
 """Scores are kept to this many decimals, enough to tell any two float32 of 0.5 to 1 apart."""
@@ -130,7 +132,8 @@ def _upscaled(
     sam: SamModel, embedding: SamEmbedding, logits: Float[Tensor, "mask low_height low_width"]
 ) -> Iterator[Float[Tensor, "some height width"]]:
     height, width = embedding.image_hw
-    for some in logits.split(max(1, _PIXELS_AT_ONCE // (height * width))):
+    at_once = _PIXELS_IN_CACHE if logits.device.type == "cpu" else _PIXELS_AT_ONCE
+    for some in logits.split(max(1, at_once // (height * width))):
         if len(some):
             yield sam.upscale(embedding, some)
 

@@ -4,9 +4,11 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from fmbseg.ahead import ahead
@@ -24,6 +26,9 @@ from fmbseg.store import (
     write_json,
 )
 from fmbseg.types import Image, PseudoMask
+
+LOOKS = "looks.npy"
+"""Of a shard: what CLIP sees of each whole image."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,15 @@ def compute_shard(
 
     Written to `out_folder`, the same bytes for the same images in any order, cut or not:
     `stage11.json` and `stage12.json` (COCO), `presence.json` ({image: {"present": class names,
-    "votes": {class name: votes > 0}, "pixels": SHA-256 of the decoded image}}) and
-    `quarantine.json` ([{"image", "reason"}]).
+    "votes": {class name: votes > 0}, "pixels": SHA-256 of the decoded image}}), `looks.npy`
+    (float16, a row an image in the order of presence.json: its `look`) and `quarantine.json`
+    ([{"image", "reason"}]).
 
     Args:
         names: of the images, each once.
         read: gives an image by name, or raises `UnreadableImageError`.
         teacher: answers an image with pseudo masks.
-        out_folder: for the four files.
+        out_folder: for the five files.
         scratch: for finished images; outlives a killed run, safe to share between processes.
         salvaged: what `save_records` wrote of other shards with the same models and options.
         label: what it calls itself where it says how far it is; see `fmbseg.progress`.
@@ -152,6 +158,7 @@ def compute_shard(
     write_coco(out_folder / "stage11.json", masks_11, sizes, class_names)
     write_coco(out_folder / "stage12.json", masks_12, sizes, class_names)
     write_json(out_folder / "presence.json", _presence(records, class_names))
+    write_bytes(out_folder / LOOKS, _looks(records))
     write_json(out_folder / "quarantine.json", quarantine)
     return {"computed": computed, "reused": len(records) - computed}
 
@@ -193,11 +200,13 @@ def save_records(shard_folder: Path, salvaged: Path) -> int:
     masks: dict[tuple[str, str], list[PseudoMask]] = defaultdict(list)
     for mask in first.masks + second.masks:
         masks[mask.image, mask.stage].append(mask)
-    for name, seen in presence.items():
+    looks = np.load(shard_folder / LOOKS)
+    for (name, seen), look in zip(presence.items(), looks, strict=True):
         found = ImagePseudoMasks(
             masks[name, "1.1"], masks[name, "1.2"],
             present=[class_names.index(one) for one in seen["present"]],
             votes=[seen["votes"].get(one, 0) for one in class_names],
+            look=tuple(look.tolist()),
         )  # fmt: skip
         record = _Record(first.image_sizes_hw[name], seen["pixels"], found)
         _write(salvaged / _salvaged_name(name, record.pixels), record)
@@ -231,3 +240,9 @@ def _presence(
         }
         for name, record in records.items()
     }
+
+
+def _looks(records: dict[str, _Record]) -> bytes:
+    content = BytesIO()
+    np.save(content, np.array([record.found.look for record in records.values()], np.float16))
+    return content.getvalue()

@@ -10,6 +10,7 @@ from torch import Tensor
 from fmbseg.models.protocols import ClipModel, DenseClip, SamEmbedding, SamModel
 from fmbseg.pseudo.automatic import masks_of_embedded
 from fmbseg.pseudo.labelling import label_masks
+from fmbseg.pseudo.looks import feature_of
 from fmbseg.pseudo.presence import count_votes, given_classes, present_classes
 from fmbseg.pseudo.prompts import prompted_masks
 from fmbseg.pseudo.settings import PseudoMasksParams
@@ -27,12 +28,14 @@ class ImagePseudoMasks:
         masks_12: automatic, labelled by CLIP among the present classes.
         present: class indices, ascending, never none.
         votes: crops' votes per class, also where the classes were given.
+        look: feature of the whole image, see `fmbseg.pseudo.looks`; empty where there is none.
     """
 
     masks_11: list[PseudoMask]
     masks_12: list[PseudoMask]
     present: list[int]
     votes: list[int]
+    look: tuple[float, ...] = ()
 
 
 @torch.inference_mode()
@@ -112,4 +115,4 @@ def masks_of_encoded(
     if "1.2" in stages:
         automatic = masks_of_embedded(sam, embedding, options)
         masks_12 = label_masks(automatic, dense, texts, found, class_names, name)
-    return ImagePseudoMasks(masks_11, masks_12, found, votes.tolist())
+    return ImagePseudoMasks(masks_11, masks_12, found, votes.tolist(), feature_of(dense.cls))

@@ -28,16 +28,12 @@ class Choice:
 
 
 def random_rank(mask: PseudoMask, seed: int) -> int:
-    """A random number of 64 bits that belongs to the mask: the same in any order and shard."""
-    record = [
-        seed,
-        mask.image,
-        mask.class_index,
-        mask.stage,
-        mask.mask.rle,
-        mask.mask.predicted_iou,
-        mask.mask.points_xy_px,
-    ]
+    """A random number of 64 bits that belongs to the mask: the same in any order and shard.
+
+    Scores take no part: their last digits hang on the machine, and the draw shall not.
+    """
+    points, rle = mask.mask.points_xy_px, mask.mask.rle
+    record = [seed, mask.image, mask.class_index, mask.stage, rle, points]
     digest = hashlib.sha256(_RECORD.encode(record).encode()).digest()
     return int.from_bytes(digest[:8], "big")
 

@@ -12,6 +12,7 @@ from fmbseg.evaluate.confusions import Confusion
 from fmbseg.evaluate.counts import MaskCount, NeverFound
 from fmbseg.evaluate.examples import Side
 from fmbseg.paper import Departure
+from fmbseg.report.corrected import CorrectionFacts
 from fmbseg.store import Refused
 from fmbseg.types import Image, PseudoMask
 
@@ -182,6 +183,7 @@ class GalleryRow:
         stage_11: masks of stage 1.1; `stage_12` and `kept` likewise.
         prediction: class index per pixel, the trained segmenter's answer; `truth` likewise.
         files: where its masks lie.
+        remark: why it is shown.
     """
 
     name: str
@@ -192,14 +194,16 @@ class GalleryRow:
     prediction: Integer[np.ndarray, "height width"] | None = None
     truth: Integer[np.ndarray, "height width"] | None = None
     files: tuple[FileLink, ...] = ()
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class ReportContent:
     """Everything the report shows; whatever is empty or None is said to be missing, or left out.
 
-    `notes` stand as a notice at the top. `class_names` gives the colour legend of the gallery
-    (palette order).
+    `notes` stand as a notice at the top; `doubtful` are the images to look at first, with what is
+    doubtful in each as remark, `gallery` are others. `class_names` gives the colour legend of the
+    gallery (palette order).
     """
 
     title: str
@@ -211,6 +215,7 @@ class ReportContent:
     mask_counts: tuple[MaskCount, ...] = ()
     never_found: NeverFound | None = None
     gallery: tuple[GalleryRow, ...] = ()
+    doubtful: tuple[GalleryRow, ...] = ()
     quarantined: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     departures: tuple[Departure, ...] = ()
@@ -218,3 +223,4 @@ class ReportContent:
     tracking: TrackingHint | None = None
     presence: PresenceScore | None = None
     sam: SamScore | None = None
+    corrections: CorrectionFacts | None = None

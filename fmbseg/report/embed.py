@@ -48,6 +48,7 @@ class Embedded:
         layers: what is painted.
         present: class indices that occur in any layer.
         files: where its masks lie.
+        remark: why it is shown.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Embedded:
     layers: tuple[Painted, ...]
     present: tuple[int, ...]
     files: tuple[FileLink, ...] = ()
+    remark: str = ""
 
     @property
     def bytes(self) -> int:
@@ -147,6 +149,7 @@ def _embed_row(
         layers=tuple(layers),
         present=tuple(sorted(present)),
         files=row.files,
+        remark=row.remark,
     )
 
 

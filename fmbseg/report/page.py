@@ -24,7 +24,8 @@ from fmbseg.store import write_bytes
 from fmbseg.store.names import printable
 
 DATA_FILES = ("templates/*.j2",)
-MAX_PICTURES_BYTES = 3_500_000
+MAX_PICTURES_BYTES = 2_300_000
+MAX_DOUBTFUL_BYTES = 1_200_000
 MAX_EXAMPLES_BYTES = 1_800_000
 
 
@@ -35,7 +36,7 @@ def build_report(out_html: Path, content: ReportContent) -> None:
         out_html: the file; its folder is made where there is none.
         content: what to show. The same content gives the same bytes.
     """
-    environment = _environment()
+    environment = page_environment(Path(__file__).parent / "templates")
     steps, epochs = [p.step for p in content.history], [p.epoch for p in content.history]
     score_columns = _score_columns(content.results)
     colours = palette(len(content.class_names))
@@ -72,10 +73,16 @@ def build_report(out_html: Path, content: ReportContent) -> None:
             [p.miou for p in content.validation],
             x_range=(steps[0], steps[-1]) if steps else None,
         ),
-        gallery=[
-            (row, [legend[index] for index in row.present])
-            for row in embed_gallery(content.gallery, colours, MAX_PICTURES_BYTES)
-        ],
+        **{
+            name: [
+                (row, [legend[index] for index in row.present])
+                for row in embed_gallery(rows, colours, most_bytes)
+            ]
+            for name, rows, most_bytes in (
+                ("gallery", content.gallery, MAX_PICTURES_BYTES),
+                ("doubtful", content.doubtful, MAX_DOUBTFUL_BYTES),
+            )
+        },
         legend=legend,
         every_class=sorted(
             {*content.class_names, *(name for result in content.results for name in result.iou)}
@@ -105,9 +112,10 @@ def class_list(names: Sequence[str]) -> str:
     return json.dumps([shown(name) for name in names])
 
 
-def _environment() -> Environment:
+def page_environment(*folders: Path) -> Environment:
+    """For pages that escape every name and stand alone; templates lie in the folders."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

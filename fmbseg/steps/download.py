@@ -8,6 +8,7 @@ from typing import Any
 
 from fmbseg.miniature import world
 from fmbseg.progress import tracked
+from fmbseg.steps.corrections import CORRECTIONS, accepted, copy_accepted
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import DROPS, Listing, Workspace
@@ -23,10 +24,13 @@ class DataError(ValueError):
 
 
 def units(workspace: Workspace) -> list[str]:
-    """The data sets to put in place: `data.images`, and `drops` once something was dropped."""
-    if (workspace.downloads / DROPS).is_dir() or (_drops_apart(workspace) and _dropped(workspace)):
-        return [workspace.data_set, DROPS]
-    return [workspace.data_set]
+    """The data sets to put in place: `data.images`; `drops` and `corrections` once there is one."""
+    dropped = _drops_apart(workspace) and _dropped(workspace)
+    there = {DROPS: dropped, CORRECTIONS: bool(accepted(workspace))}
+    return [
+        workspace.data_set,
+        *(name for name, found in there.items() if found or (workspace.downloads / name).is_dir()),
+    ]
 
 
 def key(workspace: Workspace, data_set: str) -> UnitKey:
@@ -37,6 +41,9 @@ def key(workspace: Workspace, data_set: str) -> UnitKey:
         return workspace.key(
             "download", {}, {**data.model_dump(include=names), "seed": workspace.params.seed}
         )
+    if data_set == CORRECTIONS:
+        shas = {image: one.sha for image, one in accepted(workspace).items()}
+        return workspace.key("download", shas, {"data_set": data_set})
     listing = Listing.scan(_source(workspace, data_set))
     refused = {f"refused {one['image']}": one["reason"] for one in listing.refused}
     beside = {} if data_set == DROPS else _beside(workspace)
@@ -47,7 +54,8 @@ def run(workspace: Workspace, data_set: str) -> bool:
     """Make `data/download/<data set>/`; True when there was something to do.
 
     The miniature is drawn (PNG images, labels, classes.txt). A folder of the user's own, and
-    `data.drops`, stay where they are: only their listing with content hashes is recorded.
+    `data.drops`, stay where they are: only their listing with content hashes is recorded. Of
+    corrections those that were accepted are copied.
 
     Raises:
         DataError: see `check`.
@@ -56,6 +64,9 @@ def run(workspace: Workspace, data_set: str) -> bool:
     check(workspace)
 
     def compute(out: Path) -> None:
+        if data_set == CORRECTIONS:
+            copy_accepted(workspace, out)
+            return
         source = _source(workspace, data_set)
         if data_set == "miniature":
             _draw(workspace, out)
@@ -106,11 +117,13 @@ def check(workspace: Workspace) -> None:
         DataError: a folder or the class file does not exist, or there is no image.
         VocabularyError: the class file cannot be used.
     """
-    if Path(workspace.params.data.drops).is_absolute() and not workspace.drops.is_dir():
-        raise DataError(
-            f"data.drops: no folder {workspace.drops}; outside the workspace none is made: make "
-            "it, or name one inside, such as data/drops"
-        )
+    for name, folder in ((DROPS, workspace.drops), (CORRECTIONS, workspace.corrections)):
+        given = Path(getattr(workspace.params.data, name))
+        if given.is_absolute() and not folder.is_dir():
+            raise DataError(
+                f"data.{name}: no folder {folder}; outside the workspace none is made: make it, "
+                f"or name one inside, such as data/{name}"
+            )
     if workspace.data_set != "miniature":
         _check_images(workspace)
     labels = workspace.params.data.labels

@@ -1,4 +1,4 @@
-"""What arrived in `data.drops` since the last finished run.
+"""What arrived in `data.drops`, and which corrections people accepted, since the last finished run.
 
 Names, sizes and times say whether there is anything to look at; only files that are new by those
 are read, once, and what was found is remembered in `.scratch/drops.json`. Losing that file costs
@@ -8,11 +8,11 @@ reading them again.
 import time
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from fmbseg.steps.workspace import DROPS, Workspace
+from fmbseg.steps.corrections import accepted
+from fmbseg.steps.finished import finished_path, last_finished
+from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     StoreError,
     UnreadableImageError,
@@ -34,35 +34,46 @@ class Look:
     Attributes:
         files: name to (size in bytes, time of change in ns, inode).
         refused: name to the reason why the listing does not hold it.
+        corrections: image to (digest of what its accepted correction says, time of change in ns).
     """
 
     files: Mapping[str, tuple[int, int, int]]
     refused: Mapping[str, str] = field(default_factory=dict)
+    corrections: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """SHA-256 over the whole state."""
         files = {name: list(stamp) for name, stamp in self.files.items()}
-        return sha_of([files, dict(self.refused)])
+        return sha_of([files, dict(self.refused), self.corrected])
+
+    @property
+    def corrected(self) -> dict[str, str]:
+        """Image to digest of what its accepted correction says."""
+        return {image: content for image, (content, _) in self.corrections.items()}
 
     def fresh(self, seconds: float) -> list[str]:
         """Names of files that changed within the last seconds; a date in the future is not one."""
-        now = time.time()
-        return [
-            n for n, (_, changed, _) in self.files.items() if 0 <= now - changed / 1e9 < seconds
-        ]
+        return [n for n, (_, changed, _) in self.files.items() if _is_fresh(changed, seconds)]
+
+    def fresh_corrections(self, seconds: float) -> list[str]:
+        """Names of images whose correction was accepted within the last seconds."""
+        found = self.corrections.items()
+        return [image for image, (_, changed) in found if _is_fresh(changed, seconds)]
 
 
 @dataclass(frozen=True)
 class News:
-    """How `data.drops` differs from what the last finished run covered.
+    """How `data.drops` and the corrections differ from what the last finished run covered.
 
     Attributes:
         added: names of readable new images.
         replaced: names whose content changed.
         removed: names that are gone.
         bad: `{"image", "reason"}` of files that cannot be used.
-        digest: of the folder's whole content.
+        digest: of the whole content of the folder and of the corrections.
+        corrected: names of images whose accepted correction is new, says something else, or is
+            one no more.
     """
 
     added: tuple[str, ...]
@@ -70,18 +81,20 @@ class News:
     removed: tuple[str, ...]
     bad: tuple[dict[str, str], ...]
     digest: str
+    corrected: tuple[str, ...] = ()
 
     @property
     def wants_run(self) -> bool:
         """Whether there is something to train on, or to forget; bad files alone are not."""
-        return bool(self.added or self.replaced or self.removed)
+        return bool(self.added or self.replaced or self.removed or self.corrected)
 
 
 def look(workspace: Workspace) -> Look:
     """The folder's files by name, size, time and inode; none when there is no folder."""
     root = workspace.drops
+    people = {k: (one.content, one.changed_ns) for k, one in accepted(workspace).items()}
     if not root.is_dir():
-        return Look({})
+        return Look({}, corrections=people)
     files, found = {}, scan_images(root)
     for name in found.names:
         try:
@@ -89,7 +102,7 @@ def look(workspace: Workspace) -> Look:
         except OSError:  # gone since it was listed
             continue
         files[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
-    return Look(files, {one.image: one.reason for one in found.refused})
+    return Look(files, {one.image: one.reason for one in found.refused}, people)
 
 
 def news(workspace: Workspace, seen: Look) -> News:
@@ -99,7 +112,8 @@ def news(workspace: Workspace, seen: Look) -> News:
         workspace: the run's.
         seen: a look at the folder; files that are new by it are read.
     """
-    covered = (_last_finished(workspace) or {"drops": {}})["drops"]
+    last = last_finished(workspace) or {"drops": {}, "corrections": {}}
+    covered, before = last["drops"], last["corrections"]
     found, limit = _remembered(workspace), workspace.params.data.max_megapixels
     try:
         for name, stamp in seen.files.items():
@@ -120,7 +134,8 @@ def news(workspace: Workspace, seen: Look) -> News:
         replaced=tuple(name for name in changed if name in covered),
         removed=tuple(sorted(covered.keys() - shas.keys())),
         bad=tuple({"image": name, "reason": reason} for name, reason in sorted(reasons.items())),
-        digest=sha_of(shas),
+        digest=sha_of([shas, seen.corrected]),
+        corrected=tuple(sorted({image for image, _ in before.items() ^ seen.corrected.items()})),
     )
 
 
@@ -142,7 +157,11 @@ def _settled_path(workspace: Workspace) -> Path:
 def _stamp(workspace: Workspace, seen: Look) -> str:
     data, finished = workspace.params.data, finished_path(workspace)
     covered = file_sha(finished) if finished.is_file() else None
-    return sha_of([seen.digest, covered, data.drops, data.max_megapixels])
+    return sha_of([seen.digest, covered, data.drops, data.corrections, data.max_megapixels])
+
+
+def _is_fresh(changed_ns: int, seconds: float) -> bool:
+    return 0 <= time.time() - changed_ns / 1e9 < seconds
 
 
 @dataclass(frozen=True)
@@ -182,52 +201,3 @@ def _read(
     except UnreadableImageError as error:
         return _File(stamp, sha, error.reason)
     return _File(stamp, sha, None)
-
-
-def finished_path(workspace: Workspace) -> Path:
-    """Where a finished run records what it covered."""
-    return workspace.root / "reports" / "finished.json"
-
-
-def remember(workspace: Workspace) -> None:
-    """Record what the run that just finished covered."""
-    from fmbseg.steps import plan  # brings every step's libraries; a look needs none
-
-    write_json(
-        finished_path(workspace),
-        {
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "drops": _covered(workspace),
-            "units": plan.keys(workspace),
-        },
-    )
-
-
-def finished_at(workspace: Workspace) -> datetime | None:
-    """When the last run finished; None before the first."""
-    last = _last_finished(workspace)
-    return datetime.fromisoformat(last["finished_at"]) if last else None
-
-
-def _last_finished(workspace: Workspace) -> dict[str, Any] | None:
-    """What the last run recorded; None where that is damaged, so that a new run replaces it."""
-    try:
-        found = read_json(finished_path(workspace))
-        return {"finished_at": str(found["finished_at"]), "drops": dict(found["drops"])}
-    except (StoreError, KeyError, TypeError, ValueError):
-        return None
-
-
-def _covered(workspace: Workspace) -> dict[str, str]:
-    """Name below `data.drops` to SHA-256, of the listing's images that lie there."""
-    prefix = f"{DROPS}/"
-    if not (workspace.downloads / DROPS).is_dir():
-        inside, drops = workspace.images_root().resolve(), workspace.drops.resolve()
-        if not drops.is_relative_to(inside):
-            return {}
-        prefix = "" if drops == inside else f"{drops.relative_to(inside).as_posix()}/"
-    return {
-        name.removeprefix(prefix): sha
-        for name, sha in workspace.listing().images.items()
-        if name.startswith(prefix)
-    }

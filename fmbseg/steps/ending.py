@@ -15,7 +15,7 @@ def ending(workspace: Workspace, further: Sequence[tuple[str, str]]) -> str:
 
     Args:
         workspace: of the run.
-        further: a command and what it gives, each; they follow `fmbseg predict`.
+        further: a command and what it gives, each; they follow those of every workspace.
     """
     root = workspace.root
     left = {
@@ -29,7 +29,8 @@ def ending(workspace: Workspace, further: Sequence[tuple[str, str]]) -> str:
     lines = [f"in {shortest(root)}/:" if root != Path() else "here:"]
     lines += [f"  {name:8} {where}" for name, where in left.items()]
     lines.append("next:")
-    lines += [f"  {command}   # {what}" for command, what in (_predict(workspace), *further)]
+    own = (_predict(workspace), (review_command(workspace), "a page where masks are put right"))
+    lines += [f"  {command}   # {what}" for command, what in (*own, *further)]
     # One by one: a name that holds control characters cannot add a line.
     return "\n".join(printable(line) for line in lines)
 
@@ -43,6 +44,12 @@ def _predict(workspace: Workspace) -> tuple[str, str]:
         "--model", shortest(workspace.train), "--out", shortest(workspace.root / "predictions"),
     ]  # fmt: skip
     return shlex.join(command), "label maps (PNG of class numbers) and overlays, of any images"
+
+
+def review_command(workspace: Workspace) -> str:
+    """How the masks of a workspace are reviewed from the current folder."""
+    where = shortest(workspace.root)
+    return shlex.join([program(), "review", *(["--workspace", where] if where != "." else [])])
 
 
 def program() -> str:

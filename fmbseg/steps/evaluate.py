@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from fmbseg.align.settings import WEIGHTS
+from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.evaluate.background import Background
 from fmbseg.evaluate.protocol import EvaluationProtocol, protocol_named
 from fmbseg.methods.segmentation import Segmentation
@@ -113,19 +114,48 @@ def run(workspace: Workspace, unit: str) -> bool:
                 data_set.samples, models_of(workspace), workspace.params.pseudo_masks, seed,
                 out / "metrics.json", scratch,
             )  # fmt: skip
-        from fmbseg.evaluate.prepared import PreparedMethod
-
-        prepared = PreparedMethod(
-            protocol(workspace, data_set), build(workspace, method), data_set.classes,
-            data_set.samples.background_index,
+        evaluation = _evaluation(
+            workspace, build(workspace, method), data_set, workspace.params.evaluate.examples,
+            _threads(workspace, unit),
         )  # fmt: skip
-        evaluation = Evaluation(
-            prepared, data_set, workspace.params.evaluate.examples, seed, _threads(workspace, unit)
-        )
         title = f"evaluate: {method} on {data_set.name} {data_set.split}"
         return score(evaluation, out, scratch, title)
 
     return run_unit(workspace, "evaluate", place, unit_key, compute, keep=scratch)
+
+
+def miou_of(workspace: Workspace, trained: Path, method: str, name: str) -> float | None:
+    """The mIoU that another trained folder has on a data set as it is today.
+
+    Args:
+        workspace: whose data set, models and protocol.
+        trained: the folder.
+        method: a trained one.
+        name: of the data set.
+
+    Returns:
+        0 to 1; None where the folder was trained for other models.
+    """
+    described = read_json(trained / DESCRIPTION)
+    models = workspace.params.model_dump(mode="json")["models"]
+    size = workspace.params.train.input_short_side_px
+    if (described["models"], described["input_short_side_px"]) != (models, size):
+        return None
+    data_set = evaluation_sets.open_evaluation_set(workspace, name)
+    one = _evaluation(workspace, build(workspace, method, trained), data_set, 0, 1)
+    with TemporaryDirectory() as folder:
+        score(one, Path(folder), Path(folder) / "scratch", f"evaluate: {trained.name} on {name}")
+        return float(read_json(Path(folder) / "metrics.json")["miou"])
+
+
+def _evaluation(
+    workspace: Workspace, method: Segmentation, data_set: EvaluationSet, examples: int, threads: int
+) -> Evaluation:
+    from fmbseg.evaluate.prepared import PreparedMethod
+
+    rules, background = protocol(workspace, data_set), data_set.samples.background_index
+    prepared = PreparedMethod(rules, method, data_set.classes, background)
+    return Evaluation(prepared, data_set, examples, workspace.params.seed, threads)
 
 
 def _threads(workspace: Workspace, unit: str) -> int:
@@ -141,6 +171,7 @@ class _Parts:
     """What methods are built from, with the models and parameters of a workspace; see `Parts`."""
 
     workspace: Workspace
+    trained: Path
 
     def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> "ClipModel":
         wanted = projection or self.workspace.params.models.projection
@@ -153,20 +184,26 @@ class _Parts:
         return models_of(self.workspace).vision
 
     def head(self) -> "AlignmentHead":
-        """The head in `models/train`."""
+        """The trained head."""
         from fmbseg.align.head import AlignmentHead
         from fmbseg.models.device import resolve_device
 
         device = resolve_device(self.workspace.params.device)
-        return AlignmentHead.load(self.workspace.train, str(device))
+        return AlignmentHead.load(self.trained, str(device))
 
     def stage1(self) -> PseudoMasksParams:
         return self.workspace.params.pseudo_masks
 
 
-def build(workspace: Workspace, method: str) -> Segmentation:
-    """The method with the workspace's models."""
-    return METHODS[method].build(_Parts(workspace), method)
+def build(workspace: Workspace, method: str, trained: Path | None = None) -> Segmentation:
+    """The method with the workspace's models.
+
+    Args:
+        workspace: whose models.
+        method: its name.
+        trained: folder of the head; None: `models/train`.
+    """
+    return METHODS[method].build(_Parts(workspace, trained or workspace.train), method)
 
 
 def _needs(workspace: Workspace, unit: str) -> tuple[str, ...]:

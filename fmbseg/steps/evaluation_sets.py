@@ -9,6 +9,13 @@ from fmbseg.datasets import Dataset, DatasetError, load
 from fmbseg.datasets.benchmark import BenchmarkDataset
 from fmbseg.datasets.classes import ClassTable
 from fmbseg.datasets.miniature_views import VIEWS, MiniatureView
+from fmbseg.steps.corrections import (
+    CORRECTIONS,
+    HELD_OUT,
+    Corrections,
+    HeldOut,
+    held_out_inputs,
+)
 from fmbseg.steps.truth import labelled, truth_inputs
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, sha_of
@@ -39,14 +46,17 @@ class EvaluationSet:
 
 
 def names(workspace: Workspace) -> list[str]:
-    """The data sets of `evaluate.data_sets` under the names that results are filed under."""
+    """The data sets of `evaluate.data_sets` under the names that results are filed under.
+
+    Corrected images that are held out come last, wherever there are any.
+    """
     found = []
     for name in workspace.params.evaluate.data_sets:
         if name != HOME:
             found.append(name)
         elif workspace.data_set == "miniature" or workspace.params.data.labels is not None:
             found.append(workspace.data_set)
-    return found
+    return [*found, CORRECTIONS] if Corrections.of(workspace).held_out else found
 
 
 def open_evaluation_set(workspace: Workspace, name: str) -> EvaluationSet:
@@ -57,6 +67,9 @@ def open_evaluation_set(workspace: Workspace, name: str) -> EvaluationSet:
         VocabularyError: the class file cannot be used.
     """
     params = workspace.params
+    if name == CORRECTIONS:
+        classes = read_classes(workspace.classes_path())
+        return EvaluationSet(name, HELD_OUT, HeldOut(workspace), classes)
     if name == workspace.data_set:
         split = params.evaluate.split
         home = labelled(workspace, split)
@@ -85,6 +98,8 @@ def benchmark_root(workspace: Workspace) -> Path:
 
 def inputs(workspace: Workspace, name: str) -> Mapping[str, str]:
     """Name to content hash of all that a data set's figures depend on."""
+    if name == CORRECTIONS:
+        return held_out_inputs(workspace)
     if name == workspace.data_set:
         return truth_inputs(workspace)
     if name in VIEWS:

@@ -11,7 +11,7 @@ from fmbseg.steps.foundation_models import precision_of
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.step import Step
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnitKey, read_json, unit_edit, write_json
+from fmbseg.store import UnitKey, read_json, sha_of, unit_edit, write_json
 from fmbseg.store import run_unit as run_stored_unit
 
 _SOURCES = {
@@ -52,9 +52,12 @@ def run(workspace: Workspace, unit: str) -> bool:
 
 
 def run_into(workspace: Workspace, unit: str, folder: Path) -> bool:
-    """The same into any folder, which is made where there is none."""
+    """The same into any folder, which is made where there is none; nothing is left beside it."""
     refuse_to_erase(folder)
-    return run_stored_unit(folder, key(workspace, unit), lambda out: write(workspace, unit, out))
+    lock = workspace.root / ".scratch" / "exports" / f"{sha_of(str(folder.absolute()))[:16]}.lock"
+    return run_stored_unit(
+        folder, key(workspace, unit), lambda out: write(workspace, unit, out), lock=lock
+    )
 
 
 def refuse_to_erase(folder: Path) -> None:
@@ -79,7 +82,8 @@ def write(workspace: Workspace, unit: str, out: Path) -> None:
         ExportError: nothing to export, or the format cannot hold it.
     """
     from fmbseg.export.contact_sheet import ContactSheet
-    from fmbseg.export.formats import write_dataset
+    from fmbseg.export.formats import FORMATS, write_dataset
+    from fmbseg.export.record import recording
 
     p, labels = workspace.params.export, labels_of(workspace)
     if not labels.split:
@@ -89,7 +93,12 @@ def write(workspace: Workspace, unit: str, out: Path) -> None:
         labels.classes.names, p.images, p.tolerance_px, "val" in labels.split.values(), about
     )
     counted, sheet = _Counted(), ContactSheet(labels.classes.names, len(labels.split))
-    told = write_dataset(unit, out, plan, sheet.over(counted.over(labels.images())))
+    images = sheet.over(counted.over(labels.images()))
+    if FORMATS[unit].comes_back:
+        with recording(out, labels.classes, workspace.listing().images) as record:
+            told = write_dataset(unit, out, plan, record.over(images))
+    else:
+        told = write_dataset(unit, out, plan, images)
     facts = counted.facts(plan)
     sheet.write(out, about, words(facts))
     write_json(
@@ -100,6 +109,7 @@ def write(workspace: Workspace, unit: str, out: Path) -> None:
          "made_of": {name: sha for name, sha in inputs_of(workspace).items()
                      if name not in labels.split},
          "models": workspace.params.models.model_dump(mode="json"),
+         "corrected_images": len(labels.corrected),
          "calibration": labels.calibration and dict(labels.calibration.facts),
          "quarantined": labels.refused, "told": told},
     )  # fmt: skip
@@ -122,13 +132,14 @@ class _Counted:
     """Counts what goes by, since no image is kept."""
 
     def __init__(self) -> None:
-        self._images, self._regions = Counter[str](), Counter[int]()
+        self._images, self._regions, self._origins = Counter[str](), Counter[int](), Counter[str]()
         self._bare, self._pixels, self._labelled = 0, 0, 0
 
     def over(self, images: Iterator[LabelledImage]) -> Iterator[LabelledImage]:
         for one in images:
             self._images[one.split] += 1
             self._regions.update(region.class_index for region in one.regions)
+            self._origins.update(region.origin for region in one.regions)
             self._bare += not one.regions
             self._pixels += one.labels.size
             self._labelled += int((one.labels != NONE).sum())
@@ -140,6 +151,7 @@ class _Counted:
             "images": dict(sorted(self._images.items())),
             "images_without_a_region": self._bare,
             "regions": {name: self._regions[index] for index, name in names},
+            "origins": dict(sorted(self._origins.items())),
             "labelled_fraction": round(self._labelled / max(1, self._pixels), 6),
         }
 

@@ -24,7 +24,7 @@ class Calibration:
     Attributes:
         curve: from one to the other.
         facts: for export.json: images, expected calibration error before and after, both on
-            images that the curve was not made with, and the reliability of these.
+            images that the curve was not made with, and the reliability of these likewise.
     """
 
     curve: Curve
@@ -75,6 +75,7 @@ def calibration_of(workspace: Workspace, names: list[str], regions: Regions) -> 
         "images_fitted_on": len(fitted), "images_measured_on": len(held),
         "expected_calibration_error_before": round(before.error(), 6),
         "expected_calibration_error": round(after.error(), 6),
+        "reliability_before": before.table(),
         "reliability": after.table(),
     })  # fmt: skip
 

@@ -1,16 +1,25 @@
 """The images of a workspace with the labels that an export is made of, one after the other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fmbseg.corrections.store import Correction
 from fmbseg.export.classes import ClassMap, class_map
 from fmbseg.export.labelled import NONE, LabelledImage, Region, Split
-from fmbseg.export.regions import chosen, paint, regions_of_map, regions_of_masks
+from fmbseg.export.regions import (
+    chosen,
+    in_classes,
+    paint,
+    region_of,
+    regions_of_map,
+    regions_of_masks,
+)
 from fmbseg.export.split import listed_splits, splits, stems
 from fmbseg.progress import progress
+from fmbseg.steps.corrections import Corrections
 from fmbseg.steps.export_calibration import (
     Calibration,
     Regions,
@@ -21,7 +30,7 @@ from fmbseg.steps.foundation_models import precision_of
 from fmbseg.steps.kept_masks import kept_masks
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import UnreadableImageError, file_sha, read_coco
+from fmbseg.store import UnreadableImageError, decode_rle, file_sha, read_coco
 from fmbseg.types import IGNORE
 from fmbseg.vocabulary import read_classes
 
@@ -52,6 +61,7 @@ class Labels:
         refused: `{"image", "reason"}` of those that could not be read; complete once `images`
             has come to its end.
         calibration: what was done to confidences; None where nothing was.
+        corrected: images whose regions are those that people left standing.
     """
 
     classes: ClassMap
@@ -59,6 +69,7 @@ class Labels:
     images: Callable[[], Iterator[LabelledImage]]
     refused: list[dict[str, str]]
     calibration: Calibration | None
+    corrected: frozenset[str]
 
 
 def labels_of(workspace: Workspace) -> Labels:
@@ -84,6 +95,8 @@ def labels_of(workspace: Workspace) -> Labels:
         else listed_splits(every, workspace.root / p.val_list)
     )  # fmt: skip
     called = stems(every)
+    corrections = Corrections.of(workspace)
+    corrected = frozenset(every) & corrections.contents.keys() if p.corrections else frozenset()
 
     calibration = calibration_of(workspace, every, _finder(workspace)) if p.calibrate else None
 
@@ -95,16 +108,34 @@ def labels_of(workspace: Workspace) -> Labels:
         with progress(f"export {p.source}", total=len(every)) as bar:
             for one in found:
                 least = p.min_area_fraction * one.image_hw[0] * one.image_hw[1]
-                sure = one.regions if calibration is None else map(calibration.of, one.regions)
-                regions = chosen(sure, classes, p.min_confidence, least)
+                revision = 0
+                if one.name in corrected:
+                    correction = corrections.of_image(one.name)
+                    revision = correction.revision
+                    own = chosen(_regions_of(correction, names), classes, 0.0, least)
+                else:
+                    sure = one.regions if calibration is None else map(calibration.of, one.regions)
+                    own = chosen(sure, classes, p.min_confidence, least)
+                regions = in_classes(own, classes)
                 labels, confidence = paint(regions, one.image_hw, classes.rest)
+                if one.name in corrected:
+                    confidence.fill(1.0)  # a person looked at every pixel
                 yield LabelledImage(
                     one.name, called[one.name], workspace.image_path(one.name).absolute(),
                     one.image_hw, regions, labels, confidence, split[one.name],
+                    tuple(region.class_index for region in own), revision,
                 )  # fmt: skip
                 bar.update()
 
-    return Labels(classes, split, images, refused, calibration)
+    return Labels(classes, split, images, refused, calibration, corrected)
+
+
+def _regions_of(one: Correction, names: Sequence[str]) -> Iterator[Region]:
+    """What a person left standing, without classes that the class file does not have."""
+    for region in one.regions:
+        if region.class_name in names:
+            index = names.index(region.class_name)
+            yield region_of(decode_rle(region.rle), index, region.score, region.origin)
 
 
 def _finder(workspace: Workspace) -> Regions:
@@ -156,7 +187,8 @@ def _predictions(
             refused.append({"image": name, "reason": str(error)})
             continue
         answer = segmenter.predict(image, vocabulary, scores=True)
-        labels = np.where(answer.labels == IGNORE, NONE, answer.labels).astype(np.int32)
+        labels = answer.labels.astype(np.int32)  # of large images they are uint8, without NONE
+        labels[labels == IGNORE] = NONE
         regions = regions_of_map(labels, answer.confidence)
         yield Found(name, (image.shape[0], image.shape[1]), regions)
 
@@ -186,4 +218,6 @@ def inputs_of(workspace: Workspace) -> dict[str, str]:
         files["subsample"] = workspace.subsample / "manifest.json"
     hashes = {name: file_sha(path) for name, path in files.items()}
     labels = calibration_inputs(workspace) if p.calibrate else {}
-    return {**workspace.listing().images, **labels, **hashes}
+    people = Corrections.of(workspace).contents if p.corrections else {}
+    corrections = {f"/corrections/{name}": said for name, said in people.items()}
+    return {**workspace.listing().images, **labels, **hashes, **corrections}

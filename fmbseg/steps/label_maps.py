@@ -1,4 +1,4 @@
-"""The map of labels of every training image: its kept pseudo masks, or ground truth."""
+"""The map of labels of every training image: a correction, kept pseudo masks, or ground truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fmbseg.pseudo.patch_labels import label_map_of
+from fmbseg.steps.corrections import Corrections
 from fmbseg.steps.kept_masks import KeptMasks
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.truth import labelled
@@ -24,39 +25,47 @@ class LabelMaps:
     Attributes:
         names: of the images.
         map_of: index to class index per pixel, or IGNORE.
+        weights: of the images in the loss; None where they are all the same.
     """
 
     names: list[str]
     map_of: Callable[[int], UInt8[np.ndarray, "height width"]]
+    weights: list[float] | None = None
 
 
 def label_maps(workspace: Workspace) -> LabelMaps:
-    """The kept pseudo masks; the images' own labels where `train.labels` is `truth`.
+    """What people left standing, else the kept pseudo masks; see `train.labels` for `truth`.
+
+    Corrected images that are held out are not among them.
 
     Raises:
         NothingToTrainOnError: no mask was kept, or no training image has labels.
     """
-    if workspace.params.train.labels == "truth":
-        return _truth(workspace)
-    bad = {entry["image"] for entry in quarantined(workspace)}
+    corrections, p = Corrections.of(workspace), workspace.params.train
+    bad = {entry["image"] for entry in quarantined(workspace)} | set(corrections.held_out)
+    if p.labels == "truth":
+        return _truth(workspace, bad)
     names, kept = sorted(set(workspace.listing().images) - bad), KeptMasks(workspace)
-    if not any(kept.of(name).masks for name in names):
+    if not any(name in corrections.trained or kept.of(name).masks for name in names):
         raise NothingToTrainOnError(
             "no pseudo mask was kept; look at data/pseudo_masks/*/presence.json and lower "
             "pseudo_masks.presence_votes or pseudo_masks.min_predicted_iou"
         )
 
     def painted(index: int) -> UInt8[np.ndarray, "height width"]:
+        if names[index] in corrections.trained:
+            return corrections.label_map(names[index])
         found = kept.of(names[index])
         return label_map_of(found.masks, found.size_hw)
 
-    return LabelMaps(names, painted)
+    heavy = not corrections.trained.keys().isdisjoint(names) and p.corrections_weight != 1.0
+    weights = [p.corrections_weight if name in corrections.trained else 1.0 for name in names]
+    return LabelMaps(names, painted, weights if heavy else None)
 
 
-def _truth(workspace: Workspace) -> LabelMaps:
+def _truth(workspace: Workspace, bad: set[str]) -> LabelMaps:
     """Label maps from ground truth, for the ceiling that the method is compared with."""
     truth = labelled(workspace)
-    bad = {entry["image"] for entry in quarantined(workspace)}
     at = {} if truth is None else {name: index for index, name in enumerate(truth.names)}
     names = sorted(set(workspace.listing().images) & set(at) - bad)
     if truth is None or not names:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fmbseg.steps import download, evaluate, export, pseudo_masks, report, subsample, train
+from fmbseg.steps import download, evaluate, export, pseudo_masks, report, review, subsample, train
 from fmbseg.steps.step import Step, Unit
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError, unit_is_valid
@@ -15,6 +15,7 @@ from fmbseg.store import StoreError, unit_is_valid
 PLAN: tuple[Step, ...] = (
     download.STEP,  # images and class names in place
     pseudo_masks.STEP,  # stage 1: CLIP says what is there, SAM says where
+    review.STEP,  # the images that a person should look at, the most doubtful first
     subsample.STEP,  # the masks that are trained on
     train.STEP,  # stage 2: the vision encoder's patches learn CLIP's text space
     evaluate.STEP,  # every method on every data set
@@ -171,18 +172,20 @@ def keys_if_done(workspace: Workspace) -> dict[str, str] | None:
     return found
 
 
-def problem(workspace: Workspace, last: str = PLAN[-1].name) -> str | None:
+def problem(workspace: Workspace, last: str = PLAN[-1].name, but: str = "") -> str | None:
     """The first unit that is not up to date, with the reason; None when all are.
 
     Args:
         workspace: to look at.
         last: name of the last step that counts.
+        but: name of a unit of the first step that does not count.
     """
     for step in through(last):
         try:
             for unit in step.units_in(workspace):
-                if (found := unit.problem()) is not None:
-                    return f"{unit.place}: {found}"
+                if (step is PLAN[0] and unit.name == but) or (found := unit.problem()) is None:
+                    continue
+                return f"{unit.place}: {found}"
         except (StoreError, OSError) as error:
             return f"{step.name}: {error}"
     return None

@@ -17,8 +17,11 @@ def not_ready(workspace: Workspace) -> str | None:
     A workspace whose outputs are all up to date, such as one that DVC pulled, needs neither; so
     that is looked at first, which needs no model library.
     """
-    if plan.problem(workspace) is None:
-        return None
+    return None if plan.problem(workspace) is None else missing_for(workspace)
+
+
+def missing_for(workspace: Workspace) -> str | None:
+    """One line on what this machine lacks of what the models need; None when nothing is lacking."""
     section = workspace.params.models
     try:
         resolve_device(workspace.params.device)

@@ -1,14 +1,12 @@
 """Step `report`: every metric file and some pictures on one static page."""
 
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fmbseg.miniature.model_card import limits
 from fmbseg.report.content import (
     FileLink,
-    GalleryRow,
     HistoryPoint,
     PresenceScore,
     ReportContent,
@@ -18,28 +16,25 @@ from fmbseg.report.content import (
     ValidationPoint,
 )
 from fmbseg.report.page import build_report
-from fmbseg.steps import evaluate, figures, plots
+from fmbseg.steps import correction_figures, evaluate, figures, gallery, plots, review
 from fmbseg.steps.departures import departures, model_names
-from fmbseg.steps.foundation_models import models_of, precision_of
-from fmbseg.steps.kept_masks import KeptMasks
+from fmbseg.steps.foundation_models import precision_of
+from fmbseg.steps.gallery import COCO, link
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
-from fmbseg.steps.truth import labelled
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import (
     MANIFEST,
     Refused,
     UnitKey,
     file_sha,
-    read_coco,
     read_json,
     sha_of,
     write_json,
 )
 from fmbseg.vocabulary import read_classes
 
-COCO = "COCO JSON, masks as RLE"
 VALIDATION = "validation.json"
 MLFLOW = "http://127.0.0.1:5000"
 """Address at which `make mlflow` shows MLflow."""
@@ -53,7 +48,10 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     ]
     inputs = {
         str(f.relative_to(workspace.root)): file_sha(f / "manifest.json") for f in folders
-    } | {"classes": file_sha(workspace.classes_path())}
+    } | {
+        "classes": file_sha(workspace.classes_path()),
+        "review": file_sha(workspace.review / review.QUEUE),
+    }
     for name in ("alignment.safetensors", "history.json"):  # timing.json differs every time
         inputs[name] = file_sha(workspace.train / name)
     if (workspace.train / VALIDATION).is_file():
@@ -63,6 +61,7 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
         for file in figures.pictured_files(workspace, unit):
             inputs[str(file.relative_to(workspace.root))] = file_sha(file)
     inputs["evaluate/foundation"] = sha_of(figures.foundation(workspace))
+    inputs |= correction_figures.inputs(workspace)
     inputs["train_key"] = _train_key(workspace)
     if workspace.params.data.labels is not None:
         inputs["labels"] = workspace.params.data.labels
@@ -78,11 +77,15 @@ def run(workspace: Workspace, unit: str = "") -> bool:
     """
 
     def compute(out: Path) -> None:
-        build_report(out / "index.html", _content(workspace))
+        content = _content(workspace)
+        build_report(out / "index.html", content)
         found = figures.of_methods(workspace)
         masks = figures.mask_figures(figures.mask_total(figures.mask_counts(workspace)))
         scores = figures.flat(found, figures.foundation(workspace))
-        write_json(out / "metrics.json", {**scores, "pseudo_masks": masks})
+        write_json(
+            out / "metrics.json",
+            {**scores, "pseudo_masks": masks, **correction_figures.flat(content.corrections)},
+        )
         write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
         plots.write(workspace, out / "plots")
 
@@ -105,6 +108,7 @@ def _content(workspace: Workspace) -> ReportContent:
     bad, never_found = quarantined(workspace), figures.never_found(workspace)
     curve = workspace.train / VALIDATION
     looked = read_json(curve) if curve.is_file() else ()  # where training looked at labels
+    shown = params.report.gallery_images
     facts = RunFacts(
         profile=params.models.profile,
         models=model_names(params),
@@ -126,7 +130,10 @@ def _content(workspace: Workspace) -> ReportContent:
         mask_counts=figures.mask_counts(workspace),
         never_found=never_found,
         validation=tuple(ValidationPoint(**e) for e in looked),
-        gallery=_gallery(workspace, class_names),
+        gallery=gallery.rows(workspace, gallery.spread(workspace, shown)),
+        doubtful=gallery.rows(
+            workspace, {entry.image: _remark(entry) for entry in review.queue_of(workspace)[:shown]}
+        ),
         departures=tuple(departures(params)),
         files=_files(workspace),
         tracking=TrackingHint(
@@ -136,6 +143,7 @@ def _content(workspace: Workspace) -> ReportContent:
         notes=notes(workspace),
         presence=PresenceScore(**frozen["presence"]) if frozen else None,
         sam=SamScore(**frozen["sam_random_point"]) if frozen else None,
+        corrections=correction_figures.facts(workspace),
     )  # fmt: skip
 
 
@@ -146,12 +154,13 @@ def _files(workspace: Workspace) -> tuple[FileLink, ...]:
         ("masks kept for training", workspace.subsample, f"a file a shard, {COCO}"),
         ("trained model", workspace.train, "a folder for fmbseg.Segmenter.load: segmenter.json, "
          "alignment.safetensors"),
+        ("images to look at first", workspace.review / review.QUEUE, "JSON, all of them in order"),
         ("figures to compare runs by", workspace.report / "metrics.json", "JSON"),
     ]  # fmt: skip
     for unit in evaluate.scored(workspace):
         path = workspace.evaluate / unit
         listed.append((f"evaluation {unit}", path, "metrics.json, confusion.json, examples as PNG"))
-    return tuple(FileLink(what, _link(workspace, path), form) for what, path, form in listed)
+    return tuple(FileLink(what, link(workspace, path), form) for what, path, form in listed)
 
 
 def _train_key(workspace: Workspace) -> str:
@@ -159,9 +168,11 @@ def _train_key(workspace: Workspace) -> str:
     return str(read_json(workspace.train / MANIFEST)["key"])
 
 
-def _link(workspace: Workspace, path: Path) -> str:
-    """The path of a file of the workspace as seen from the report's folder."""
-    return "../../" + path.relative_to(workspace.root).as_posix()
+def _remark(entry: review.QueueEntry) -> str:
+    """What is doubtful in an image."""
+    most = f", most of it {', '.join(entry.classes)}" if entry.classes else ""
+    bare = f"; {entry.unlabelled:.0%} without a mask" if entry.unlabelled >= 0.01 else ""
+    return f"doubt {entry.doubt:.2f}{most}{bare}"
 
 
 def _shown(workspace: Workspace) -> dict[str, Any]:
@@ -181,57 +192,9 @@ def _settings(tree: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _gallery(workspace: Workspace, class_names: tuple[str, ...]) -> tuple[GalleryRow, ...]:
-    """Training images with their masks; truth where label files exist, for looking only."""
-    wanted = workspace.params.report.gallery_images
-    if wanted == 0:
-        return ()
-    from fmbseg.segmenter import Segmenter
-
-    kept = KeptMasks(workspace)
-    models = models_of(workspace)
-    segmenter = Segmenter.load(workspace.train, workspace.params.device, models=models)
-    truths, rows = labelled(workspace), []
-    at = {name: index for index, name in enumerate(truths.names)} if truths is not None else {}
-    for name in _spread(workspace, kept, wanted):
-        image = workspace.read_image(name)
-        folder = workspace.pseudo_masks / kept.shard_of(name)
-        files = {"stage 1.1": folder / "stage11.json", "stage 1.2": folder / "stage12.json"}
-        first, second = (read_coco(file).by_image().get(name, []) for file in files.values())
-        predicted = segmenter.predict(image, list(class_names)).labels
-        target = truths[at[name]].target if truths is not None and name in at else None
-        rows.append(
-            GalleryRow(
-                name=name,
-                image=image,
-                stage_11=tuple(first),
-                stage_12=tuple(second),
-                kept=tuple(kept.of(name).masks),
-                prediction=predicted,
-                truth=target,
-                files=tuple(
-                    FileLink(what, _link(workspace, file), COCO) for what, file in files.items()
-                ),
-            )
-        )
-    return tuple(rows)
-
-
-def _spread(workspace: Workspace, kept: KeptMasks, wanted: int) -> list[str]:
-    """Of each of `wanted` stretches of the sorted images the first that has a mask."""
-    bad = {entry["image"] for entry in quarantined(workspace)}
-    names = sorted(set(workspace.listing().images) - bad)
-    length = max(1, len(names) // wanted)
-    firsts = (
-        next((name for name in names[start : start + length] if kept.of(name).masks), None)
-        for start in range(0, len(names), length)
-    )
-    return list(islice((name for name in firsts if name is not None), wanted))
-
-
 STEP = Step(
     name="report",
-    reads=("download", "pseudo_masks", "subsample", "train", "evaluate"),
+    reads=("download", "pseudo_masks", "review", "subsample", "train", "evaluate"),
     writes="reports/report",
     key=key,
     run=run,

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmbseg.align.settings import DESCRIPTION, WEIGHTS
+from fmbseg.align.settings import CONFIG, DESCRIPTION, WEIGHTS
+from fmbseg.steps.corrections import Corrections
 from fmbseg.steps.foundation_models import models_params
 from fmbseg.steps.kept_masks import MASKS_FROM, masks_file
 from fmbseg.steps.running import run_unit
@@ -25,6 +27,7 @@ from fmbseg.store import (
     unit_is_valid,
     write_json,
 )
+from fmbseg.store import run_unit as run_stored_unit
 from fmbseg.vocabulary import read_classes
 
 if TYPE_CHECKING:  # who only asks whether there is something to do does not wait for torch
@@ -36,11 +39,18 @@ _log = logging.getLogger(__name__)
 CHAMPION = "champion"
 """Value of `train.init_from` that stands for the champion of the model registry."""
 _NO_CHAMPION = "none"
+_CORRECTED = "/corrections/"
+"""Begins the names of corrections among a training's inputs; no image's name begins so."""
 
 
 def champion_folder(workspace: Workspace) -> Path:
     """Where the champion's trained folder lies when `train.init_from` is `champion`."""
     return workspace.root / "models" / "champion"
+
+
+def uncorrected_folder(workspace: Workspace) -> Path:
+    """The last trained folder that no correction had a part in, kept to be compared with."""
+    return workspace.root / "models" / "uncorrected"
 
 
 def initial_folder(workspace: Workspace) -> Path | None:
@@ -58,9 +68,11 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     date otherwise keeps the key that names the champion it was started from: a champion that
     moves outdates nothing.
     """
-    bad = {entry["image"] for entry in quarantined(workspace)}
+    corrections = Corrections.of(workspace)
+    bad = {entry["image"] for entry in quarantined(workspace)} | set(corrections.held_out)
     images = workspace.listing().images
     inputs = {name: sha for name, sha in images.items() if name not in bad}
+    inputs |= {f"{_CORRECTED}{name}": said for name, said in corrections.trained.items()}
     for shard in shards(workspace):
         inputs[f"kept/{shard}"] = file_sha(masks_file(workspace, shard))
     inputs["classes"] = file_sha(workspace.classes_path())
@@ -75,7 +87,7 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     folder = initial_folder(workspace)
     if folder is None:
         return plain
-    started_from = _champion_of_trained(workspace.train)
+    started_from = _parts_of_trained(workspace.train).get("inputs", {}).get("init_from")
     if started_from is not None and workspace.params.train.init_from == CHAMPION:
         trained = replace(plain, inputs={**inputs, "init_from": started_from})
         if unit_is_valid(workspace.train, trained):
@@ -115,6 +127,9 @@ def run(
     def compute(out: Path) -> None:
         from fmbseg.steps.training import train_with
 
+        for line in Corrections.of(workspace).words():
+            _log.warning("train: %s", line)
+
         init_sha, folder = train_key.inputs.get("init_from"), initial_folder(workspace)
         started: AlignmentHead | None = None
 
@@ -141,11 +156,31 @@ def run(
              "init_from": None if started is None else init_sha},
         )  # fmt: skip
 
+    if _corrected(train_key.inputs):
+        _keep_uncorrected(workspace)
     computed = run_unit(workspace, "train", workspace.train, train_key, compute, keep=scratch)
     if not computed and under_torchrun():
         with together(workspace) as ranks:
             ranks.told(False)
     return computed
+
+
+def _keep_uncorrected(workspace: Workspace) -> None:
+    """Copy the trained model, unless corrections or labels had a part in it."""
+    target, parts = uncorrected_folder(workspace), _parts_of_trained(workspace.train)
+    if not parts or _corrected(parts["inputs"]) or parts["params"].get("labels") != "pseudo":
+        return
+    source = {"train": file_sha(workspace.train / MANIFEST)}
+
+    def copy(out: Path) -> None:
+        for name in (WEIGHTS, CONFIG, DESCRIPTION):
+            shutil.copyfile(workspace.train / name, out / name)
+
+    run_stored_unit(target, UnitKey(inputs=source), copy)
+
+
+def _corrected(inputs: Mapping[str, str]) -> bool:
+    return any(name.startswith(_CORRECTED) for name in inputs)
 
 
 def _take_part(workspace: Workspace) -> bool:
@@ -162,13 +197,13 @@ def _take_part(workspace: Workspace) -> bool:
     return wanted
 
 
-def _champion_of_trained(folder: Path) -> str | None:
-    """The champion that the trained model's own key names, whether or not its weights fitted."""
+def _parts_of_trained(folder: Path) -> dict[str, dict[str, Any]]:
+    """`inputs` and `params` that the trained model was made from; empty where there is none."""
     try:
-        inputs = read_json(folder / MANIFEST)["parts"]["inputs"]
-        return str(inputs["init_from"]) if "init_from" in inputs else None
+        parts = read_json(folder / MANIFEST)["parts"]
+        return {name: dict(parts[name]) for name in ("inputs", "params")}
     except (StoreError, KeyError, TypeError):
-        return None
+        return {}
 
 
 def _initial(folder: Path, sha: str, wanted: Mapping[str, Any]) -> "AlignmentHead | None":

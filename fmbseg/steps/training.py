@@ -70,4 +70,5 @@ def train_with(
         norms_bytes=features.spare_bytes,
         views=partial(features.view, maps) if p.varies else None,
         ranks=ranks, deal=partial(features.deal, count=ranks.count),
+        weights=maps.weights,
     )  # fmt: skip

@@ -134,6 +134,11 @@ class Workspace:
         return self.root / self.params.data.drops
 
     @property
+    def corrections(self) -> Path:
+        """The folder of what people put right, a file an image; it need not exist."""
+        return self.root / self.params.data.corrections
+
+    @property
     def pseudo_masks(self) -> Path:
         """Output folder of the step `pseudo_masks`: one folder per shard."""
         return self.root / "data" / "pseudo_masks"
@@ -157,6 +162,11 @@ class Workspace:
     def report(self) -> Path:
         """Output folder of the step `report`, which holds index.html."""
         return self.root / "reports" / "report"
+
+    @property
+    def review(self) -> Path:
+        """Output folder of the step `review`: which images to look at first."""
+        return self.root / "reports" / "review"
 
     @property
     def exports(self) -> Path:

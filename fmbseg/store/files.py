@@ -6,12 +6,11 @@ That holds after a cut of power, too: the content is on the disk before it gets 
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmbseg.store.flush import flush_file, flush_names
+from fmbseg.store.growing import growing_path
 from fmbseg.store.hashes import file_sha, is_settled, state_of
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 """Name of a unit's manifest, inside the unit's folder; it is not counted among its files."""
-
-PARTIAL = ".partial-"
-"""In the name of a unit's folder until it is complete; all of it is flushed then, at once."""
 
 
 class StoreError(ValueError):
@@ -40,7 +36,6 @@ def write_bytes(path: str | Path, data: bytes, *, flush: bool = True) -> None:
             it for all files at once.
     """
     path = Path(path)
-    flush = flush and not any(PARTIAL in name for name in path.parts)
     try:
         _write_bytes(path, data, flush)
     except FileNotFoundError:  # somebody removed the folder between two of the calls
@@ -48,17 +43,8 @@ def write_bytes(path: str | Path, data: bytes, *, flush: bool = True) -> None:
 
 
 def _write_bytes(path: Path, data: bytes, flush: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
-    try:
+    with growing_path(path, flush=flush) as temporary:
         temporary.write_bytes(data)
-        if flush:
-            flush_file(temporary)
-        os.replace(temporary, path)
-        if flush:
-            flush_names(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, obj: Any, *, compact: bool = False) -> None:

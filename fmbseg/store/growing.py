@@ -1,4 +1,4 @@
-"""Large files that are written piece by piece and get their name when they are whole."""
+"""Files under a temporary name that get their own when they are whole and on the disk."""
 
 import os
 import secrets
@@ -7,22 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from fmbseg.store.files import PARTIAL
 from fmbseg.store.flush import flush_file, flush_names
+
+PARTIAL = ".partial-"
+"""In the name of a unit's folder until it is complete; all of it is flushed then, at once."""
 
 
 @contextmanager
-def growing_path(path: Path) -> Iterator[Path]:
+def growing_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """A temporary name to write to; afterwards the file has its own name.
 
-    Under that name lies the old file, or all of the new one. An error inside the `with` leaves no
-    trace.
+    Under that name lies the old file, or all of the new one, after a cut of power too. An error
+    inside the `with` leaves no trace.
 
     Args:
         path: target; missing parent folders are made.
+        flush: see `fmbseg.store.files.write_bytes`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    flush = not any(PARTIAL in name for name in path.parts)
+    flush = flush and not any(PARTIAL in name for name in path.parts)
     temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
     try:
         yield temporary

@@ -21,7 +21,6 @@ from typing import Any
 
 from fmbseg.store.files import (
     MANIFEST,
-    PARTIAL,
     StoreError,
     file_shas,
     file_states,
@@ -31,6 +30,7 @@ from fmbseg.store.files import (
     write_json,
 )
 from fmbseg.store.flush import flush_file, flush_names, flush_tree
+from fmbseg.store.growing import PARTIAL
 from fmbseg.store.hashes import note, noted
 from fmbseg.store.locks import FileLock
 
@@ -160,6 +160,7 @@ def run_unit(
     compute: Callable[[Path], None],
     *,
     keep: Path | None = None,
+    lock: Path | None = None,
 ) -> bool:
     """Compute a unit unless its folder is valid already.
 
@@ -169,6 +170,7 @@ def run_unit(
         compute: writes every output into the empty folder it is handed (a sibling of `folder`).
         keep: folder of resume state (finished images, checkpoints): made before `compute`, left
             alone when it fails or is killed, removed once the unit is in place.
+        lock: the file that is locked meanwhile, and stays; by default `<folder>.lock` beside it.
 
     Returns:
         True when computed (or completed from a killed run), False when valid already.
@@ -178,7 +180,9 @@ def run_unit(
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f"{folder.name}.lock"):  # freed by the kernel on a kill
+    lock = lock or folder.parent / f"{folder.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):  # freed by the kernel on a kill
         computed = not unit_is_valid(folder, key)
         if computed and not _adopt_finished(folder, key):
             if keep is not None:

@@ -37,6 +37,10 @@ def _sources(old: Texts, tags: Texts) -> list[str]:
     for name, words in (("classes", "other class file"), ("labels", "other labels")):
         if old.get(f"key.{name}") != tags.get(f"key.{name}"):
             found.append(words)
+    if old.get("key.corrections") != tags.get("key.corrections"):
+        counts = (old.get("corrections", "0"), tags.get("corrections", "0"))
+        same = f"{counts[0]} that say something else"
+        found.append(f"corrections {same if counts[0] == counts[1] else ' → '.join(counts)}")
     for name in ("code", "packages"):
         if old.get(name) != tags[name]:
             found.append(f"{name} {old.get(name, 'unknown')} → {tags[name]}")

@@ -12,6 +12,7 @@ from typing import Any
 from fmbseg.params_yaml import flatten
 from fmbseg.steps import evaluate
 from fmbseg.steps.code import code_of
+from fmbseg.steps.corrections import CORRECTIONS, Corrections, held_out_inputs
 from fmbseg.steps.plan import PLAN
 from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Listing, Workspace
@@ -67,11 +68,13 @@ def results(workspace: Workspace) -> list[Result]:
 
 
 def scored_contents(workspace: Workspace, result: Result) -> str:
-    """Digest of what a method was scored on, where that is a folder of the user's own.
+    """Digest of what a method was scored on, where that is the user's own: a folder, corrections.
 
     It goes by contents: those of the scored images, of their labels and of the class file. Empty
     for every other data set, whose name says it.
     """
+    if result.figures["data_set"] == CORRECTIONS:
+        return sha_of(held_out_inputs(workspace))[:8]
     if result.figures["data_set"] != "folder":
         return ""
     data, images = workspace.params.data, workspace.listing().images
@@ -145,6 +148,7 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
     packages = {"fmbseg": version("fmbseg")}
     packages |= {name: v for step in PLAN for name, v in code_of(step.name).packages.items()}
     listing = read_json(workspace.download / "listing.json")
+    people = Corrections.of(workspace).contents
     return {
         "code": f"{commit[:7]}{f' and {edited} changed files' if edited else ''}",
         "packages": ", ".join(f"{name} {found}" for name, found in packages.items()),
@@ -153,6 +157,7 @@ def tags(workspace: Workspace, keys: dict[str, str]) -> dict[str, str]:
         "key.dvc_lock": file_sha(lock) if lock.is_file() else "none",
         "key.images": fingerprint(workspace),
         **{f"key.{name}": listing[name] for name in ("classes", "labels") if listing.get(name)},
+        **({"corrections": str(len(people)), "key.corrections": sha_of(people)} if people else {}),
         UNITS: json.dumps(units),
     }
 

@@ -3,10 +3,11 @@
 Nothing here knows a tracker: a version is its number and its scores.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmbseg.steps.corrections import CORRECTIONS
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import sha_of
 from tasks.tracking.facts import images_folder
@@ -17,6 +18,9 @@ AUTO = "auto"
 """The value of `tracking.registered_model` that means a name derived from the images."""
 TERMS = "miou."
 """Begins the tag of a version that holds a score."""
+ENOUGH = 10
+"""With fewer corrected images held out than this, the mIoU on them decides nothing: one image more
+would turn it."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,15 @@ class Score:
         miou: 0 to 1.
         tag: names method, data set, split, protocol and, for a folder, what was scored.
         words: the same for people.
+        data_set: that was scored.
+        images: of it.
     """
 
     miou: float
     tag: str
     words: str
+    data_set: str = ""
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,18 @@ def score_of(figures: Mapping[str, Any], scored: str) -> Score:
     method, data_set, split, protocol_hash = terms
     words = f"{method} on {data_set} {split}, protocol {protocol_hash}"
     words += f", images and labels {scored}" if scored else ""
-    return Score(figures["miou"], TERMS + ".".join([*terms, *([scored] if scored else [])]), words)
+    tag = TERMS + ".".join([*terms, *([scored] if scored else [])])
+    return Score(figures["miou"], tag, words, data_set, figures["images"])
+
+
+def that_count(scores: Sequence[Score]) -> list[Score]:
+    """The scores that models are compared by, the one that decides first.
+
+    That is the one on the held-out corrections, as soon as they are `ENOUGH` images: what people
+    put right themselves says more of their images than any other labels.
+    """
+    people = [one for one in scores if one.data_set == CORRECTIONS and one.images >= ENOUGH]
+    return people + [one for one in scores if one.data_set != CORRECTIONS]
 
 
 def decide(

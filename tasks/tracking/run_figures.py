@@ -23,6 +23,7 @@ def of_run(workspace: Workspace) -> dict[str, float]:
     ends = metric_names(one.class_name for one in masks)
     total = found.mask_figures(found.mask_total(masks))
     frozen = found.foundation(workspace) or {}
+    figures = read_json(workspace.report / "metrics.json")
     return {
         **_numbers({"train": read_json(workspace.train / "timing.json")}),
         "pseudo_masks.fraction": float(counts["fraction"]),
@@ -32,6 +33,7 @@ def of_run(workspace: Workspace) -> dict[str, float]:
         **{f"pseudo_masks.kept.{ends[one.class_name]}": float(one.kept) for one in masks},
         "classes_never_found": float(sum(one.found == 0 for one in masks)),
         "quarantined_images": float(len(quarantined(workspace))),
+        **_numbers({"corrections": figures.get("corrections", {})}),
         **_numbers({name: tree for name, tree in frozen.items() if isinstance(tree, dict)}),
     }
 

@@ -32,7 +32,7 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 """Small, with enough epochs that a training can be cut between two checkpoints."""
 _COPIED = ("fmbseg", "flows", "tasks", "params.yaml", "pyproject.toml", "dvc.yaml", ".dvcignore",
-           ".gitignore", "data/drops/README.md")  # fmt: skip
+           ".gitignore", "data/drops/README.md", "data/corrections/README.md")  # fmt: skip
 _MARK = "FMBSEG_SYSTEM_TEST"
 
 

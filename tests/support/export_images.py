@@ -96,17 +96,22 @@ def export(
     return tmp_path / "out", images, notes
 
 
-def many_classes(tmp_path: Path, kind: str, count: int = 300) -> tuple[Path, np.ndarray]:
-    """An export of one image of one row in which every class has a pixel, and then none."""
+def many_images(folder: Path, count: int = 300) -> tuple[tuple[str, ...], list[LabelledImage]]:
+    """Names of classes, and an image of one row: a pixel of every class, and one of none."""
     labels = np.array([[*range(count), NONE]], np.int32)
-    path = tmp_path / "long.png"
-    tmp_path.mkdir(exist_ok=True)
+    path = folder / "long.png"
+    folder.mkdir(exist_ok=True, parents=True)
     path.write_bytes(encode_image(PIL.Image.new("RGB", labels.shape[::-1])))
     regions = tuple(region(labels == index, index) for index in range(count))
     one = LabelledImage("long.png", "long", path, labels.shape, regions, labels)
-    plan = ExportPlan([f"class {index}" for index in range(count)], tolerance_px=0.0)
-    write_dataset(kind, tmp_path / "out", plan, [one])
-    return tmp_path / "out", labels
+    return tuple(f"class {index}" for index in range(count)), [one]
+
+
+def many_classes(tmp_path: Path, kind: str, count: int = 300) -> tuple[Path, np.ndarray]:
+    """An export of the image of `many_images`, and its labels."""
+    names, images = many_images(tmp_path, count)
+    write_dataset(kind, tmp_path / "out", ExportPlan(names, tolerance_px=0.0), images)
+    return tmp_path / "out", images[0].labels
 
 
 def pixels(path: Path) -> np.ndarray:

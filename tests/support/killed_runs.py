@@ -58,7 +58,7 @@ def undisturbed_run(factory: pytest.TempPathFactory) -> Undisturbed:
             ended = run_step(root, step)
             assert ended.code == 0, ended.error
             changes[step] = ended.changes
-        assert len(checkouts.computed_units(root)) == 12
+        assert len(checkouts.computed_units(root)) == 13
         write_json(folder / "changes.json", changes)
 
     return Undisturbed(shared_folder(factory, "undisturbed", make))

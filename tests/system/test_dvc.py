@@ -13,6 +13,7 @@ from fmbseg.miniature.world import generate
 from fmbseg.steps import plan
 from fmbseg.store import file_sha, read_json
 from tests.support.dvc_checkout import Checkout, checkout, finished, hold_lock, save_images
+from tests.unit.steps.test_corrections import correct
 
 pytestmark = [
     pytest.mark.weights, pytest.mark.slow,
@@ -50,7 +51,7 @@ def damage(one: Checkout, file: str, how: str) -> None:
 
 def test_after_dvc_repro_from_nothing_every_task_of_the_flow_is_cached(done: Checkout):
     before = done.computed()
-    assert len(before) == len(set(before)) == 11
+    assert len(before) == len(set(before)) == 12
     assert done.status() == set()
     assert set(done.flow().values()) == {"Cached"}
     assert done.computed() == before
@@ -62,7 +63,7 @@ def test_after_a_flow_from_nothing_dvc_is_clean_and_repro_computes_nothing(tmp_p
     fresh = checkout(tmp_path / "code")
     assert set(fresh.flow().values()) == {"Completed"}
     before = fresh.computed()
-    assert len(before) == len(set(before)) == 11
+    assert len(before) == len(set(before)) == 12
     assert fresh.status() == set()
     assert "Running stage" not in fresh.dvc("repro")
     assert fresh.computed() == before
@@ -118,7 +119,7 @@ def test_the_flow_computes_damaged_units_again_and_no_other(done: Checkout):
         damage(done, DAMAGE[unit], how)
     assert done.status()
     states = done.flow()
-    assert sorted(states.values()) == ["Cached"] * 5 + ["Completed"] * 6
+    assert sorted(states.values()) == ["Cached"] * 6 + ["Completed"] * 6
     assert done.computed() == sorted([*before, *DAMAGE])
     assert done.status() == set()
 
@@ -196,7 +197,7 @@ def drop(one: Checkout) -> list[str]:
     save_images(one.root / "data" / "drops", [item.image for item in generate(11, 2, "train")])
     return [
         "data/download/drops", "data/pseudo_masks/drops-0000", "data/subsample", "models/train",
-        "reports/evaluate/fmbseg-miniature", "reports/report",
+        "reports/evaluate/fmbseg-miniature", "reports/report", "reports/review",
     ]  # fmt: skip
 
 
@@ -208,6 +209,31 @@ def test_new_images_in_drops_bring_one_shard_and_dvc_agrees(done: Checkout):
     assert done.computed() == sorted([*before, *wanted])
     assert done.status() == set()
     assert "Running stage" not in done.dvc("repro")
+
+
+@pytest.mark.e2e
+def test_corrections_outdate_the_training_alone_and_dvc_keeps_their_copy(done: Checkout):
+    before, workspace = done.computed(), done.workspace()
+    images = sorted(workspace.listing().images)
+    for image in images:
+        correct(workspace, image, "sky")
+    saved = {file: file.read_bytes() for file in workspace.corrections.rglob("*.json")}
+    assert done.status() == {"download"}
+    done.flow()
+    wanted = [
+        "data/download/corrections", "models/train", "reports/report",
+        "reports/evaluate/fmbseg-miniature",
+        *(f"reports/evaluate/{name}-corrections" for name in ("fmbseg", "maskclip", "stage1")),
+    ]  # fmt: skip
+    assert done.computed() == sorted([*before, *wanted])
+    assert done.status() == set()
+    assert "Running stage" not in done.dvc("repro")
+    shutil.rmtree(done.root / "data/download")
+    done.dvc("checkout")
+    copied = done.root / "data/download/corrections/files"
+    for file, content in saved.items():
+        assert file.read_bytes() == content, "what people made is never touched"
+        assert (copied / file.relative_to(workspace.corrections)).read_bytes() == content
 
 
 @pytest.mark.e2e
@@ -248,7 +274,7 @@ def test_repro_and_the_flow_at_once_on_an_empty_workspace_compute_every_unit_onc
         said = process.communicate(timeout=600)[0]
         assert process.returncode == 0, said
     computed = fresh.computed()
-    assert len(computed) == len(set(computed)) == 11
+    assert len(computed) == len(set(computed)) == 12
     assert fresh.status() == set()
 
 

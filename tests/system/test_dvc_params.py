@@ -31,13 +31,15 @@ OTHERS: dict[str, Any] = {
     "train.labels": "truth", "evaluate.synonyms": "max", "tracking.registered_model": "other",
     "train.feature_cache": "off", "evaluate.templates": "model", "runtime.precision": "bfloat16",
     "export.formats": ["png", "coco"], "export.classes": ["sky"], "export.source": "all",
-    "export.images": "leave", "export.calibrate": False,
+    "export.images": "leave", "export.calibrate": False, "export.corrections": False,
     "export.model": "models/train/../train", "export.val_list": "val.txt",
 }  # fmt: skip
 """Another value of a parameter that is no number, nor any text."""
 VIEWS = {"train.flip", "train.crop_min_scale"}
 """They need features that are not kept."""
-PLACES = {"data.images", "data.classes", "data.labels", "data.benchmarks"}
+PLACES = {
+    "data.images", "data.classes", "data.labels", "data.benchmarks", "data.corrections",
+}  # fmt: skip
 """Where input lies: a key holds what lies there, a stage the place too."""
 
 
@@ -86,7 +88,7 @@ def named_by(dotted: str) -> set[str]:
     return {
         step
         for step, stage in stages().items()
-        if any(dotted == name or dotted.startswith(f"{name}.") for name in stage["params"])
+        if any(dotted == name or dotted.startswith(f"{name}.") for name in stage.get("params", ()))
     }
 
 
@@ -115,9 +117,15 @@ def test_stages_name_each_parameter_that_their_units_keys_hold_and_no_other(
         by_key = outdated(Workspace(one.root, params))
         by_dvc = named_by(dotted)
         if dotted == "data.shard_images":
-            by_key -= {"subsample", "train"}  # shards are gone; DVC sees their folder change
+            by_key -= {
+                "review",
+                "subsample",
+                "train",
+            }  # shards are gone; DVC sees their folder change
         if dotted == "data.max_quarantined_fraction":
             by_key |= {"pseudo_masks"}  # no unit holds the limit, but the step ends over it
+        if dotted == "data.corrections_held_out_fraction":
+            by_key |= {"train", "evaluate"}  # where there are corrections
         if dotted == "export.formats":
             by_dvc = {"export"}  # each of them is a stage of its own
         if by_key != by_dvc:

@@ -22,6 +22,7 @@ from fmbseg.store import file_sha, read_json, sha_of
 from tasks import versioning
 from tasks.versioning import DvcBusyError, DvcError, OutdatedError, version
 from tests.support.dvc_checkout import Checkout, finished, hold_lock
+from tests.unit.steps.test_corrections import correct
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
@@ -83,7 +84,7 @@ def test_it_writes_dvc_lock_from_nothing_and_records_the_run(done: Checkout):
     assert not (done.root / "reports" / "finished.json").exists(), "DVC alone ran here"
     assert commit(done) == file_sha(lock)
     assert lock.read_text() == before
-    assert len(read_json(done.root / "reports" / "finished.json")["units"]) == 11
+    assert len(read_json(done.root / "reports" / "finished.json")["units"]) == 12
 
 
 def test_params_that_changed_under_the_run_are_refused_with_what_to_do(done: Checkout):
@@ -92,6 +93,16 @@ def test_params_that_changed_under_the_run_are_refused_with_what_to_do(done: Che
     with pytest.raises(OutdatedError, match=r"params.yaml changed .* run again .* or put the old"):
         version.fn(str(done.root), began)
     assert file_sha(done.root / "dvc.lock") == lock
+
+
+def test_corrections_accepted_under_a_run_fail_it_not_and_wait_for_the_next_to_commit(
+    done: Checkout,
+):
+    lock, workspace = file_sha(done.root / "dvc.lock"), done.workspace()
+    correct(workspace, min(workspace.listing().images), "sky")
+    assert commit(done) == "none"
+    assert file_sha(done.root / "dvc.lock") == lock
+    assert read_json(done.root / "reports" / "finished.json")["corrections"] == {}
 
 
 def test_a_run_with_parameters_of_its_own_is_committed_as_made_with_those(done: Checkout):

@@ -1,95 +1,39 @@
-"""Exports read by the tools they are for, each in a virtual environment of its own.
-
-A judge whose packages cannot be installed here is skipped. `FMBSEG_JUDGES` names a folder that
-keeps the environments for the next time.
-"""
+"""Exports read by the tools they are for, each in a virtual environment of its own."""
 
 import json
 import os
 import subprocess
-import sysconfig
-import venv
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tests.support.export_images import CLASSES, export
+from fmbseg.export.labelled import LabelledImage
+from tests.support.export_sources import SOURCES, Exported
+from tests.support.judges import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-Judge = Callable[..., Path]
-HOSTED = ("ultralytics", "lightly-train")
-"""They need torch: the one of these tests."""
-
-
-@pytest.fixture(scope="session")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """Makes the environment of a package, and gives its folder of programs."""
-
-    def make(package: str) -> Path:
-        home = os.environ.get("FMBSEG_JUDGES") or tmp_path_factory.getbasetemp() / "judges"
-        folder = Path(home) / package
-        programs = folder / "bin"
-        if (folder / "ready").is_file():
-            return programs
-        venv.create(folder, with_pip=True)
-        if package in HOSTED:
-            (site,) = folder.glob("lib/python*/site-packages")
-            (site / "host.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        command = [programs / "python", "-m", "pip", "install", "-q", "--no-compile", package]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"{package} cannot be installed here: {done.stderr[-300:]}")
-        (folder / "ready").touch()
-        return programs
-
-    return make
-
-
-def run(programs: Path, code: str, tmp_path: Path, *arguments: str) -> str:
-    """What a script prints in a judge's environment; its settings lie below `tmp_path`."""
-    script = tmp_path / "judge.py"
-    script.write_text(HEAD + code)
-    environment = {
-        **os.environ, "HOME": str(tmp_path), "YOLO_CONFIG_DIR": str(tmp_path),
-        "YOLO_OFFLINE": "true", "FIFTYONE_DO_NOT_TRACK": "true", "PYTHONPATH": "",
-    }  # fmt: skip
-    done = subprocess.run(
-        [programs / "python", script, *arguments],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout
-
-
-HEAD = """
-import json, sys
-from pathlib import Path
-import numpy as np
-
-def save(maps, path):
-    np.savez(path, **{json.dumps(name): labels for name, labels in maps.items()})
-"""
-"""A judge's answer: label maps by stem, -1 where there is none."""
+sources = pytest.mark.parametrize("source", SOURCES)
 
 
 def compare(path: Path, images) -> None:
+    """Hold a judge's label maps by stem, -1 where there is none, against those exported."""
     found = {json.loads(name): labels for name, labels in np.load(path).items()}
     assert set(found) == {one.stem for one in images}
     for one in images:
         assert np.array_equal(found[one.stem], one.labels), one.name
 
 
-def test_pycocotools_reads_every_mask(tmp_path):
-    out, images, _ = export("coco", tmp_path)
-    by_name = {one.stem + one.file.suffix: one for one in images}
+@sources
+def test_pycocotools_reads_every_mask(exported, source):
+    found = exported("coco", source)
+    out, by_name = found.out, {one.stem + one.file.suffix: one for one in found.images}
     for split in ("train", "val"):
         coco = COCO(out / f"annotations/instances_{split}.json")
-        assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+        assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == list(found.names)
         for image in coco.loadImgs(coco.getImgIds()):
             one = by_name.pop(image["file_name"])
             labels = np.full(one.image_hw, -1)
@@ -128,8 +72,10 @@ print(json.dumps(names[first:]))
         ("cvat-masks", "voc_instance_segmentation"),
     ],
 )
-def test_datumaro_reads_the_label_map(tmp_path, judge, kind, reader):
-    out, images, _ = export(kind, tmp_path)
+@sources
+def test_datumaro_reads_the_label_map(tmp_path, judge, exported, kind, reader, source):
+    found = exported(kind, source)
+    out, images = found.out, found.images
     if kind == "cvat-masks":
         with zipfile.ZipFile(out / "annotations.zip") as archive:
             archive.extractall(out / "unpacked")
@@ -141,7 +87,7 @@ def test_datumaro_reads_the_label_map(tmp_path, judge, kind, reader):
     printed = run(
         judge("datumaro"), DATUMARO, tmp_path, str(out), reader, str(tmp_path / "found.npz")
     )
-    assert json.loads(printed.splitlines()[-1]) == list(CLASSES)
+    assert json.loads(printed.splitlines()[-1]) == list(found.names)
     compare(tmp_path / "found.npz", images)
 
 
@@ -178,25 +124,29 @@ print("trained", Path(model.trainer.last).is_file())
 """
 
 
-def test_ultralytics_reads_our_masks_and_trains_an_epoch_on_them(tmp_path, judge):
-    out, images, _ = export("ultralytics", tmp_path)
+def train(found: Exported, task: str, network: str, tmp_path: Path, judge) -> list[LabelledImage]:
+    """Let Ultralytics read an export and train an epoch on it; returns its images."""
     printed = run(
         judge("ultralytics"), ULTRALYTICS, tmp_path,
-        str(out / "data.yaml"), "semantic", "yolo26n-sem.yaml", str(tmp_path / "found.npz"),
+        str(found.out / "data.yaml"), task, network, str(tmp_path / "found.npz"),
     )  # fmt: skip
     assert printed.splitlines()[-1] == "trained True"
+    return found.images
+
+
+@sources
+def test_ultralytics_reads_our_masks_and_trains_an_epoch_on_them(tmp_path, judge, exported, source):
+    images = train(exported("ultralytics", source), "semantic", "yolo26n-sem.yaml", tmp_path, judge)
     found = {json.loads(name): labels for name, labels in np.load(tmp_path / "found.npz").items()}
     for one in images:
         assert np.array_equal(found[one.stem.replace("images/", "images_/")], one.labels), one.name
 
 
-def test_ultralytics_fills_our_polygons_and_trains_an_epoch_on_them(tmp_path, judge):
-    out, images, _ = export("yolo-seg", tmp_path)
-    printed = run(
-        judge("ultralytics"), ULTRALYTICS, tmp_path,
-        str(out / "data.yaml"), "segment", "yolo11n-seg.yaml", str(tmp_path / "found.npz"),
-    )  # fmt: skip
-    assert printed.splitlines()[-1] == "trained True"
+@sources
+def test_ultralytics_fills_our_polygons_and_trains_an_epoch_on_them(
+    tmp_path, judge, exported, source
+):
+    images = train(exported("yolo-seg", source), "segment", "yolo11n-seg.yaml", tmp_path, judge)
     found = {json.loads(name): masks for name, masks in np.load(tmp_path / "found.npz").items()}
     for one in images:
         covered = found[one.stem.replace("images/", "images_/")].any(0)
@@ -228,10 +178,11 @@ save(maps, sys.argv[2])
 """
 
 
-def test_lightly_train_reads_our_masks(tmp_path, judge):
-    out, images, _ = export("lightly-train", tmp_path)
-    run(judge("lightly-train"), LIGHTLY, tmp_path, str(out), str(tmp_path / "found.npz"))
-    compare(tmp_path / "found.npz", images)
+@sources
+def test_lightly_train_reads_our_masks(tmp_path, judge, exported, source):
+    found = exported("lightly-train", source)
+    run(judge("lightly-train"), LIGHTLY, tmp_path, str(found.out), str(tmp_path / "found.npz"))
+    compare(tmp_path / "found.npz", found.images)
 
 
 LABEL_STUDIO = """
@@ -258,12 +209,11 @@ save(maps, sys.argv[2])
 """
 
 
-def test_label_studios_own_decoder_reads_our_brush_masks(tmp_path, judge):
-    out, images, _ = export("label-studio", tmp_path)
-    hw = json.dumps(images[0].image_hw)
-    found = str(tmp_path / "found.npz")
-    run(judge("label-studio-sdk"), LABEL_STUDIO, tmp_path, str(out), found, hw)
-    compare(tmp_path / "found.npz", images)
+@sources
+def test_label_studios_own_decoder_reads_our_brush_masks(tmp_path, judge, exported, source):
+    found, maps = exported("label-studio", source), tmp_path / "found.npz"
+    run(judge("label-studio-sdk"), LABEL_STUDIO, tmp_path, str(found.out), str(maps), found.size())
+    compare(maps, found.images)
 
 
 FIFTYONE = """
@@ -282,20 +232,45 @@ save(maps, sys.argv[2])
 """
 
 
-def test_fiftyones_importer_reads_our_directory(tmp_path, judge):
+@sources
+def test_fiftyones_importer_reads_our_directory(tmp_path, judge, exported, source):
     """The importer alone: a data set in the app needs a database server."""
-    out, images, _ = export("fiftyone", tmp_path)
-    run(judge("fiftyone"), FIFTYONE, tmp_path, str(out.resolve()), str(tmp_path / "found.npz"))
-    compare(tmp_path / "found.npz", images)
+    found, maps = exported("fiftyone", source), tmp_path / "found.npz"
+    run(judge("fiftyone"), FIFTYONE, tmp_path, str(found.out.resolve()), str(maps))
+    compare(maps, found.images)
 
 
-def test_labelme_opens_our_files(tmp_path, judge):
+LABELME = """
+from labelme._label_file import read_label_file
+from labelme.utils import img_data_to_arr, shapes_to_label
+
+folder, found, names = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+maps = {}
+for split in ("train", "val"):
+    for path in sorted((folder / split).rglob("*.json")):
+        data = read_label_file(str(path))
+        values = {name: value for value, name in enumerate(names, start=1)}
+        hw = img_data_to_arr(data.image_data).shape
+        labels, _ = shapes_to_label(hw, data.shapes, values)
+        maps[path.relative_to(folder / split).as_posix()[:-5]] = labels - 1
+save(maps, found)
+"""
+
+
+@sources
+def test_labelmes_own_reader_and_filler_give_the_label_map(tmp_path, judge, exported, source):
+    found, maps = exported("labelme", source), tmp_path / "found.npz"
+    run(judge("labelme"), LABELME, tmp_path, str(found.out), str(maps), json.dumps(found.names))
+    compare(maps, found.images)
+
+
+def test_labelme_opens_our_files(tmp_path, judge, exported):
     """As a program without a window; it says what it loaded, and is ended then."""
     program = judge("labelme") / "labelme"
-    out, images, _ = export("labelme", tmp_path)
+    found = exported("labelme")
     environment = {**os.environ, "HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
-    for one in images[:3]:
-        path = out / one.split / f"{one.stem}.json"
+    for one in found.images[:3]:
+        path = found.out / one.split / f"{one.stem}.json"
         process = subprocess.Popen(
             [program, path], env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -26,7 +26,8 @@ from tests.support.killed_runs import (
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 KILLS = {"download": 3, "pseudo_masks": 5, "subsample": 2, "train": 4, "evaluate": 4, "report": 2,
-         "export": 2}  # fmt: skip
+         "export": 2,
+         "review": 2}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-KEPT = ("runs/photos/params.yaml", "mlflow.db", "mlartifacts/1", "data/drops/a.png")
+BY_PEOPLE = ("data/drops/a.png", "data/corrections/a.png.json")
+KEPT = ("runs/photos/params.yaml", "mlflow.db", "mlartifacts/1", *BY_PEOPLE)
 OUTPUTS = ("data/subsample/images-0000.json", "models/train/a", "reports/report/index.html")
 
 
@@ -61,9 +62,9 @@ def test_make_clean_all_asks_and_without_a_terminal_deletes_nothing(checkout: Pa
     assert "runs" in said
     assert left(checkout, KEPT + OUTPUTS) == [*KEPT, *OUTPUTS]
     assert make(checkout, "clean-all", answer="y")[0] == 0
-    assert left(checkout, KEPT + OUTPUTS) == ["data/drops/a.png"]
+    assert left(checkout, KEPT + OUTPUTS) == [*BY_PEOPLE]
 
 
 def test_make_clean_all_with_yes_asks_nothing(checkout: Path):
     assert make(checkout, "clean-all", "YES=1")[0] == 0
-    assert left(checkout, KEPT + OUTPUTS) == ["data/drops/a.png"]
+    assert left(checkout, KEPT + OUTPUTS) == [*BY_PEOPLE]

@@ -14,48 +14,36 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from mlflow.models import Model, validate_serving_input
 from mlflow.pyfunc import scoring_server
 from PIL import Image
 
-from fmbseg.align.head import AlignmentHead
 from fmbseg.evaluate.protocol import protocol_named
 from fmbseg.methods.aligned import AlignedSegmentation
-from fmbseg.models.build import build_clip, build_vision
-from fmbseg.params import load_params
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import train
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import write_json
+from fmbseg.store import decode_rle
 from fmbseg.types import IGNORE
-from fmbseg.vocabulary import Vocabulary, read_classes
+from fmbseg.vocabulary import read_classes
 from tasks.tracking.mlflow_client import model as tracking_model
 from tasks.tracking.mlflow_client import segmenter_model
-from tests.conftest import REPOSITORY
+from tests.support.trained_folder import TRAINED, trained_folder
 
 pytestmark = pytest.mark.weights
 
 Post = Callable[..., tuple[int, Any]]
-TRAINED = Vocabulary(("sky", "grass", "tree"), ((), ("lawn", "meadow"), ("pine",)))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained folder of the miniature with synonyms, its weights random."""
-    folder = tmp_path_factory.mktemp("trained")
-    torch.manual_seed(0)
-    AlignmentHead(build_vision("miniature").dim, build_clip("miniature").dim, 4).save(folder)
-    section = load_params(REPOSITORY / "params.yaml").models.model_dump()
-    described = {
-        "models": section, "input_short_side_px": "auto", "temperature": 0.2,
-        "trained_classes": list(TRAINED.names), "synonyms": [list(one) for one in TRAINED.synonyms],
-    }  # fmt: skip
-    write_json(folder / "segmenter.json", described)
-    return folder
+    return trained_folder(tmp_path_factory.mktemp("trained"), vocabulary=TRAINED)
 
 
 @pytest.fixture(scope="module")
-def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
-    """MLflow's own app around the model as the pipeline saves it."""
+def saved(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model as the pipeline saves it."""
     path = tmp_path_factory.mktemp("model") / "model"
     mlflow.pyfunc.save_model(
         path=str(path), python_model=str(tracking_model._CODE),
@@ -63,7 +51,13 @@ def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
         signature=tracking_model._signature(folder),
         input_example=tracking_model._example(), pip_requirements=tracking_model._requirements(),
     )  # fmt: skip
-    return TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(path))))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def app(saved: str) -> TestClient:
+    """MLflow's own app around it."""
+    return TestClient(scoring_server.init(mlflow.pyfunc.load_model(saved)))
 
 
 @pytest.fixture
@@ -126,6 +120,33 @@ def test_a_client_can_ask_for_none_of_these(post: Post, folder: Path):
     assert np.unique(body["predictions"]).tolist() == [IGNORE]
 
 
+def test_a_client_can_ask_for_png_or_run_lengths_instead_of_a_number_a_pixel(post: Post):
+    _, body = post(b64(png()), classes=["car", "sea"], min_similarity=0.0)
+    labels = np.array(body["predictions"][0])
+    _, body = post(b64(png()), classes=["car", "sea"], min_similarity=0.0, format="png")
+    picture = Image.open(io.BytesIO(base64.b64decode(body["predictions"][0])))
+    assert np.array_equal(np.asarray(picture), labels)
+    _, body = post(b64(png()), classes=["car", "sea"], min_similarity=0.0, format="rle")
+    painted = np.full(labels.shape, IGNORE)
+    for one in body["predictions"][0]:
+        painted[decode_rle(one["segmentation"])] = one["category_id"] - 1
+    assert np.array_equal(painted, labels)
+    assert len(json.dumps(body)) < len(json.dumps(labels.tolist()))
+
+
+def test_signature_params_and_example_are_what_mlflow_s_own_validation_expects(
+    saved: str, folder: Path
+):
+    answer = validate_serving_input(saved, Model.load(saved).get_serving_input(saved))
+    pixels = np.asarray(Image.open(io.BytesIO(tracking_model._example()["image"][0])))
+    assert answer == [Segmenter.load(folder, "cpu").predict(pixels, TRAINED).labels.tolist()]
+    defaults = {one.name: one.default for one in Model.load(saved).signature.params}
+    assert defaults == {
+        "classes": list(TRAINED.lines()), "background": [], "min_similarity": -1.0,
+        "format": "labels",
+    }  # fmt: skip
+
+
 def test_a_path_in_the_column_is_never_opened_and_nobody_learns_whether_it_exists(
     post: Post, app: TestClient, tmp_path: Path
 ):
@@ -177,6 +198,7 @@ def test_what_is_no_picture_is_one_line_and_400(post: Post, cell: str, words: st
         ({"classes": [f"c{i}" for i in range(256)]}, "found more than 255 names"),
         ({"classes": ["sky"], "background": ["sky"]}, "given twice"),
         ({"min_similarity": 7.0}, "min_similarity: found 7; wanted a cosine"),
+        ({"format": "/etc/passwd"}, "wanted one of labels, png, rle"),
     ],
 )
 def test_bad_names_and_numbers_are_one_line_and_400(post: Post, params: dict[str, Any], words: str):

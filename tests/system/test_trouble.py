@@ -87,7 +87,7 @@ def test_a_path_with_spaces_and_umlauts_gives_the_same_bytes(finished: Path, tmp
     root = tmp_path / "Übung am See – Kopie (2)" / "run"
     root.mkdir(parents=True)
     checkouts.set_params(root, checkouts.QUICK)
-    assert len(run_all(root)) == 12
+    assert len(run_all(root)) == 13
     checkouts.assert_same_outputs(root, finished)
 
 

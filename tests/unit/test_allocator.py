@@ -39,13 +39,13 @@ def run(code: str, environment: Mapping[str, str]) -> str:
 
 @linux
 def test_a_worker_threads_big_tensors_reuse_their_memory_once_tasks_is_imported():
-    """40 tensors of 40 MB are 409,600 pages; few of them are touched for the first time.
+    """40 tensors of 40 MB are 409,600 pages; a quarter at most are touched for the first time.
 
     glibc by itself maps anew whatever is above 32 MB; below, it depends on what else is in use.
     """
     kept = int(run(f"import tasks\n{FAULTS}", {}))
     system = int(run(f"import tasks\n{FAULTS}", {"FMBSEG_ALLOCATOR": "system"}))
-    assert kept < 100_000 < 200_000 < system
+    assert kept < 150_000 < 200_000 < system
 
 
 @linux

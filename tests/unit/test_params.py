@@ -72,6 +72,7 @@ def test_a_missing_file_and_broken_yaml_say_so(tmp_path):
 @pytest.mark.parametrize(
     "override",
     [{"data.drops": "../elsewhere"}, {"data.drops": "data/../../x"},
+     {"data.corrections": "../elsewhere"},
      {"evaluate.data_sets": ["../../x"]}, {"evaluate.data_sets": ["/etc"]},
      {"tracking.registered_model": "../x"}],
 )  # fmt: skip

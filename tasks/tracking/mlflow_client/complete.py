@@ -92,11 +92,13 @@ def _complete(
     results = facts.results(workspace)
     for result in results:
         runs.log_method(client, experiment, run, result)
-    scores = [
-        promotion.score_of(result.figures, facts.scored_contents(workspace, result))
-        for result in results
-        if result.figures["method"] == workspace.params.tracking.primary_method
-    ]
+    scores = promotion.that_count(
+        [
+            promotion.score_of(result.figures, facts.scored_contents(workspace, result))
+            for result in results
+            if result.figures["method"] == workspace.params.tracking.primary_method
+        ]
+    )
     registry.describe(client, workspace, version, scores)
     decision = registry.promote(client, workspace, version, scores[0] if scores else None)
     word, why = "moved" if decision.promoted else "kept", decision.reason

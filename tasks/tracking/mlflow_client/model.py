@@ -119,6 +119,7 @@ def _signature(folder: Path) -> ModelSignature:
             ParamSpec("classes", DataType.string, classes, shape=(-1,)),
             ParamSpec("background", DataType.string, [], shape=(-1,)),
             ParamSpec("min_similarity", DataType.double, -1.0),
+            ParamSpec("format", DataType.string, "labels"),
         ]),
     )  # fmt: skip
 

@@ -11,7 +11,10 @@ import mlflow.artifacts
 from mlflow.exceptions import MlflowException
 
 from fmbseg.align.settings import CONFIG, DESCRIPTION, WEIGHTS
+from fmbseg.methods.table import METHODS
 from fmbseg.params import redact
+from fmbseg.steps import evaluate
+from fmbseg.steps.corrections import CORRECTIONS, Corrections
 from fmbseg.steps.train import champion_folder
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, run_unit
@@ -72,11 +75,12 @@ def describe(
     client: RetryingClient, workspace: Workspace, version: Any, scores: list[Score]
 ) -> None:
     """Give the version its scores: as a description, and as tags to compare by."""
-    images = len(workspace.listing().images)
+    images, corrected = len(workspace.listing().images), len(Corrections.of(workspace).trained)
+    how = f"{corrected} of them put right by people" if corrected else "without labels"
     words = [f"mIoU {score.miou:.4f} ({score.words})" for score in scores]
     text = (
         f"{'; '.join(words) or 'no mIoU: no labels were given'}. Trained on {images} images of "
-        f"{workspace.name} (fingerprint {fingerprint(workspace)}) without labels. "
+        f"{workspace.name} (fingerprint {fingerprint(workspace)}) {how}. "
         f"Needs fmbseg {package_version('fmbseg')} installed."
     )
     client.update_model_version(version.name, version.version, description=text)
@@ -97,6 +101,8 @@ def promote(
     """
     name, number = version.name, version.version
     now = champion(client, name)
+    if score is not None and now is not None and str(now.version) != str(number):
+        now = _scored_likewise(client, workspace, now, score)
     candidate = _judged(client.get_model_version(name, number))
     found = promotion.decide(candidate, score, now and _judged(now), workspace)
     if found.promoted:
@@ -111,6 +117,26 @@ def promote(
         f"'{redact(store_uri(workspace))}').set_registered_model_alias('{name}', "
         f"'{CHAMPION}', {number})"
     ))  # fmt: skip
+
+
+def _scored_likewise(client: RetryingClient, workspace: Workspace, now: Any, score: Score) -> Any:
+    """The champion, scored on today's held-out corrections where it was scored on fewer of them."""
+    if score.data_set != CORRECTIONS or score.tag in now.tags:
+        return now
+    try:
+        folder = download_champion(client, workspace)
+        method = workspace.params.tracking.primary_method
+        if folder is None or not METHODS[method].trained:
+            return now
+        miou = evaluate.miou_of(workspace, folder, method, CORRECTIONS)
+    except (OSError, ValueError, KeyError, MlflowException) as error:
+        _log.warning("champion: not scored on today's corrections: %s", redact(str(error)))
+        return now
+    if miou is None:
+        _log.warning("champion: trained for other models, so not scored on today's corrections")
+        return now
+    client.set_model_version_tag(now.name, now.version, score.tag, str(miou))
+    return client.get_model_version(now.name, now.version)
 
 
 def fetch_champion(root: str) -> str | None:

@@ -24,6 +24,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
 from fmbseg.segmenter import Segmenter
+from fmbseg.serving.answers import annotations, label_png
 from fmbseg.store import UnreadableImageError, decode_image
 from fmbseg.types import Image
 from fmbseg.vocabulary import Vocabulary, VocabularyError, joined, names_of_line
@@ -37,6 +38,8 @@ LIMITS = {
 """Most of a request, all its pictures together; the environment variables of these names change
 them where the model is served. Classes and background names count together."""
 
+FORMATS = ("labels", "png", "rle")
+"""How a label map is answered: as nested lists (slow: a number a pixel), or as what is small."""
 _LETTERS = re.compile(rb"[A-Za-z0-9+/=\s]+")
 _log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> list[list[list[int]]]:
+    ) -> list[Any]:
         """Label every pixel of every picture; sizes may differ.
 
         Args:
@@ -75,10 +78,13 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
             params: `classes`: any class names, each entry like a line of a class file ("road,
                 street": two names of one class); default those of the training. `background`:
                 names in the same form; where one wins, the pixel is none of the classes.
-                `min_similarity`: a cosine; a pixel whose best class is below is none.
+                `min_similarity`: a cosine; a pixel whose best class is below is none. `format`:
+                one of `FORMATS`.
 
         Returns:
-            Per picture [height][width]: index into `classes`, 255 for none of them.
+            Per picture, by `format`. labels: [height][width], index into `classes`, 255 for none
+            of them. png: the same as a palette PNG in base64. rle: a list of COCO annotations,
+            one a class that occurs, `category_id` = index + 1.
 
         Raises:
             RequestError: no column `image`, something that is no picture, bad names, or more than
@@ -94,7 +100,7 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
                 "the segmenter failed; see the server's log", INTERNAL_ERROR
             ) from None
 
-    def _predict(self, model_input: pd.DataFrame, params: dict[str, Any]) -> list[list[list[int]]]:
+    def _predict(self, model_input: pd.DataFrame, params: dict[str, Any]) -> list[Any]:
         if not isinstance(model_input, pd.DataFrame) or "image" not in model_input:
             raise RequestError("found no column 'image'; wanted one, with an encoded picture a row")
         limits = {name: _limit(name) for name in LIMITS}
@@ -102,6 +108,9 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
         least = params.get("min_similarity")
         if least is not None and not -1 <= least <= 1:
             raise RequestError(f"min_similarity: found {least:g}; wanted a cosine, -1 to 1")
+        wanted = params.get("format") or "labels"
+        if wanted not in FORMATS:
+            raise RequestError(f"format: found {wanted[:60]!r}; wanted one of {', '.join(FORMATS)}")
         values = list(model_input["image"])
         if len(values) > limits["FMBSEG_SERVE_MAX_IMAGES"]:
             raise RequestError(
@@ -111,13 +120,16 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
         pictures = _pictures(
             values, limits["FMBSEG_SERVE_MAX_MEGABYTES"], limits["FMBSEG_SERVE_MAX_MEGAPIXELS"]
         )
-        return [
+        made = (
             self._segmenter.predict(
                 picture, classes, background=background or (),
                 min_similarity=None if least is None or least <= -1 else least,
-            ).labels.tolist()
+            ).labels
             for picture in pictures
-        ]  # fmt: skip
+        )  # fmt: skip
+        if wanted == "png":
+            return [base64.b64encode(label_png(labels, len(classes))).decode() for labels in made]
+        return [annotations(labels) if wanted == "rle" else labels.tolist() for labels in made]
 
     def _names(self, params: dict[str, Any], most: float) -> tuple[Vocabulary, Vocabulary | None]:
         """Classes and background names of a request."""

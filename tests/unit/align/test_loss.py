@@ -16,8 +16,11 @@ def unit(count: int, dim: int, seed: int, dtype: torch.dtype = torch.float64) ->
     return functional.normalize(torch.randn(count, dim, generator=generator, dtype=dtype), dim=1)
 
 
-def double_loop(patches: Tensor, labels: Tensor, texts: Tensor, tau: float) -> Tensor:
+def double_loop(
+    patches: Tensor, labels: Tensor, texts: Tensor, tau: float, weights: Tensor | None = None
+) -> Tensor:
     """The four equations, term by term."""
+    weights = torch.ones(len(labels)) if weights is None else weights
     used = [i for i in range(len(labels)) if int(labels[i]) != IGNORE]
     total = (patches.sum() + texts.sum()) * 0
     if not used:
@@ -31,13 +34,16 @@ def double_loop(patches: Tensor, labels: Tensor, texts: Tensor, tau: float) -> T
         for i in members:
             every = others(i) + [patches[i] @ text / tau for text in texts]
             log_d = torch.stack(every).logsumexp(0)
-            total = total + (log_d - patches[i] @ texts[k] / tau) / len(members)
+            total = (
+                total + (log_d - patches[i] @ texts[k] / tau) * weights[i] / weights[members].sum()
+            )
     for i in used:
         positives = [p for p in used if p != i and int(labels[p]) == int(labels[i])]
         for p in positives:
             log_e = torch.stack(others(i)).logsumexp(0)
-            total = total + (log_e - patches[i] @ patches[p] / tau) / len(positives)
-    return total / (len(texts) + len(used))
+            own = (log_e - patches[i] @ patches[p] / tau) / len(positives)
+            total = total + weights[i] * own
+    return total / (len(texts) + weights[used].sum())
 
 
 CASES = {
@@ -73,6 +79,34 @@ def test_loss_and_gradients_equal_a_double_loop(case: str, chunk: int, tau: floa
         assert fast is not None
         assert torch.isfinite(fast).all()
         assert (slow - fast).abs().max() < 1e-8 * max(1.0, float(slow.abs().max()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_weight_is_how_much_a_patchs_own_terms_count(case: str) -> None:
+    labels, weights = torch.tensor(CASES[case]), torch.linspace(0.5, 7, 11)
+    found = []
+    for function in (double_loop, functools.partial(prototype_supcon_loss, chunk=4)):
+        patches = unit(11, 7, 0).requires_grad_()
+        loss = function(patches, labels, unit(4, 7, 1), 0.1, weights=weights)
+        loss.backward()
+        found.append((loss.detach(), patches.grad))
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_equal_weights_change_nothing_and_the_mean_of_others_is_weighted(name: str) -> None:
+    patches, texts, labels = unit(5, 4, 0), unit(3, 4, 1), torch.tensor([0, IGNORE, 2, 2, 1])
+    plain = LOSSES[name](patches, labels, texts, 0.2)
+    torch.testing.assert_close(LOSSES[name](patches, labels, texts, 0.2, 8, torch.ones(5)), plain)
+    weights = torch.tensor([2.0, 50.0, 1.0, 1.0, 1.0])
+    found = LOSSES[name](patches, labels, texts, 0.2, 8, weights)
+    assert float(found) != pytest.approx(float(plain), abs=1e-6)
+    if name == "cross_entropy":
+        kept = labels != IGNORE
+        terms = functional.cross_entropy(
+            patches[kept] @ texts.T / 0.2, labels[kept], reduction="none"
+        )
+        assert float(found) == pytest.approx(float((terms * weights[kept]).sum() / 5), abs=1e-9)
 
 
 def test_gradients_of_ignored_patches_are_zero() -> None:

@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fmbseg.align.batches import draw_patches, labels_of, read_group, share_of
+from fmbseg.align.batches import draw_patches, labels_of, read_group, share_of, weights_of
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.optimise import make_optimizer, take_step
 from fmbseg.align.ranks import ALONE, Ranks
 from tests.support.toy_training import SETTINGS, Cut, cut_after, result, run, world
 
 BATCH = [0, 1, 3, 4]
+WEIGHTS = [1.0, 4.0, 1.0, 2.0, 1.0]
 SHARES = {"even": [[0, 3], [1, 4]], "uneven": [[0, 1, 4], [3]], "one has none": [[], BATCH]}
 
 
@@ -34,6 +35,7 @@ def step(folder: Path, ranks: Ranks) -> None:
         loss = take_step(
             ranks.model(head), make_optimizer(head, SETTINGS), groups,
             [labels_of(part) for part in parts], texts, SETTINGS, 0.0, ranks,
+            weights_of(parts, WEIGHTS),
         )  # fmt: skip
         found |= {f"{name} {key}": p.grad for key, p in head.named_parameters()}
         found[f"{name} loss"] = torch.tensor(loss)

@@ -163,7 +163,7 @@ def test_an_error_of_ours_is_one_line_and_a_fault_keeps_its_trace(
         ("--classes", "sky, lists/classes", "'lists/classes' looks like a file"),
         ("--classes", "C:\\lists\\classes", "looks like a file"),
         ("--classes", "Missing.TXT", "looks like a file"),
-        ("--classes", "cat; dog", "found a semicolon in 'cat; dog'; on the command line commas"),
+        ("--classes", "cat; dog", "found a semicolon in 'cat; dog'; commas part classes"),
         ("--classes", "cat=, dog", "an empty name in 'cat='"),
         ("--classes", "cat, Cat", "'Cat' is given twice"),
         ("--background", "missing.txt", "--background: 'missing.txt' looks like a file"),

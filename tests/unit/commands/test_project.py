@@ -195,7 +195,8 @@ def test_code_imports_what_its_installation_brings(
                 to_do += [one for one in needed if "extra ==" not in one]
     home = importlib.metadata.packages_distributions()
     known = {*sys.stdlib_module_names, "fmbseg", *folders}
-    known |= {"transformers", "prefect_dask"}  # extras of their own; one line says what is missing
+    # extras of their own; one line says what is missing
+    known |= {"transformers", "prefect_dask", "onnx", "onnxruntime"}
     for path in sorted(path for one in folders for path in (REPOSITORY / one).rglob("*.py")):
         for name in imported(path) - known:
             packages = {normal(one) for one in home.get(name, ())}

@@ -9,7 +9,14 @@ import pytest
 from fmbseg.export.classes import class_map
 from fmbseg.export.formats import FORMATS
 from fmbseg.export.labelled import NONE, ExportError
-from fmbseg.export.regions import chosen, paint, region_of, regions_of_map, regions_of_masks
+from fmbseg.export.regions import (
+    chosen,
+    in_classes,
+    paint,
+    region_of,
+    regions_of_map,
+    regions_of_masks,
+)
 from fmbseg.export.settings import FormatName
 from fmbseg.export.split import listed_splits, splits, stems
 from fmbseg.pseudo.confidence import mask_confidences
@@ -142,5 +149,7 @@ def test_small_unsure_and_unwanted_regions_are_left_out() -> None:
         region_of(block(0, 10, 10, 20), 2, None, "person"),
     ]
     found = chosen(regions, classes, min_confidence=0.5, min_area_px=3)
-    assert [(r.class_index, r.origin) for r in found] == [(0, "1.1"), (0, "person")]
+    assert [(r.class_index, r.origin) for r in found] == [(1, "1.1"), (2, "person")]
+    assert [r.class_index for r in in_classes(found, classes)] == [0, 0]
+    assert classes.parts_of(0) == ("car", "bus")
     assert found[0].rle == sure.rle

@@ -5,11 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from fmbseg.export.formats import FORMATS, write_dataset
-from fmbseg.export.labelled import NONE, ExportPlan, LabelledImage, Origin
+from fmbseg.export.labelled import NONE, ExportPlan, LabelledImage
 from fmbseg.export.settings import FormatName
+from fmbseg.store import encode_image
+from fmbseg.types import Origin
 from tests.conftest import REPOSITORY
 from tests.support.export_images import CLASSES, box, files, hard_images, region
 
@@ -62,6 +65,18 @@ def test_leaving_images_writes_labels_alone_and_says_which_go_by_another_name(tm
     assert not [
         f for f in files(tmp_path / "out") if (tmp_path / "out" / f).read_bytes() in pictures
     ]
+
+
+@every
+def test_a_photograph_of_16_bits_is_placed_as_it_is(tmp_path, kind):
+    one = hard_images(tmp_path / "photographs")[0]
+    deep = np.random.default_rng(0).integers(0, 65536, one.image_hw, np.uint16)
+    one.file.write_bytes(encode_image(PIL.Image.fromarray(deep)))
+    write_dataset(kind, tmp_path / "out", ExportPlan(CLASSES), [one])
+    found = [tmp_path / "out" / name for name in files(tmp_path / "out")]
+    (placed,) = [path for path in found if path.read_bytes() == one.file.read_bytes()]
+    with PIL.Image.open(placed) as picture:
+        assert np.array_equal(np.asarray(picture), deep)
 
 
 @every

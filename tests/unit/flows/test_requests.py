@@ -46,6 +46,11 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"others": {"train.epoch": 3}}, ParamsError, "did you mean train.epochs"),
         ({"others": {"data.drops": "/etc"}}, RequestError, "data.drops: not for a request"),
         ({"others": {"data.drops": "../x"}}, RequestError, "data.drops: not for a request"),
+        (
+            {"others": {"data.corrections": "x"}},
+            RequestError,
+            "data.corrections: not for a request",
+        ),
         ({"others": {"tracking.uri": "sqlite:////x"}}, RequestError, "tracking.uri: not for a"),
         ({"others": {"evaluate.data_sets": ["../x"]}}, ParamsError, "data_sets.0: found '../x'"),
     ],

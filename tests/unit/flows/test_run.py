@@ -105,7 +105,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
 
 
 @pytest.mark.weights
-def test_the_end_of_a_run_names_its_files_and_three_next_commands(
+def test_the_end_of_a_run_names_its_files_and_four_next_commands(
     small_run: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(small_run)
@@ -116,9 +116,10 @@ def test_the_end_of_a_run_names_its_files_and_three_next_commands(
     for name in named:
         assert list(Path().glob(name)), name
     commands = following.splitlines()
-    assert len(commands) == 3
+    assert len(commands) == 4
     predict = commands[0].partition("   #")[0]
     assert "--model models/train --out predictions" in predict
     assert "--classes data/download/miniature/classes.txt" in predict
-    assert "make mlflow" in commands[1]
-    assert "make run IMAGES=" in commands[2]
+    assert commands[1].partition("   #")[0].endswith("fmbseg review")
+    assert "make mlflow" in commands[2]
+    assert "make run IMAGES=" in commands[3]

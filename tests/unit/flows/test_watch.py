@@ -20,9 +20,11 @@ from flows import watch as module
 from flows.orphans import LOCKS, ORPHANED, alive, close_orphans
 from flows.watch import NoDeploymentError, watch
 from fmbseg.steps import drops
-from fmbseg.store import read_json
+from fmbseg.steps.finished import finished_path
+from fmbseg.steps.workspace import Workspace
+from fmbseg.store import read_json, write_json
 from tests.conftest import REPOSITORY
-from tests.unit.steps.test_drops import drop, finish
+from tests.unit.steps.test_drops import correct, drop, finish
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +85,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def root(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace whose drops settle by the clock of the test."""
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["drops"] |= {"settle_seconds": SETTLE_SECONDS, "max_attempts": 2}
+    params["drops"] |= {
+        "settle_seconds": SETTLE_SECONDS, "max_attempts": 2, "corrections_settle_seconds": 60,
+    }  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -287,3 +291,22 @@ def test_runs_without_a_living_process_are_closed_and_the_others_left_alone(
         "gone": "Crashed", "works": "Running", "waits": "Scheduled", "ended": "Completed",
     }  # fmt: skip
     assert not list((root / LOCKS).iterdir())
+
+
+def test_corrections_ask_for_one_run_once_people_pause(root: Path, full: Full, clock: Clock):
+    correct(root, "a.png", "sky")
+    file = root / "data" / "corrections" / "a.png.json"
+    clock.changed(file, 30)
+    assert watch(".") == "corrections are still being made"
+    clock.sleep(31)
+    assert watch(".").startswith("asked for ")
+    assert watch(".") == "a full run is under way"
+    (run,) = full.runs()
+    full.set(run, Completed())
+    state = Workspace.open(root)
+    covered = drops.look(state).corrected
+    finish(root)
+    write_json(finished_path(state), {**read_json(finished_path(state)), "corrections": covered})
+    assert watch(".") == "nothing to train on (0 files cannot be used)"
+    assert watch(".") == "nothing new"
+    assert len(full.runs()) == 1

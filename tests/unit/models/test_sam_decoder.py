@@ -47,23 +47,26 @@ def asked(request):
         yield Asked(model, prompts=40)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.15, 0.6, 1.0])
-@pytest.mark.parametrize("at_once", [4, 8, 64])
-def test_masks_and_scores_have_the_bits_of_segment_anything(asked, share, at_once, monkeypatch):
+@pytest.mark.parametrize("number", [0, 1, 18, 72, 120])
+@pytest.mark.parametrize("at_once", [1, 3, 8, 64])
+def test_masks_and_scores_are_those_of_segment_anything(asked, number, at_once, monkeypatch):
     monkeypatch.setattr(sam_decoder, "_PROMPTS_AT_ONCE", at_once)
-    least = asked.scores.flatten().quantile(1 - share) if share < 1 else -torch.inf
+    scores = asked.scores.flatten().sort(descending=True).values
+    ends = torch.cat([scores[:1] + 1, scores, scores[-1:] - 1])
+    least = (ends[number] + ends[number + 1]) / 2
     found = asked.ours.decode(asked.side, asked.sparse, lambda iou: iou > least)
-    assert torch.equal(found.predicted_iou, asked.scores)
     assert torch.equal(found.wanted, asked.scores > least)
-    assert torch.equal(found.logits, asked.masks[found.wanted])
-    assert torch.equal(found.scores, asked.scores[asked.scores > least])
+    assert found.wanted.sum() == number
+    torch.testing.assert_close(found.predicted_iou, asked.scores, rtol=0, atol=2e-6)
+    torch.testing.assert_close(found.logits, asked.masks[found.wanted], rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(found.scores, asked.scores[asked.scores > least], rtol=0, atol=2e-6)
     assert found.prompts == [i for i in range(40) for score in asked.scores[i] if score > least]
 
 
 def test_only_prompts_with_a_wanted_mask_are_upscaled(asked):
-    watched = asked.decoder.output_upscaling = Watched(asked.decoder.output_upscaling)
+    watched = asked.decoder.output_upscaling[0] = Watched(asked.decoder.output_upscaling[0])
     best = asked.scores.max(dim=1).values.sort(descending=True).values
-    found = asked.ours.decode(asked.side, asked.sparse, lambda iou: iou > best[6])
+    found = asked.ours.decode(asked.side, asked.sparse, lambda iou: iou > best[5:7].mean())
     assert sum(watched.sizes) == len(set(found.prompts)) == 6
 
 

@@ -60,7 +60,7 @@ def test_how_much_is_held_at_once_changes_no_mask(monkeypatch, pixels_at_once):
         image, "a.png", ColourClip(), ColourSam(), TEXTS, NAMES, OPTIONS
     )
     assert len(expected.masks_12) >= 3
-    monkeypatch.setattr(rasterise, "_PIXELS_AT_ONCE", pixels_at_once)
+    monkeypatch.setattr(rasterise, "_PIXELS_IN_CACHE", pixels_at_once)
     monkeypatch.setattr(labelling, "_PIXELS_AT_ONCE", pixels_at_once)
     found = pseudo_masks_of_image(image, "a.png", ColourClip(), ColourSam(), TEXTS, NAMES, OPTIONS)
     assert found == expected
@@ -68,7 +68,7 @@ def test_how_much_is_held_at_once_changes_no_mask(monkeypatch, pixels_at_once):
 
 @pytest.mark.parametrize(("pixels_at_once", "most"), [(1, 48 * 64), (10_000, 3 * 48 * 64)])
 def test_no_more_masks_are_upscaled_at_once_than_fit(monkeypatch, pixels_at_once, most):
-    monkeypatch.setattr(rasterise, "_PIXELS_AT_ONCE", pixels_at_once)
+    monkeypatch.setattr(rasterise, "_PIXELS_IN_CACHE", pixels_at_once)
     sam = CountingSam()
     automatic_masks(sam, painted("red", "green"), OPTIONS)
     assert sam.most == most

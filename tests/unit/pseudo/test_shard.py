@@ -23,7 +23,7 @@ GOOD = {
     "b.png": ("blue", "red", "yellow"),
     "sub/größe 1.png": ("green", "blue"),
 }
-FILES = ["presence.json", "quarantine.json", "stage11.json", "stage12.json"]
+FILES = ["looks.npy", "presence.json", "quarantine.json", "stage11.json", "stage12.json"]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from fmbseg.report.content import (
     ReportContent,
     TrackingHint,
 )
+from fmbseg.report.corrected import ClassPutRight, CorrectionFacts
 from fmbseg.report.page import build_report
 from fmbseg.store import Refused
 from tests.support.figures import figures
@@ -86,6 +87,10 @@ def named(name: Callable[[int], str], folder: Path) -> ReportContent:
         gallery=(replace(row(name(21)), files=(link,)),), files=(link,),
         quarantined=(Refused(name(22), name(23)),),
         tracking=TrackingHint("http://127.0.0.1:5000", name(24), name(25)),
+        corrections=CorrectionFacts(
+            1, 1, 2.0, name(4), 0.1, 0.2,
+            (ClassPutRight(classes[0], 3, 0.5, ((classes[1], 0.5),)),), 0.5, 0.1, (name(26),),
+        ),
     )  # fmt: skip
 
 

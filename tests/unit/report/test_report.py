@@ -26,6 +26,7 @@ from fmbseg.report.content import (
     SamScore,
     ValidationPoint,
 )
+from fmbseg.report.corrected import ClassPutRight, CorrectionFacts
 from fmbseg.report.page import build_report
 from fmbseg.store import Refused
 from fmbseg.types import IGNORE, PseudoMask, SamMask
@@ -84,7 +85,12 @@ FULL = ReportContent(
     notes=("Only a demonstration.",),
     presence=PresenceScore(0.8, 0.7, 0.746, 0.005),
     sam=SamScore(0.71, None, 150),
-)
+    corrections=CorrectionFacts(
+        40, 10, 1.0, "fmbseg", 0.61, 0.6449,
+        (ClassPutRight(CLASSES[0], 1200, 0.25, ((CLASSES[1], 0.2), ("no answer", 0.05))),),
+        0.875, 0.02, ("correction of a.jpg: the image was replaced since it was corrected",),
+    ),
+)  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -125,6 +131,19 @@ def test_the_page_shows_every_method_class_and_figure(tmp_path: Path) -> None:
     assert [text for text in wanted if text not in html] == []
     said = [METHODS[result.method].summary for result in FULL.results]
     assert [text for text in said if text not in unescape(html)] == []
+
+
+def test_corrections_are_told_with_before_and_now_and_what_was_wrong(tmp_path: Path) -> None:
+    page = build(tmp_path, FULL)
+    assert "People put 50 images right" in page
+    for words in ("0.610", "0.645", "87.5% of the pixels", "2.0% of all pixels", "20.0%", "0.250",
+                  "today&#39;s 10 held-out images", "a.jpg: the image was replaced"):  # fmt: skip
+        assert words in page, words
+    assert FULL.corrections is not None
+    first = replace(FULL.corrections, before=None, after=None, held_out=0)
+    alone = build(tmp_path, replace(FULL, corrections=first))
+    assert "the last model without corrections" not in alone
+    assert 'id="corrections"' not in build(tmp_path, replace(FULL, corrections=None))
 
 
 def test_the_page_asks_the_network_for_nothing(tmp_path: Path) -> None:

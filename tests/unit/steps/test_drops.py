@@ -2,14 +2,22 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from fmbseg.corrections.store import (
+    CorrectedRegion,
+    Correction,
+    read_correction,
+    save_correction,
+)
 from fmbseg.miniature.world import generate
-from fmbseg.steps import drops, plan
+from fmbseg.steps import drops, finished, plan
+from fmbseg.steps.corrections import CORRECTIONS, copy_accepted
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import image_sha, read_image, read_json, write_json
+from fmbseg.store import encode_rles, image_sha, read_image, read_json, write_json
 from tests.conftest import REPOSITORY
 
 
@@ -33,9 +41,18 @@ def finish(root: Path) -> None:
     workspace = Workspace.open(root)
     covered = {name: image_sha(workspace.drops / name) for name in drops.look(workspace).files}
     write_json(
-        drops.finished_path(workspace),
+        finished.finished_path(workspace),
         {"finished_at": "2026-01-02T03:04:05+00:00", "drops": covered, "units": {}},
     )
+
+
+def correct(root: Path, image: str, words: str, *, accepted: bool = True) -> None:
+    """Save a correction; what it says is what class the one region has."""
+    folder, old = root / "data" / "corrections", read_correction(root / "data/corrections", image)
+    region = CorrectedRegion(words, encode_rles(np.ones((1, 2, 3), bool))[0], "person")
+    revision = 0 if old is None else old.revision
+    one = Correction(image, "ab", (2, 3), (), (region,), accepted, revision=revision)
+    save_correction(folder, one)
 
 
 def found(root: Path) -> drops.News:
@@ -144,12 +161,12 @@ def test_a_damaged_record_of_the_last_run_leads_to_a_run_that_renews_it(root: Pa
     drop(root, "a.png")
     finish(root)
     assert not found(root).wants_run
-    path = drops.finished_path(Workspace.open(root))
+    path = finished.finished_path(Workspace.open(root))
     whole = path.read_bytes()
     for damaged in (bytes(len(whole)), whole[:40], b""):
         path.write_bytes(damaged)
         assert found(root).added == ("a.png",)
-        assert drops.finished_at(Workspace.open(root)) is None
+        assert finished.finished_at(Workspace.open(root)) is None
     finish(root)
     assert not found(root).wants_run
 
@@ -174,9 +191,33 @@ def test_a_look_is_settled_until_a_file_or_the_last_finished_run_changes(root: P
     assert not drops.is_settled(workspace, drops.look(workspace))
     drops.settle(workspace, drops.look(workspace))
     write_json(
-        drops.finished_path(workspace), {"finished_at": "2027-01-01T00:00:00+00:00", "drops": {}}
+        finished.finished_path(workspace), {"finished_at": "2027-01-01T00:00:00+00:00", "drops": {}}
     )
     assert not drops.is_settled(workspace, drops.look(workspace))
+
+
+def test_accepted_corrections_are_news_until_a_run_has_covered_what_they_say(root: Path):
+    correct(root, "a.png", "sky", accepted=False)
+    assert not found(root).wants_run, "a draft"
+    correct(root, "a.png", "sky")
+    first = found(root)
+    assert (first.corrected, first.wants_run) == (("a.png",), True)
+    workspace = Workspace.open(root)
+    assert drops.look(workspace).fresh_corrections(60) == ["a.png"]
+    copy_accepted(workspace, workspace.downloads / CORRECTIONS)
+    write_json(workspace.download / "listing.json", {"images": {}, "refused": []})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "keys", lambda workspace: {})
+        finished.remember(workspace)
+    assert not found(root).wants_run
+    correct(root, "a.png", "sky")
+    assert not found(root).wants_run, "the same again"
+    correct(root, "a.png", "sea")
+    second = found(root)
+    assert second.corrected == ("a.png",)
+    assert second.digest != first.digest
+    correct(root, "a.png", "sea", accepted=False)
+    assert found(root).corrected == ("a.png",), "withdrawn: to be forgotten"
 
 
 def test_files_of_this_moment_are_fresh_and_dates_of_the_future_are_not(root: Path):
@@ -206,9 +247,9 @@ def test_drops_inside_the_image_folder_are_covered_by_the_run_that_lists_them(
     }
     write_json(workspace.download / "listing.json", {"images": listed, "refused": []})
     monkeypatch.setattr(plan, "keys", lambda workspace: {})
-    drops.remember(workspace)
-    assert read_json(drops.finished_path(workspace))["drops"] == {
+    finished.remember(workspace)
+    assert read_json(finished.finished_path(workspace))["drops"] == {
         "a.png": image_sha(root / inside / "a.png")
     }
     assert not found(root).wants_run
-    assert drops.finished_at(workspace) is not None
+    assert finished.finished_at(workspace) is not None

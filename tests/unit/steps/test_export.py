@@ -1,5 +1,7 @@
 """The step `export` and the commands `export` and `label`, on a finished small run."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,11 +11,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fmbseg.cli import main
+from fmbseg.corrections.store import read_correction, save_correction
 from fmbseg.export.labelled import ExportError
 from fmbseg.params import load_params
 from fmbseg.pseudo.patch_labels import label_map_of
 from fmbseg.steps import export
 from fmbseg.steps.plan import run_step, unit_named
+from fmbseg.steps.review import queue_of
 from fmbseg.steps.shards import shards
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_coco, read_json
@@ -126,6 +130,53 @@ def test_export_on_the_command_line(
     assert "found no params.yaml" in capsys.readouterr().err
 
 
+def test_what_is_edited_comes_back_on_the_command_line_and_nothing_lies_beside_the_export(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out"
+    run = ["--workspace", str(finished), "--format", "labelme"]
+    assert main(["export", *run, "--out", str(out), "--source", "1.1", "--place", "leave"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    workspace = Workspace.open(finished)
+    name, other = sorted(workspace.listing().images)[:2]
+    files = [(out / one).with_suffix(".json") for one in (name, other)]
+    first = read_json(files[0])
+    first["shapes"][0]["label"] = "car"
+    files[0].write_text(json.dumps(first))
+    words = ["import", str(out), *run, "--by", "anna"]
+    capsys.readouterr()
+    assert main([*words, "--dry-run"]) == 0
+    assert "1 corrections would be saved" in capsys.readouterr().out
+    assert read_correction(workspace.corrections, name) is None
+    assert main(words) == 0
+    assert "  masks: 1 relabelled\n1 corrections saved in" in capsys.readouterr().out
+    assert read_correction(workspace.corrections, name).regions[-1].class_name == "car"
+    assert main(words) == 0
+    assert "1 imported before\n0 corrections saved" in capsys.readouterr().out
+
+    second = read_json(files[1])
+    files[1].write_text(json.dumps(second | {"imageHeight": 1}))
+    first["shapes"].pop()
+    files[0].write_text(json.dumps(first))
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert f"refused: {Path(other).stem}: found labels of" in said.out
+    assert "1 images are refused, so nothing was imported" in said.err
+    assert read_correction(workspace.corrections, name).revision == 1
+    assert main([*words, "--skip-refused"]) == 0
+    found = read_correction(workspace.corrections, name)
+    assert found.revision == 2
+    save_correction(workspace.corrections, found)
+    files[0].write_text(json.dumps(first | {"shapes": []}))
+    assert main([*words, "--skip-refused"]) == 3
+    assert f"conflict, left alone (--on-conflict overwrite takes it): {name}" in (
+        capsys.readouterr().out
+    )
+    for given in (["import", str(out / "none"), *run], ["import", str(finished), *run]):
+        assert main(given) == 2
+    shutil.rmtree(workspace.corrections)
+
+
 def test_label_makes_masks_and_labels_and_a_later_run_finds_the_work(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -146,6 +197,8 @@ def test_label_makes_masks_and_labels_and_a_later_run_finds_the_work(
     assert (tmp_path / "labels" / "index.html").is_file()
     made = Workspace.open("runs/my photos")
     assert read_classes(made.classes_path()).names == ("sky", "grass", "car")
+    named = [line[7:] for line in said.splitlines() if re.match(r"  \d\.\d\d a photo", line)]
+    assert named == [entry.image for entry in queue_of(made)]
     assert run_step(made, "pseudo_masks") == dict.fromkeys(shards(made), False)
     assert main(words) == 0
     assert "up to date" in capsys.readouterr().out

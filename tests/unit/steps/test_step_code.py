@@ -196,7 +196,8 @@ def test_dvc_stages_have_the_code_and_the_outputs_that_their_steps_read_and_writ
         stage = stages[step.name].get("do", stages[step.name])
         deps = stage["deps"]
         assert len(deps) <= 8, step.name
-        assert set(deps) - {"fmbseg", "${data.drops}"} == {writes[name] for name in step.reads}
+        people = {"fmbseg", "${data.drops}", "${data.corrections}"}
+        assert set(deps) - people == {writes[name] for name in step.reads}
         outs = [next(iter(out)).removesuffix("/${item}") for out in stage["outs"]]
         assert outs == [step.writes]
         for file in code_of(step.name).files:

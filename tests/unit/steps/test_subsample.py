@@ -29,11 +29,13 @@ SIZE_HW = (4, 6)
 
 
 def pseudo(number: int, stage: str, image: str) -> PseudoMask:
-    """A mask that no other equals, and whose score says which it is."""
+    """A mask whose prompt no other has, and whose score says which it is."""
     pixels = np.zeros(SIZE_HW, bool)
     pixels[: 1 + number % 4, : 1 + number % 6] = True
     area, score = int(pixels.sum()), 0.5 + number / 1e5
-    sam = SamMask(encode_rle(pixels), area, (0.0, 0.0, 1.0, 1.0), score, 1.0, ())
+    sam = SamMask(
+        encode_rle(pixels), area, (0.0, 0.0, 1.0, 1.0), score, 1.0, ((float(number), 0.0),)
+    )
     index = number % len(CLASSES)
     return PseudoMask(image, index, CLASSES[index], stage, 0.5, sam)
 

@@ -8,12 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from fmbseg.steps import evaluate
 from fmbseg.steps.workspace import Workspace, folder_name
 from fmbseg.store import write_json
 from tasks.tracking.facts import Result, images_folder, scored_contents
+from tasks.tracking.mlflow_client import registry
 from tasks.tracking.mlflow_client.registry import champion, promote, register, registered_model
 from tasks.tracking.mlflow_client.store import RetryingClient, store_uri
-from tasks.tracking.promotion import Score, score_of
+from tasks.tracking.promotion import ENOUGH, Score, score_of, that_count
 from tests.conftest import REPOSITORY
 from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import new_database
@@ -170,7 +172,7 @@ def test_figures_compare_while_scored_images_labels_and_classes_stay_wherever_th
         folder = root / "reports/evaluate/fmbseg-folder"
         write_json(folder / "image_scores.json", [{"image": "a.png"}])
         figures = {"method": "fmbseg", "data_set": "folder", "split": "all", "miou": 0.5,
-                   "protocol_hash": "abc"}  # fmt: skip
+                   "protocol_hash": "abc", "images": 1}  # fmt: skip
         return score_of(figures, scored_contents(made, Result(folder, figures, ""))).tag
 
     for name in ("one", "two"):
@@ -215,3 +217,46 @@ def test_runs_in_copies_and_workspaces_of_a_checkout_share_its_database(
     assert images_folder(made) == str(root / "photos")
     monkeypatch.setenv("FMBSEG_TRACKING_URI", "http://127.0.0.1:5000")
     assert store_uri(made) == "http://127.0.0.1:5000"
+
+
+def test_held_out_corrections_decide_once_they_are_enough():
+    home, few, many = (
+        Score(0.5, "miou.home", "home", "folder", 3),
+        Score(0.6, "miou.few", "few", "corrections", ENOUGH - 1),
+        Score(0.6, "miou.many", "many", "corrections", ENOUGH),
+    )
+    assert that_count([home, few]) == [home]
+    assert that_count([few]) == []
+    assert that_count([home, many]) == [many, home]
+
+
+def test_a_champion_that_was_scored_on_fewer_corrections_is_scored_on_todays(
+    client: RetryingClient, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one = Registry(client, workspace(tmp_path / "runs/c", store, tmp_path / "corrected"))
+
+    def judged(miou: float, tag: str) -> tuple[bool, str]:
+        version = client.create_model_version(one.name, source=f"file://{one.name}")
+        score = Score(miou, f"miou.fmbseg.corrections.{tag}", tag, "corrections", ENOUGH)
+        client.set_model_version_tag(one.name, version.version, score.tag, str(miou))
+        decision = promote(client, one.workspace, version, score)
+        return decision.promoted, decision.reason
+
+    asked: list[str] = []
+
+    def miou_of(workspace: Workspace, folder: Path, method: str, name: str) -> float | None:
+        asked.append(name)
+        return 0.7
+
+    monkeypatch.setattr(registry, "download_champion", lambda *_: tmp_path)
+    monkeypatch.setattr(evaluate, "miou_of", miou_of)
+    assert judged(0.9, "ten images")[0]
+    assert asked == [], "there was no champion"
+    better, why = judged(0.8, "twelve images")
+    assert better, "0.9 was on other images"
+    assert "0.7" in why
+    assert asked == ["corrections"]
+    assert not judged(0.7, "twelve images")[0]
+    assert asked == ["corrections"], "it has a score on these"
+    monkeypatch.setattr(evaluate, "miou_of", lambda *_: None)
+    assert "not comparable" in judged(0.6, "thirteen images")[1]

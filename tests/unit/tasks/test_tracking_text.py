@@ -7,6 +7,7 @@ import pytest
 from mlflow.utils.validation import _validate_metric_name
 
 from fmbseg.store.names import markdown_text
+from tasks.tracking.changes import changes
 from tasks.tracking.facts import metric_names, one_line
 
 HOSTILE = (
@@ -47,3 +48,11 @@ def test_a_value_for_mlflow_is_one_line_of_a_bounded_length():
     assert one_line("a\nb\u202ec", 100) == "a\\nb\\u202ec"
     assert len(one_line("x" * 9000, 5000)) == 5000
     assert one_line("\udcff", 10) == "\\xff"
+
+
+def test_a_run_says_that_corrections_came_or_say_something_else():
+    plain = {"key.images": "i", "images": "3", "code": "c", "packages": "p"}
+    some = {**plain, "corrections": "2", "key.corrections": "x"}
+    other = {**some, "key.corrections": "y"}
+    assert changes({}, plain, {}, some) == "corrections 0 → 2"
+    assert changes({}, some, {}, other) == "corrections 2 that say something else"
