@@ -10,6 +10,7 @@ from pathlib import Path
 from fmbseg.allocator import keep_memory
 from fmbseg.commands.export_model_options import add_export_model, add_export_words
 from fmbseg.commands.label_options import add_export, add_import, add_label, add_preview
+from fmbseg.commands.push_to_hub_options import add_push_to_hub
 from fmbseg.errors import BROKEN_PIPE, STOPPED, say
 from fmbseg.garbage import search_rarely
 from fmbseg.progress import lines_to_stderr
@@ -18,6 +19,7 @@ _HOMES = {
     "import": ("import_labels", "import_labels"),
     "export-model": ("export_model", "export_model"),
     "export-words": ("export_model", "export_words"),
+    "push-to-hub": ("push_to_hub", "push_to_hub"),
 }
 """Commands whose module and function are not called like them."""
 
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_estimate(commands.add_parser("estimate", help="time, disk and memory of a whole run"))
     _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
     _add_serve(commands.add_parser("serve", help="a trained model behind HTTP, on this machine"))
+    add_push_to_hub(commands.add_parser("push-to-hub", help="a trained model's head to a hub"))
 
     doctor = commands.add_parser("doctor", help="versions, device, weights, disk, offline state")
     _add_params(doctor)

@@ -12,6 +12,10 @@ from pydantic import ValidationError
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.align.settings import DESCRIPTION
+from fmbseg.hub.fetch import fetched
+from fmbseg.hub.files import CONFIG, is_published
+from fmbseg.hub.layout import read_published
+from fmbseg.hub.names import HubName, is_hub_name
 from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_model
@@ -81,14 +85,11 @@ class Segmenter:
             StoreError: its files are damaged or do not belong together.
             MissingWeightsError: a foundation model's weights are not here.
             UntrustedPathError: segmenter.json names a path that nobody vouches for.
+            HubError: what a hub is asked for is not there, or no network may be used.
         """
-        folder, where = Path(folder), resolve_device(device)
-        if not (folder / DESCRIPTION).is_file():
-            raise FileNotFoundError(
-                f"{folder / DESCRIPTION}: no trained model; run the train step, or name its folder"
-            )
-        description = _described(folder, () if models else ("models", "input_short_side_px"))
-        head = _head(folder, str(where))
+        where = resolve_device(device)
+        folder = fetched(HubName.parse(str(folder))) if is_hub_name(folder) else Path(folder)
+        head, description = _read(folder, str(where), whole=models is None)
         classes, synonyms = (description.get(key, ()) for key in ("trained_classes", "synonyms"))
         temperature = description.get("temperature")
         if models is not None:
@@ -176,6 +177,24 @@ def _names(classes: tuple[str, ...] | Vocabulary) -> Sequence[str | Sequence[str
     return classes.groups if isinstance(classes, Vocabulary) else classes
 
 
+def _read(folder: Path, device: str, *, whole: bool) -> tuple[AlignmentHead, dict[str, Any]]:
+    """The head and its description, of a trained folder or of a published model.
+
+    Args:
+        folder: either.
+        device: of the head.
+        whole: the description has to say which models belong to it.
+    """
+    if (folder / DESCRIPTION).is_file():
+        description = _described(folder, ("models", "input_short_side_px") if whole else ())
+        return _head(folder, device), description
+    if is_published(folder):
+        return read_published(folder, device)
+    raise FileNotFoundError(
+        f"{folder / DESCRIPTION}: no trained model; run the train step, or name its folder"
+    )
+
+
 def _described(folder: Path, wanted: Collection[str]) -> dict[str, Any]:
     """The content of segmenter.json, which holds at least the wanted keys."""
     found = read_json(folder / DESCRIPTION)
@@ -194,9 +213,9 @@ def _models_section(folder: Path, description: dict[str, Any]) -> ModelsParams:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["models", *(str(part) for part in first["loc"])])
+        file = folder / (DESCRIPTION if (folder / DESCRIPTION).is_file() else CONFIG)
         raise StoreError(
-            f"{folder / DESCRIPTION}: {where}: {first['msg'].lower()}; train again, or name "
-            "another folder"
+            f"{file}: {where}: {first['msg'].lower()}; train again, or name another folder"
         ) from None
 
 

@@ -12,6 +12,8 @@ from tqdm import tqdm
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
 from fmbseg.errors import UserError
+from fmbseg.hub.files import holds_model
+from fmbseg.hub.names import is_hub_name
 from fmbseg.pictures.answers import CONFIDENCE_SCALE, NONE, fractions_png, overlay_png
 from fmbseg.pictures.colours import Palette, palette
 from fmbseg.pictures.drawing import save_label_png
@@ -36,7 +38,7 @@ def predict(arguments: argparse.Namespace) -> int:
         raise UserError(f"--min-similarity: found {least:g}; wanted a cosine, -1 to 1")
     out: Path = arguments.out
     images = named_outputs(arguments.images, out)
-    if not (arguments.model / "alignment.safetensors").is_file():
+    if not is_hub_name(arguments.model) and not holds_model(arguments.model):
         raise UserError(
             f"no trained model in {arguments.model}; `fmbseg run` (or `make run`) trains one, or "
             "name its folder with --model"

@@ -8,14 +8,10 @@ from fmbseg import runtime
 from fmbseg.align.settings import DESCRIPTION
 from fmbseg.evaluate.protocol import protocol_named
 from fmbseg.methods.aligned import AlignedSegmentation
-from fmbseg.models.profiles import resolve_profile
+from fmbseg.models.licences import licences
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.vision import TimmVision
 from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
-
-_LICENCES = {"miniature": "Apache-2.0", "openai": "MIT"}
-"""Of weights whose files do not say it, by the name or tag that they are known under."""
-_UNKNOWN = "not stated by the weights; see where they came from"
 
 
 def runner_facts(
@@ -85,7 +81,7 @@ def facts_of(
         "template": section.template,
         "protocol": {"name": "whole", "hash": protocol_named("whole").digest},
         "models": section.model_dump(mode="json", exclude={"sam"}),
-        "licences": _licences(section, vision),
+        "licences": licences(section, vision.model.pretrained_cfg.get("license")),
         "lineage": lineage(folder),
     }  # fmt: skip
 
@@ -107,18 +103,4 @@ def lineage(folder: Path) -> dict[str, Any]:
         "trained_key": found.get("key"),
         "manifest": file_sha(manifest) if found else None,
         "training_inputs": sha_of(inputs) if inputs else None,
-    }
-
-
-def _licences(section: ModelsParams, vision: TimmVision) -> dict[str, str]:
-    """Of our own part and of the weights that went into the file."""
-    overrides = section.model_dump(include={"clip", "vision"}, exclude_none=True)
-    profile = resolve_profile(section.profile, overrides)
-    clip, encoder = profile.clip, profile.vision
-    said = _LICENCES.get(encoder.name) or vision.model.pretrained_cfg.get("license") or _UNKNOWN
-    tag = _LICENCES.get(clip.name) or _LICENCES.get(str(clip.pretrained), _UNKNOWN)
-    return {
-        "head": "as its training data allow; the code that trained it: Apache-2.0",
-        f"vision encoder {encoder.name}": str(said),
-        f"text encoder {clip.name}": tag,
     }
