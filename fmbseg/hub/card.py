@@ -95,7 +95,9 @@ def _head(facts: CardFacts) -> str:
 
 
 def _use(facts: CardFacts) -> str:
-    names = list(facts.vocabulary.names[:3]) if facts.vocabulary else ["cat", "grass"]
+    names = list(facts.vocabulary.names[:3]) if facts.vocabulary else []
+    if not names or any("`" in name for name in names):  # would end the block of code
+        names = ["cat", "grass"]
     profile = facts.models.profile
     fetch = (
         "Its frozen models come with the package."
@@ -134,9 +136,7 @@ def _made_of(facts: CardFacts) -> str:
 def _data(facts: CardFacts) -> str:
     lines = [f"## Data\n\n{facts.data}"]
     if facts.images is not None:
-        corrected = f" {facts.corrections} of them were put right by people." * bool(
-            facts.corrections
-        )
+        corrected = f" People put {facts.corrections:,} of them right." if facts.corrections else ""
         lines.append(f"Trained on {facts.images:,} images.{corrected}")
     if facts.labels is not None:
         lines.append(f"Labels: {_LABELS.get(facts.labels, markdown_text(facts.labels))}.")

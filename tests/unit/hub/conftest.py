@@ -4,7 +4,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from tests.support.hub_server import TOKEN, HubServer, hub_server
+from tests.support.hub_repository import TOKEN
+from tests.support.hub_server import HubServer, hub_server
 from tests.support.trained_folder import trained_folder
 
 

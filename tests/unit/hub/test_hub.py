@@ -1,5 +1,6 @@
 """A model is pushed to a hub on loopback and loaded from it; nothing else ever leaves."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from fmbseg import Segmenter
 from fmbseg.cli import main
 from fmbseg.hub.files import FILES, MAX_BYTES
 from fmbseg.hub.names import HubError, HubName
-from tests.support.hub_server import HubServer, Repository
+from tests.support.hub_repository import Repository
+from tests.support.hub_server import HubServer
 from tests.support.trained_folder import CLASSES
 
 REPO = "owner/small-world"
@@ -48,6 +50,23 @@ def test_the_head_goes_by_lfs_with_the_trained_bytes_and_no_backbone_does(
     assert said["models"]["profile"] == "miniature"
     assert said["models"]["sam"] is None
     assert said["head"]["vision_dim"] == 160
+
+
+def test_the_head_goes_to_xet_storage_where_the_client_has_it(
+    hub: HubServer, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+    assert push(trained) == 2
+    assert "wants HF_HUB_DISABLE_XET=1" in capsys.readouterr().err
+    hub.xet = True
+    assert push(trained) == 0
+    head = (trained / "alignment.safetensors").read_bytes()
+    assert hashlib.sha256(head).hexdigest().encode() in hub.files(REPO)["model.safetensors"]
+    assert hub.large == {}
+    assert sum(map(len, hub.blocks.values())) > len(head) / 4
+    assert hub.shards
 
 
 def test_a_revision_is_loaded_as_it_was(hub: HubServer, trained: Path):
