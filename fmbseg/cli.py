@@ -8,10 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fmbseg.allocator import keep_memory
+from fmbseg.commands.answer import Answer, add_common_options, print_json, voice, wants_json
+from fmbseg.commands.completion import add_completion
 from fmbseg.commands.export_model_options import add_export_model, add_export_words
 from fmbseg.commands.label_options import add_export, add_import, add_label, add_preview
+from fmbseg.commands.predict_options import add_model_options, add_predict
 from fmbseg.commands.push_to_hub_options import add_push_to_hub
-from fmbseg.errors import BROKEN_PIPE, STOPPED, say
+from fmbseg.errors import BROKEN_PIPE, STOPPED, one_line, say
 from fmbseg.garbage import search_rarely
 from fmbseg.progress import lines_to_stderr
 
@@ -28,8 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; what went wrong is one line on stderr, never a trace.
 
     Returns:
-        The exit code: 2 for what the user can put right, 130 after Ctrl-C, 141 when the reader of
-        the output has gone.
+        The exit code; docs/cli.md lists them.
     """
     keep_memory()
     search_rarely()
@@ -37,19 +39,31 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: str = arguments.command
     try:
-        module, function = _HOMES.get(command, (command, command))
-        run = getattr(import_module(f"fmbseg.commands.{module}"), function)
-        code = int(run(arguments))
+        try:
+            with voice(arguments):
+                answer = _run(arguments)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            code = say(f"fmbseg {command}", error)  # raises what is a fault
+            answer = Answer({"error": one_line(error)}, code)
+        if wants_json(arguments):
+            print_json(command, answer.code, answer.facts)
         sys.stdout.flush()
-        return code
+        return answer.code
     except KeyboardInterrupt:
         print(f"\nfmbseg {command}: stopped; what is finished stays", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:
         _close_stdout()
         return BROKEN_PIPE
-    except Exception as error:
-        return say(f"fmbseg {command}", error)
+
+
+def _run(arguments: argparse.Namespace) -> Answer:
+    module, function = _HOMES.get(arguments.command, (arguments.command, arguments.command))
+    run = getattr(import_module(f"fmbseg.commands.{module}"), function)
+    answer = run(arguments)
+    return answer if isinstance(answer, Answer) else Answer(code=int(answer))
 
 
 def _close_stdout() -> None:
@@ -74,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_import(commands.add_parser("import", help="labels that were edited in another tool"))
     _add_download(commands.add_parser("download", help="public data sets and model weights"))
     _add_estimate(commands.add_parser("estimate", help="time, disk and memory of a whole run"))
-    _add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
+    add_predict(commands.add_parser("predict", help="label maps and overlays for images"))
     _add_serve(commands.add_parser("serve", help="a trained model behind HTTP, on this machine"))
     add_push_to_hub(commands.add_parser("push-to-hub", help="a trained model's head to a hub"))
 
@@ -84,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="a project of your own: flows, tasks, DVC stages")
     init.add_argument("folder", type=Path)
     _add_miniature(commands.add_parser("miniature", help="the shipped small world"))
+    completion = commands.add_parser("completion", help="a script that completes words in a shell")
+    add_completion(completion, parser)
+    add_common_options(commands.choices)
     return parser
 
 
@@ -150,42 +167,6 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="default: data.benchmarks of params.yaml")
 
 
-def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    parser.add_argument(
-        "--classes", required=True, help='"cat=kitten, grass" (= before synonyms), or a class file'
-    )
-    parser.add_argument(
-        "--background", metavar="NAMES", help="names or a class file; where one wins, no class does"
-    )
-    parser.add_argument(
-        "--min-similarity", type=float, metavar="COSINE",
-        help="a pixel whose best class is below is none of them; docs/predict.md helps to choose",
-    )  # fmt: skip
-    parser.add_argument(
-        "--similarities", choices=("png", "npz"),
-        help="png: the best class's cosine, 16 bits; npz: every class's",
-    )  # fmt: skip
-    parser.add_argument(
-        "--confidence", action="store_true", help="the winner's share of the softmax, 16-bit PNG"
-    )
-    parser.add_argument("--model", type=Path, default=Path("models/train"), help="trained folder")
-    parser.add_argument("--out", type=Path, default=Path("predictions"))
-    _add_model_options(parser)
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    parser.add_argument(
-        "--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
-        help="of the encoders; auto: float32 on a processor, bfloat16 or else float16 on CUDA",
-    )  # fmt: skip
-    parser.add_argument(
-        "--trust-paths", action="store_true",
-        help="open the models outside the trained folder that its segmenter.json names",
-    )  # fmt: skip
-
-
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", type=Path, default=Path("models/train"),
@@ -206,7 +187,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="to send, and to answer; default 60"
     )
-    _add_model_options(parser)
+    add_model_options(parser)
 
 
 def _add_review(parser: argparse.ArgumentParser) -> None:

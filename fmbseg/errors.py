@@ -2,8 +2,12 @@
 
 import sys
 
+NEGATIVE = 1
+"""Exit code of a command that ran and whose answer is no, such as `doctor` without weights."""
 MISTAKE = 2
 """Exit code for what the user can put right."""
+PARTIAL = 3
+"""Exit code of a command that did its work for some images and left others alone, named."""
 STOPPED = 130
 """Exit code after Ctrl-C."""
 BROKEN_PIPE = 141

@@ -28,11 +28,14 @@ EVERY_S = 30.0
 """Seconds between two reports, whether or not anything moved."""
 _PATIENCE_S = 5.0
 """How long the end of a step waits for a listener."""
+_HUB_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
 
 DECIDES_OUTPUTS = False
 """Progress changes no output of a step (see `fmbseg.steps.code`)."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_silent = False
+"""Whether this process says nothing about where it is."""
 
 
 Listener = Callable[[Report], None]
@@ -63,6 +66,26 @@ def lines_to_stderr() -> None:
         _log.addHandler(handler)
         _log.setLevel(logging.INFO)
         _log.propagate = False
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Inside, no bar and no line of progress appears in any thread; listeners are told as ever.
+
+    The hub's client is told too, if it has not been imported yet.
+    """
+    global _silent
+    before, hub = _silent, os.environ.get(_HUB_BARS)
+    _silent = True
+    os.environ[_HUB_BARS] = "1"
+    try:
+        yield
+    finally:
+        _silent = before
+        if hub is None:
+            del os.environ[_HUB_BARS]
+        else:
+            os.environ[_HUB_BARS] = hub
 
 
 class Progress:
@@ -131,7 +154,7 @@ class Progress:
             except Exception as error:
                 _log.warning("%s: goes on; its progress cannot be shown: %s", self._label, error)
                 self._listener = None
-        if self._bar.disable:
+        if self._bar.disable and not _silent:
             _log.info("%s", report.words())
         return None
 
@@ -186,7 +209,7 @@ def progress(
     off = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")
     bar: tqdm[Any] = tqdm(
         total=total, initial=initial, desc=label, unit=unit, unit_scale=unit == "B",
-        disable=True if off or not shown else None,
+        disable=True if off or _silent or not shown else None,
     )  # fmt: skip
     found = Progress(label, total, unit, initial, bar)
     with bar, found.reported() if shown else contextlib.nullcontext():

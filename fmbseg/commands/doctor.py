@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
+from fmbseg.commands.answer import Answer
 from fmbseg.commands.params_option import params_option
+from fmbseg.errors import NEGATIVE
 from fmbseg.models.device import resolve_device
 from fmbseg.models.precision import resolve_precision
 from fmbseg.models.status import WeightsStatus, missing_weights, weights_status
@@ -18,24 +20,25 @@ from fmbseg.project_files import PARAMS
 from fmbseg.steps.departures import departures
 from fmbseg.steps.foundation_models import overrides_of
 
+_PACKAGES = (
+    "fmbseg", "torch", "torchvision", "open-clip-torch", "segment-anything", "timm", "prefect",
+    "dvc", "mlflow",
+)  # fmt: skip
 
-def doctor(arguments: argparse.Namespace) -> int:
+
+def doctor(arguments: argparse.Namespace) -> Answer:
     """Print versions, device, weights, disk, offline state; 1 when a model would not load."""
     print(f"python      {platform.python_version()} on {platform.platform()}")
-    names = ("fmbseg", "torch", "torchvision", "open-clip-torch", "segment-anything", "timm",
-             "prefect", "dvc", "mlflow")  # fmt: skip
-    for name in names:
-        try:
-            print(f"{name:<18}{version(name)}")
-        except PackageNotFoundError:
-            print(f"{name:<18}not installed")
+    versions = {name: _version(name) for name in _PACKAGES}
+    for name, found in versions.items():
+        print(f"{name:<18}{found or 'not installed'}")
     device = resolve_device("auto").type
     if device == "cuda":
         device = f"cuda ({torch.cuda.get_device_name()})"
-    encoders = f"encoders in {resolve_precision('auto', 'auto')}"
-    print(f"{'device: auto':<18}{device}, {os.cpu_count()} processors, {encoders}")
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
-    print(f"{'disk':<18}{free:.1f} GB free here")
+    precision = resolve_precision("auto", "auto")
+    print(f"{'device: auto':<18}{device}, {os.cpu_count()} processors, encoders in {precision}")
+    free = shutil.disk_usage(Path.cwd()).free
+    print(f"{'disk':<18}{free / 1e9:.1f} GB free here")
     flags = ", ".join(offline_flags())
     words = f"{flags} set: fmbseg download is refused in this shell" if flags else "no flag set"
     print(f"{'offline':<18}{words}")
@@ -52,9 +55,24 @@ def doctor(arguments: argparse.Namespace) -> int:
     file = arguments.params or PARAMS
     whose = str(file) if file.is_file() else "the defaults (no params.yaml here)"
     print(f"settings of {whose} beside the paper's:")
-    for one in departures(params):
+    departed = departures(params)
+    for one in departed:
         print(f"  {'departs' if one.published else 'not published':<15}{one.words()}")
-    return 0 if loads else 1
+    facts = {
+        "python": platform.python_version(), "platform": platform.platform(), "versions": versions,
+        "device": device, "processors": os.cpu_count(), "precision": precision,
+        "disk_free_bytes": free, "offline_flags": list(offline_flags()),
+        "profile": models.profile, "weights": [vars(one) for one in statuses], "params": whose,
+        "departures": [{"key": one.key, "words": one.words()} for one in departed],
+    }  # fmt: skip
+    return Answer(facts, 0 if loads else NEGATIVE)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _lines(status: WeightsStatus) -> list[str]:

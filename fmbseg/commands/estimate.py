@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fmbseg.commands.answer import Answer
 from fmbseg.commands.params_option import params_option
 from fmbseg.errors import UserError
 from fmbseg.estimate.coarse import coarse
@@ -26,7 +27,7 @@ from fmbseg.steps.workspace import Workspace
 _BUSY = 0.8
 
 
-def estimate(arguments: argparse.Namespace) -> int:
+def estimate(arguments: argparse.Namespace) -> Answer:
     """Measure some images and print what a run over all of them would take."""
     for name in ("workers", "sample", "budget_seconds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
@@ -43,7 +44,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         left = rest_of_run(home, left)
     if not left:
         print(f"{train.title}: all is up to date, nothing is left to compute")
-        return 0
+        return Answer({"data_set": train.title, "images": train.images, "rows": []})
     status = weights_status(params.models.profile, overrides_of(params.models))
     missing = [one.model for one in status if not one.present]
     began, processor = time.perf_counter(), time.process_time()
@@ -51,6 +52,8 @@ def estimate(arguments: argparse.Namespace) -> int:
         if missing:
             figures = coarse(params, left)
         else:
+            about = human_time(arguments.budget_seconds)
+            print(f"measuring, for about {about} at most", flush=True)
             place = Workspace(Path(folder), params)
             figures = measure(place, train, scored, arguments.sample, arguments.budget_seconds)
     spent = time.perf_counter() - began
@@ -60,11 +63,18 @@ def estimate(arguments: argparse.Namespace) -> int:
         f"profile {params.models.profile} on {device}, {params.threads} torch thread(s) a process, "
         f"{os.cpu_count()} processors; measured for {human_time(spent)}"
     )
-    for note in _notes(params, device, (train, *scored), missing, share, workers):
+    notes = _notes(params, device, (train, *scored), missing, share, workers)
+    for note in notes:
         print(f"! {note}")
     rows = forecast(params, train, scored, figures, left, workers)
     print("", *lines(rows, workers), sep="\n")
-    return 0
+    facts = {
+        "data_set": train.title, "images": train.images, "classes": len(train.classes),
+        "profile": params.models.profile, "device": str(device), "workers": workers,
+        "measured": not missing, "notes": notes,
+        "rows": [{**vars(row), "step": row.step.strip()} for row in rows],
+    }  # fmt: skip
+    return Answer(facts)
 
 
 def _asked_for(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:

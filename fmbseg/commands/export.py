@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fmbseg.commands.answer import Answer
 from fmbseg.errors import UserError
 from fmbseg.params import load_params
 from fmbseg.steps import export as step
@@ -22,9 +23,10 @@ SETTINGS = {
     "tolerance": "export.tolerance_px", "corrections": "export.corrections",
 }  # fmt: skip
 """Option of the command line to the parameter that it stands for."""
+_TOLD = ("format", "images", "images_without_a_region", "regions", "labelled_fraction", "told")
 
 
-def export(arguments: argparse.Namespace) -> int:
+def export(arguments: argparse.Namespace) -> Answer:
     """Write one folder a format, and say what is in it."""
     root: Path = arguments.workspace
     if not params_file(root).is_file():
@@ -38,10 +40,16 @@ def export(arguments: argparse.Namespace) -> int:
     if not formats:
         raise UserError("--format: found none; wanted one or more, see docs/export.md")
     out: Path | None = arguments.out
+    exports = []
     for name in formats:
         folder = out if out and len(formats) == 1 else (out or workspace.exports) / name
-        write(workspace, name, folder)
-    return 0
+        exports.append({"folder": folder, **for_programs(write(workspace, name, folder))})
+    return Answer({"workspace": root, "exports": exports})
+
+
+def for_programs(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What `--json` says of an export; its export.json has more."""
+    return {name: facts[name] for name in _TOLD} | {"left_out": facts["quarantined"]}
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fmbseg.align.settings import DESCRIPTION
+from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
 from fmbseg.errors import UserError
 from fmbseg.store import human_bytes, read_json
 from fmbseg.store.names import printable
 
 
-def export_model(arguments: argparse.Namespace) -> int:
+def export_model(arguments: argparse.Namespace) -> Answer:
     """Write a folder with the model, its runner and its facts, and say what is in it."""
     vocabulary = class_list(arguments.classes, "--classes")
     folder = _trained(arguments.folder)
@@ -50,10 +51,10 @@ def export_model(arguments: argparse.Namespace) -> int:
         print(printable(f"  licence, {what}: {licence}"))
     words = f" --words {out}/words.npz" if arguments.open else ""
     print(printable(f"  python {out}/runtime.py {out}/model.onnx photo.jpg{words}"))
-    return 0
+    return Answer({"out": out, "model": out / "model.onnx", "made": made, **facts})
 
 
-def export_words(arguments: argparse.Namespace) -> int:
+def export_words(arguments: argparse.Namespace) -> Answer:
     """Write text vectors of other words, for a model that was exported with --open."""
     vocabulary = class_list(arguments.classes, "--classes")
     folder = _trained(arguments.folder)
@@ -61,7 +62,7 @@ def export_words(arguments: argparse.Namespace) -> int:
 
     write_words(folder, vocabulary, arguments.out)
     print(printable(f"{arguments.out}: {len(vocabulary)} classes"))
-    return 0
+    return Answer({"out": arguments.out, "classes": list(vocabulary.names)})
 
 
 def _trained(given: str) -> Path:

@@ -4,7 +4,8 @@ import argparse
 from getpass import getuser
 from pathlib import Path
 
-from fmbseg.errors import UserError
+from fmbseg.commands.answer import Answer
+from fmbseg.errors import PARTIAL, UserError
 from fmbseg.export.record import RECORD, ExportRecord
 from fmbseg.importing.files import Files
 from fmbseg.importing.plan import Plan, Target, Wishes, plan_import
@@ -14,13 +15,11 @@ from fmbseg.store.locks import FileLock
 from fmbseg.store.names import printable
 from fmbseg.vocabulary import read_classes
 
-CONFLICTS = 3
-"""Exit code where images were left alone because they were corrected elsewhere."""
 _SHOWN = 20
 """So many images of each list are named."""
 
 
-def import_labels(arguments: argparse.Namespace) -> int:
+def import_labels(arguments: argparse.Namespace) -> Answer:
     """Read and check everything, then write all corrections, and say what they were."""
     root, path = arguments.workspace, arguments.path
     if not params_file(root).is_file():
@@ -59,7 +58,13 @@ def import_labels(arguments: argparse.Namespace) -> int:
     print(printable(f"{len(plan.corrections)} corrections {done} {folder}"))
     if plan.corrections and wishes.accept != "none":
         print("next: run again (`make run`, `dvc repro` or `fmbseg run`), which trains on them")
-    return CONFLICTS if plan.conflicts else 0
+    facts = {
+        "read": plan.read, "unchanged": plan.same, "imported_before": plan.known,
+        "changes": dict(plan.changes), "conflicts": plan.conflicts, "refused": plan.refused,
+        "saved": [] if arguments.dry_run else list(plan.corrections), "corrections": folder,
+        "dry_run": arguments.dry_run,
+    }  # fmt: skip
+    return Answer(facts, PARTIAL if plan.conflicts else 0)
 
 
 def _login_name() -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from fmbseg.commands.answer import Answer
 from fmbseg.errors import UserError
 from fmbseg.project_files import PROJECT, packed_files
 from fmbseg.store import write_bytes
@@ -19,7 +20,7 @@ _TARGETS = ("help", "run", "server", "serve", "benchmarks", "mlflow", "clean", "
 """Of the checkout's Makefile; the others are for work on FMbSeg itself."""
 
 
-def init(arguments: argparse.Namespace) -> int:
+def init(arguments: argparse.Namespace) -> Answer:
     """Write flows, tasks, parameters, DVC stages and a Makefile into a folder.
 
     A file that is there already is never changed: the folder then has to be another one.
@@ -39,7 +40,7 @@ def init(arguments: argparse.Namespace) -> int:
     if find_spec("prefect") is None:
         print(f"its packages: pip install -r {shlex.quote(str(folder / 'requirements.txt'))}")
     print(f"next: cd {shlex.quote(str(folder))} && make run")
-    return 0
+    return Answer({"folder": folder, "files": list(files), "dvc_problem": git})
 
 
 def project_files(name: str) -> dict[str, bytes]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
-from fmbseg.commands.export import overrides, write
+from fmbseg.commands.export import for_programs, overrides, write
 from fmbseg.commands.run import make_unit
 from fmbseg.errors import UserError
 from fmbseg.interrupts import stops_twice
@@ -31,7 +32,7 @@ LOOK_AT = 10
 """So many of the most doubtful images are named."""
 
 
-def label(arguments: argparse.Namespace) -> int:
+def label(arguments: argparse.Namespace) -> Answer:
     """Make the masks (and train, where asked), export them, and say which images to look at."""
     vocabulary = class_list(arguments.classes, "--classes")
     if arguments.model is not None and arguments.method != "fmbseg":
@@ -60,11 +61,15 @@ def label(arguments: argparse.Namespace) -> int:
     print("look at these first (docs/label.md says what doubt and their order are):")
     for name in doubtful[:LOOK_AT]:
         print(printable(f"  {doubts[name]:.2f} {name}"))
-    page = shortest(arguments.out / "index.html")
-    print(f"labels: {time.perf_counter() - began:.0f} s    contact sheet: {page}")
+    page, seconds = shortest(arguments.out / "index.html"), time.perf_counter() - began
+    print(f"labels: {seconds:.0f} s    contact sheet: {page}")
     print(printable(f"put masks right in a page: {review_command(workspace)}"))
     print(f"masks and models stay in {shortest(root)}/, where `fmbseg run` goes on")
-    return 0
+    first = [{"image": name, "doubt": doubts[name]} for name in doubtful[:LOOK_AT]]
+    return Answer({
+        "workspace": root, "out": arguments.out, **for_programs(facts), "look_at_first": first,
+        "page": page, "seconds": round(seconds, 1),
+    })  # fmt: skip
 
 
 def _workspace(arguments: argparse.Namespace, vocabulary: Vocabulary) -> Path:

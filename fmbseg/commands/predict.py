@@ -1,34 +1,40 @@
 """`fmbseg predict`: label maps and overlays for images; docs/predict.md says what they mean."""
 
 import argparse
-import io
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 
+from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
-from fmbseg.errors import UserError
+from fmbseg.errors import NEGATIVE, PARTIAL, UserError
+from fmbseg.hub.fetch import fetched
 from fmbseg.hub.files import holds_model
-from fmbseg.hub.names import is_hub_name
-from fmbseg.pictures.answers import CONFIDENCE_SCALE, NONE, fractions_png, overlay_png
-from fmbseg.pictures.colours import Palette, palette
-from fmbseg.pictures.drawing import save_label_png
-from fmbseg.pictures.large import label_counts
+from fmbseg.hub.names import HubName, is_hub_name
+from fmbseg.pictures.answers import NONE
+from fmbseg.progress import Progress, clock, progress
 from fmbseg.store import UnreadableImageError, read_image, write_bytes
 from fmbseg.store.names import printable
-from fmbseg.types import IGNORE, Image, LabelMap
+from fmbseg.types import IGNORE
 from fmbseg.vocabulary import Vocabulary, joined
 
-MAX_SIMILARITIES = 2**30
-"""Classes x pixels of one image that `--similarities npz` holds in memory: 4 GB."""
+if TYPE_CHECKING:  # takes seconds; mistakes on the command line are told at once
+    from fmbseg.segmenter import Segmenter
+    from fmbseg.steps.predict import Wanted
+    from fmbseg.steps.predictions import Predictions
+
+_TELLS_AFTER, _LONG_S = 3, 10.0
+"""After so many images it is said how long the rest takes, if that is longer."""
 
 
-def predict(arguments: argparse.Namespace) -> int:
+def predict(arguments: argparse.Namespace) -> Answer:
     """Write `<name>.png` (palette label map) and `<name>.overlay.png` per image, `classes.txt`."""
+    began = time.perf_counter()
     vocabulary = class_list(arguments.classes, "--classes")
     background = arguments.background and class_list(arguments.background, "--background")
     if background:
@@ -37,95 +43,135 @@ def predict(arguments: argparse.Namespace) -> int:
     if least is not None and not -1 <= least <= 1:
         raise UserError(f"--min-similarity: found {least:g}; wanted a cosine, -1 to 1")
     out: Path = arguments.out
-    images = named_outputs(arguments.images, out)
-    if not is_hub_name(arguments.model) and not holds_model(arguments.model):
+    images = dict(sorted(named_outputs(arguments.images, out).items()))
+    model: Path = arguments.model
+    if not is_hub_name(model) and not holds_model(model):
         raise UserError(
-            f"no trained model in {arguments.model}; `fmbseg run` (or `make run`) trains one, or "
+            f"no trained model in {model}; `fmbseg run` (or `make run`) trains one, or "
             "name its folder with --model"
         )
-    from fmbseg.segmenter import Segmenter  # takes seconds; mistakes above are told at once
+    from fmbseg.models.device import resolve_device
+    from fmbseg.models.precision import resolve_precision
+    from fmbseg.segmenter import Segmenter
+    from fmbseg.steps.predict import Wanted, settings
+    from fmbseg.steps.predictions import Predictions
 
+    folder = fetched(HubName.parse(str(model))) if is_hub_name(model) else model
     segmenter = Segmenter.load(
-        arguments.model, device=arguments.device, precision=arguments.precision,
+        folder, device=arguments.device, precision=arguments.precision,
         allow_paths=arguments.trust_paths,
     )  # fmt: skip
     if arguments.confidence and segmenter.temperature is None:
         raise UserError(
-            f"--confidence: {arguments.model} does not say the temperature of its training, being "
+            f"--confidence: {model} does not say the temperature of its training, being "
             "of an earlier version; train again"
         )
+    wanted = Wanted(
+        vocabulary, background or None, least, arguments.similarities, arguments.confidence
+    )
+    device = resolve_device(arguments.device)
+    encoders = f"{device.type}, {resolve_precision(arguments.precision, device)}"
+    made_with = settings(folder, wanted, encoders, allow_paths=arguments.trust_paths)
+    record = Predictions(out, made_with, again=arguments.again)
+    shares = {name: record.shares(name, path) for name, path in images.items()}
+    made = {name: found for name, found in shares.items() if found is not None}
+    _say_plan(arguments, segmenter, wanted, len(images), len(made), record.others, encoders)
     write_bytes(out / CLASSES, "".join(f"{line}\n" for line in vocabulary.lines()).encode())
-    colours = palette(len(vocabulary))
-    won: set[int] = set()
-    failed = 0
-    quiet = len(images) < 2 or not sys.stderr.isatty()
-    for name, path in tqdm(sorted(images.items()), desc="predict", disable=quiet):
-        try:
-            image = read_image(path)
-        except UnreadableImageError as error:
-            tqdm.write(f"skipped {printable(str(path))}: {error}")
-            failed += 1
-            continue
-        if arguments.similarities == "npz":
-            _require_room(image, vocabulary, path)
-        answer = segmenter.predict(
-            image, vocabulary, arguments.similarities == "npz", background=background or (),
-            min_similarity=least, scores=arguments.confidence or arguments.similarities == "png",
-        )  # fmt: skip
-        labels, names, target = answer.labels, answer.class_names, output_path(out, name)
-        _write(target, answer, colours, arguments)
-        del answer  # a large image's scores take more memory than the image
-        counts = label_counts(labels)
-        shown = overlay_png(image, labels, names, colours, list(counts))
-        write_bytes(Path(f"{target}.overlay.png"), shown)
-        won |= set(counts)
-        tqdm.write(f"{printable(str(path))}: {_shares(names, counts)}")
-    read = len(images) - failed
-    print(f"wrote {read} label maps and overlays to {out}/")
-    if read:
-        _say_what_never_won(vocabulary, won, read, compared=bool(background) or least is not None)
-    return 0 if read else 1
+    try:
+        fresh, bad = _make(segmenter, wanted, images, made, record, out)
+    finally:
+        record.save()
+    print(f"wrote {len(fresh)} label maps and overlays to {out}/", end="")
+    print(f"; {len(made)} were there" if made else "")
+    found = made | fresh
+    never = [name for name in vocabulary.names if not any(name in one for one in found.values())]
+    if found:
+        _say_what_never_won(vocabulary, never, len(found), bool(background) or least is not None)
+    facts = {
+        "out": out, "model": model, "classes": list(vocabulary.names),
+        "images": [
+            {"image": images[name], "label_map": out / f"{name}.png", "made": name in fresh,
+             "shares": {one: share for one, share in found[name].items() if one},
+             "none": found[name].get("", 0.0)}
+            for name in images if name in found
+        ],
+        "unreadable": [{"image": path, "reason": reason} for path, reason in bad.items()],
+        "never_won": never, "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    return Answer(facts, NEGATIVE if not found else PARTIAL if bad else 0)
 
 
-def _require_room(image: Image, vocabulary: Vocabulary, path: Path) -> None:
-    if image.shape[0] * image.shape[1] * len(vocabulary) > MAX_SIMILARITIES:
-        raise UserError(
-            f"--similarities npz: {printable(str(path))} has {image.shape[1]}x{image.shape[0]} px "
-            f"and there are {len(vocabulary)} classes, more than {MAX_SIMILARITIES:,} values; use "
-            "--similarities png, fewer classes or a smaller image"
-        )
+def _make(
+    segmenter: "Segmenter", wanted: "Wanted", images: Mapping[str, Path],
+    made: Mapping[str, Any], record: "Predictions", out: Path,
+) -> tuple[dict[str, dict[str, float]], dict[Path, str]]:  # fmt: skip
+    """Make what is missing: classes by area of each image, and the images that cannot be read."""
+    from fmbseg.steps.predict import make
+    from fmbseg.steps.predictions import remove_leftovers
+
+    todo = {name: path for name, path in images.items() if name not in made}
+    for folder in {out, *((out / name).parent for name in todo)}:
+        remove_leftovers(folder)
+    fresh, bad = dict[str, dict[str, float]](), dict[Path, str]()
+    names = wanted.classes.names
+    with progress("predict", total=len(todo)) as bar:
+        for name, path in todo.items():
+            try:
+                image = read_image(path)
+            except UnreadableImageError as error:
+                bad[path] = str(error)
+                tqdm.write(f"skipped {printable(str(path))}: {error}", file=sys.stderr)
+                bar.update()
+                continue
+            counts = make(segmenter, image, wanted, output_path(out, name))
+            pixels = sum(counts.values())
+            fresh[name] = {
+                "" if label == IGNORE else names[label]: round(count / pixels, 6)
+                for label, count in counts.items()
+            }
+            record.add(name, path, wanted.endings, fresh[name])
+            tqdm.write(f"{printable(str(path))}: {_words(fresh[name])}")
+            bar.update()
+            _say_how_long(bar, len(fresh), len(todo) - len(fresh) - len(bad))
+    return fresh, bad
 
 
-def _write(target: Path, answer: LabelMap, colours: Palette, arguments: argparse.Namespace) -> None:
-    """The label map, and the scores that were asked for."""
-    save_label_png(Path(f"{target}.png"), answer.labels, colours)
-    if answer.similarities is not None:
-        data = io.BytesIO()
-        similarities = answer.similarities.astype(np.float16)
-        np.savez_compressed(data, similarities=similarities, classes=np.array(answer.class_names))
-        write_bytes(Path(f"{target}.similarities.npz"), data.getvalue())
-    if arguments.similarities == "png" and answer.best_similarity is not None:
-        scale = "cosine of the best class = value / 65535 * 2 - 1"
-        content = fractions_png(answer.best_similarity, scale, least=-1)
-        write_bytes(Path(f"{target}.similarity.png"), content)
-    if arguments.confidence and answer.confidence is not None:
-        content = fractions_png(answer.confidence, CONFIDENCE_SCALE)
-        write_bytes(Path(f"{target}.confidence.png"), content)
+def _say_plan(
+    arguments: argparse.Namespace, segmenter: "Segmenter", wanted: "Wanted", images: int, made: int,
+    others: int, encoders: str,
+) -> None:  # fmt: skip
+    """What will be done, before it is."""
+    there = f"; {made} are made already (--again makes them anew)" if made else ""
+    if others:
+        there = f"; of an earlier call with another model, words or settings there are {others}"
+    trained = len(segmenter.trained_classes)
+    about = f"trained on {trained} classes, " if trained else ""
+    words = ["=".join(names) for names in wanted.classes.groups]
+    if wanted.background:
+        words.append(f"background {', '.join(wanted.background.names)}")
+    files = ", ".join(f"<name>{end}" for end in wanted.endings)
+    print(f"{images} image{'' if images == 1 else 's'}{there}")
+    print(printable(f"model {arguments.model}: {about}{encoders}"))
+    print(printable(f"{len(wanted.classes)} classes: {', '.join(words)}"))
+    print(printable(f"into {arguments.out}/: {files}"), flush=True)
 
 
-def _shares(names: Sequence[str], counts: Mapping[int, int]) -> str:
+def _say_how_long(bar: Progress, made: int, left: int) -> None:
+    seconds = bar.report().left_s
+    if made == _TELLS_AFTER and left and seconds is not None and seconds > _LONG_S:
+        each = seconds / left
+        tqdm.write(f"about {clock(seconds)} for the other {left}, {each:.2g} s an image")
+
+
+def _words(shares: Mapping[str, float]) -> str:
     """The classes of an image by area: "sky 60%, none 40%"."""
-    pixels = sum(counts.values())
-    shares = {
-        NONE if label == IGNORE else names[label]: count / pixels for label, count in counts.items()
-    }
-    return ", ".join(f"{n} {s:.0%}" for n, s in sorted(shares.items(), key=lambda one: -one[1]))
+    ordered = sorted(shares.items(), key=lambda one: -one[1])
+    return ", ".join(f"{name or NONE} {share:.0%}" for name, share in ordered)
 
 
 def _say_what_never_won(
-    vocabulary: Vocabulary, won: set[int], images: int, *, compared: bool
+    vocabulary: Vocabulary, never: Sequence[str], images: int, compared: bool
 ) -> None:
-    never = [name for index, name in enumerate(vocabulary.names) if index not in won]
     if never:
         print(
             f"never won: {', '.join(never)} ({len(never)} of {len(vocabulary)} classes in {images} "

@@ -5,6 +5,7 @@ import hashlib
 import time
 from pathlib import Path
 
+from fmbseg.commands.answer import Answer, wants_json
 from fmbseg.commands.class_list import class_list
 from fmbseg.errors import UserError, one_line
 from fmbseg.params import load_params
@@ -24,8 +25,12 @@ _LOOK_EVERY_S = 0.3
 """How often the class file is looked at; whether it has changed is seen by its bytes."""
 
 
-def preview(arguments: argparse.Namespace) -> int:
+def preview(arguments: argparse.Namespace) -> Answer:
     """Write the page, say what is on it, and with --watch write it anew after every edit."""
+    if arguments.watch and wants_json(arguments):
+        raise UserError(
+            "--json: its document comes at the end, and --watch has none; leave out one"
+        )
     file = Path(arguments.classes)
     version = _version(file) if arguments.watch else ""
     vocabulary = class_list(arguments.classes, "--classes")
@@ -44,7 +49,12 @@ def preview(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         print(f"watching {file}: save it, and the page shows the new names (Ctrl-C ends)")
         _watch(session, file, arguments.out, facts, version)
-    return 0
+    words = [{"name": word.name, "images": word.images, "finds": len(word.finds),
+              "undecided": word.undecided} for word in facts.words]  # fmt: skip
+    return Answer({
+        "page": arguments.out / PAGE, "images": len(facts.present), "words": words,
+        "never_seen": list(facts.never_seen), "never_found": list(facts.never_found),
+    })  # fmt: skip
 
 
 def _write(session: Preview, vocabulary: Vocabulary, out: Path, version: str) -> Facts:

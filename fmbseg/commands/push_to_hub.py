@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from fmbseg.commands.answer import Answer
 from fmbseg.errors import UserError
 from fmbseg.hub.files import FILES
 from fmbseg.hub.names import PREFIX, checked_repo
@@ -12,7 +13,7 @@ from fmbseg.store import human_bytes
 from fmbseg.store.names import printable
 
 
-def push_to_hub(arguments: argparse.Namespace) -> int:
+def push_to_hub(arguments: argparse.Namespace) -> Answer:
     """Write the files, say what goes where, and send them."""
     repo = checked_repo(arguments.repo.removeprefix(PREFIX))
     named = dict(_pair(one) for one in arguments.name)
@@ -21,7 +22,7 @@ def push_to_hub(arguments: argparse.Namespace) -> int:
         _require_free(out)
         _write(arguments, repo, out, named)
         print(printable(f"nothing was sent; {out} holds all that would be"))
-        return 0
+        return Answer({"repo": repo, "sent": False, "out": out})
     require_online()
     endpoint, token = endpoint_of(arguments.endpoint), require_token()
     with tempfile.TemporaryDirectory(prefix="fmbseg-hub-") as folder:
@@ -37,7 +38,10 @@ def push_to_hub(arguments: argparse.Namespace) -> int:
     seen = "private" if sent.private else "public"
     print(printable(f"sent: {sent.url}, commit {sent.commit[:12]}, {seen}"))
     print(f'  Segmenter.load("{PREFIX}{repo}")')
-    return 0
+    return Answer(
+        {"repo": repo, "sent": True, "url": sent.url, "commit": sent.commit,
+         "private": sent.private}
+    )  # fmt: skip
 
 
 def _write(arguments: argparse.Namespace, repo: str, out: Path, named: dict[str, str]) -> None:

@@ -8,21 +8,23 @@ import time
 
 from tqdm import tqdm
 
+from fmbseg.commands.answer import Answer
 from fmbseg.errors import UserError
 from fmbseg.interrupts import stops_twice
 from fmbseg.steps.choose_workspace import Asked, open_workspace
 from fmbseg.steps.departures import departure_lines
 from fmbseg.steps.ending import ending, program, shortest
-from fmbseg.steps.figures import summary
+from fmbseg.steps.figures import flat, foundation, of_methods, summary
 from fmbseg.steps.plan import run_plan
 from fmbseg.steps.ready import not_ready
+from fmbseg.steps.shards import quarantined
 from fmbseg.steps.step import Unit
 from fmbseg.steps.time_left import time_left
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import StoreError
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Bring a workspace up to date, then print its figures and where its outputs lie."""
     given = {name: getattr(arguments, name) for name in Asked.__dataclass_fields__}
     workspace = Workspace.open(open_workspace(Asked(**given), tqdm.write))
@@ -36,8 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
     print(summary(workspace))
     print(ending(workspace, [_again(workspace)]))
     page = shortest(workspace.report / "index.html")
-    print(f"pipeline: {time.perf_counter() - began:.0f} s    report: {page}")
-    return 0
+    seconds = time.perf_counter() - began
+    print(f"pipeline: {seconds:.0f} s    report: {page}")
+    return Answer({
+        "workspace": workspace.root, "data_set": workspace.data_set, "model": workspace.train,
+        "report": workspace.report / "index.html",
+        "figures": flat(of_methods(workspace), foundation(workspace)),
+        "quarantined": quarantined(workspace), "seconds": round(seconds, 1),
+    })  # fmt: skip
 
 
 def make_unit(unit: Unit) -> bool:

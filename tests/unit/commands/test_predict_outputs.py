@@ -116,7 +116,7 @@ def test_synonyms_of_the_command_line_and_of_a_file_give_the_same(photo: Path, t
 def test_similarities_too_many_for_memory_are_refused(
     photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fmbseg.commands.predict.MAX_SIMILARITIES", 24 * 16)
+    monkeypatch.setattr("fmbseg.steps.predict.MAX_SIMILARITIES", 24 * 16)
     predict(photo, "--classes", "red", "--similarities", "npz")
     assert main(
         ["predict", str(photo), "--classes", "red, blue", "--similarities", "npz", "--model",

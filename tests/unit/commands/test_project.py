@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -155,8 +156,10 @@ def test_run_prints_the_figures_and_where_everything_lies(
     shutil.copytree(small_run, tmp_path / "here")
     shutil.rmtree(tmp_path / "here" / "reports" / "report")
     monkeypatch.chdir(tmp_path / "here")
-    assert main(["run"]) == 0
-    out = capsys.readouterr().out
+    assert main(["run", "--json"]) == 0
+    document, out = capsys.readouterr()
+    assert json.loads(document)["report"] == "reports/report/index.html"
+    assert 0 < json.loads(document)["figures"]["miou"]["fmbseg-miniature"] < 1
     assert re.search(r"^report: \d+ s$", out, re.MULTILINE), "what was computed, and nothing else"
     assert "train:" not in out
     assert "| `fmbseg` | miniature |" in out

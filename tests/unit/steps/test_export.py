@@ -115,8 +115,10 @@ def test_export_on_the_command_line(
         "--source", "predictions", "--keep", "ground=grass=sand=road", "--keep", "sky",
         "--val-fraction", "0.3", "--min-area", "0.001", "--place", "leave",
     ]  # fmt: skip
-    assert main(words) == 0
-    said = capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    document, said = capsys.readouterr()
+    (told,) = json.loads(document)["exports"]
+    assert (told["folder"], told["left_out"]) == (str(out), [])
     assert "labelled: " in said
     files = sorted(out.rglob("*.json"))
     cocos = [COCO(str(file)) for file in files if "annotations" in str(file)]
@@ -145,8 +147,11 @@ def test_what_is_edited_comes_back_on_the_command_line_and_nothing_lies_beside_t
     files[0].write_text(json.dumps(first))
     words = ["import", str(out), *run, "--by", "anna"]
     capsys.readouterr()
-    assert main([*words, "--dry-run"]) == 0
-    assert "1 corrections would be saved" in capsys.readouterr().out
+    assert main([*words, "--dry-run", "--json"]) == 0
+    document, words_said = capsys.readouterr()
+    assert "1 corrections would be saved" in words_said
+    assert json.loads(document)["changes"] == {"relabelled": 1}
+    assert json.loads(document)["saved"] == [], "a dry run saves nothing"
     assert read_correction(workspace.corrections, name) is None
     assert main(words) == 0
     assert "  masks: 1 relabelled\n1 corrections saved in" in capsys.readouterr().out
@@ -200,5 +205,10 @@ def test_label_makes_masks_and_labels_and_a_later_run_finds_the_work(
     named = [line[7:] for line in said.splitlines() if re.match(r"  \d\.\d\d a photo", line)]
     assert named == [entry.image for entry in queue_of(made)]
     assert run_step(made, "pseudo_masks") == dict.fromkeys(shards(made), False)
-    assert main(words) == 0
-    assert "up to date" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    document, said = capsys.readouterr()
+    assert "up to date" in said
+    told = json.loads(document)
+    assert told["images"] == {"train": 3}
+    assert told["left_out"][0]["image"] == "broken.png"
+    assert [one["image"] for one in told["look_at_first"]] == named

@@ -162,7 +162,9 @@ def test_a_watched_class_file_is_read_again_and_a_bad_one_is_said_on_the_page(
     asked = argparse.Namespace(
         images=images, classes=str(file), n=6, profile=None, watch=True, out=out
     )
-    assert command.preview(asked) == 0
+    answer = command.preview(asked)
+    assert answer.code == 0
+    assert [word["name"] for word in answer.facts["words"]] == ["sky", "house"]
     assert len(set(versions)) == 4
     assert [("grass" in p, "zebra" in p, "house" in p) for p in pages] == [
         (True, False, False), (False, True, False), (False, True, False), (False, False, True),
