@@ -17,6 +17,7 @@ from fmbseg.steps.predictions import RECORD, remove_leftovers
 from fmbseg.store import read_image, write_bytes
 from fmbseg.store.files import file_shas
 from tests.support.method_fakes import NAMES, ColourClip, ColourVision, identity_head, image
+from tests.support.trained_folder import trained_folder
 
 
 class Predictor:
@@ -24,7 +25,7 @@ class Predictor:
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.out, self._capsys, self.seen = root, root / "out", capsys, 0
-        write_bytes(root / "model" / "alignment.safetensors", b"1")
+        trained_folder(root / "model")
         for name in ("a.png", "b.png", "below/c.png", "below/deep/d.png"):
             (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.roll(image(), len(name), 0)).save(root / "photos" / name)

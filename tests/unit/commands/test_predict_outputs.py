@@ -15,9 +15,9 @@ from fmbseg.methods.aligned import AlignedSegmentation
 from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import legend
 from fmbseg.segmenter import Segmenter
-from fmbseg.store import write_bytes
 from fmbseg.types import IGNORE
 from tests.support.method_fakes import NAMES, ColourClip, ColourVision, identity_head, image, truth
+from tests.support.trained_folder import trained_folder
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     method = AlignedSegmentation(ColourVision(), identity_head(), ColourClip())
     segmenter = Segmenter(method, NAMES, temperature=0.2)
     monkeypatch.setattr(Segmenter, "load", staticmethod(lambda folder, device, **_: segmenter))
-    write_bytes(tmp_path / "model" / "alignment.safetensors", b"")
+    trained_folder(tmp_path / "model")
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.fromarray(image()).save(folder / "photo.png")
