@@ -1,6 +1,6 @@
 """The public face of a trained model: load a folder, name classes, get a label map."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from fmbseg.hub.fetch import fetched
 from fmbseg.hub.files import CONFIG, is_published
 from fmbseg.hub.layout import read_published
 from fmbseg.hub.names import HubName, is_hub_name
-from fmbseg.methods.aligned import AlignedSegmentation
+from fmbseg.methods.aligned import AlignedSegmentation, EncodedImage, cosines
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_model
 from fmbseg.models.device import resolve_device
@@ -24,7 +24,7 @@ from fmbseg.models.precision import Precision, resolve_precision
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.trust import trusted_overrides
 from fmbseg.store import StoreError, read_image, read_json
-from fmbseg.types import Image, LabelMap
+from fmbseg.types import Image, Images, LabelMap
 from fmbseg.vocabulary import Vocabulary, joined
 
 Classes = Vocabulary | Sequence[str] | Sequence[Sequence[str]] | Sequence[str | Sequence[str]]
@@ -110,9 +110,28 @@ class Segmenter:
         method = AlignedSegmentation(vision, head, clip)
         return Segmenter(method, classes, synonyms, temperature)
 
+    @property
+    def images_at_once(self) -> int:
+        """So many images are worth giving to `encode` together; 1 on a processor."""
+        return self.segmentation.images_at_once
+
+    def encode(self, images: Images) -> Iterator[EncodedImage]:
+        """The part of `predict` that hangs on the image alone, for several questions about one.
+
+        Args:
+            images: RGB uint8 [height width 3]; those of one size go through the encoder together
+                where the device takes several, which can change the last digits of the answer.
+
+        Raises:
+            ValueError: one is no such image.
+        """
+        pixels = [_rgb(image) for image in images]
+        for image, features in zip(pixels, self.segmentation.aligned(pixels), strict=True):
+            yield EncodedImage(features, (image.shape[0], image.shape[1]))
+
     def predict(
         self,
-        image: Image | PilImage.Image | str | Path,
+        image: Image | PilImage.Image | str | Path | EncodedImage,
         classes: Classes,
         similarities: bool = False,
         *,
@@ -123,7 +142,8 @@ class Segmenter:
         """Give every pixel one of the named classes, or none of them where that is allowed.
 
         Args:
-            image: RGB uint8 [height width 3], a Pillow picture, or a file's path.
+            image: RGB uint8 [height width 3], a Pillow picture, a file's path, or what `encode`
+                made of an image: then nothing but the words is computed.
             classes: any names, nothing is trained for them: a vocabulary (`read_classes` makes one
                 of a class file), or a sequence with a name or a sequence of names for each class.
                 Of several names the mean text feature counts, as in training and evaluation.
@@ -143,17 +163,18 @@ class Segmenter:
         wanted, rivals = _classes(classes), _classes(background, "background")
         if min_similarity is not None and not -1 <= min_similarity <= 1:
             raise ValueError(f"min_similarity: found {min_similarity}; wanted a cosine, -1 to 1")
-        pixels = _rgb(image)
+        given = image if isinstance(image, EncodedImage) else _rgb(image)
         texts = self.segmentation.encode_names(wanted)
         if rivals:
             joined(Vocabulary.of(_names(wanted)), Vocabulary.of(_names(rivals)))
             texts = torch.cat([texts, self.segmentation.encode_names(rivals)])
         names = wanted.names if isinstance(wanted, Vocabulary) else wanted
-        grid = self.segmentation.similarity_grid(pixels, texts)
+        encoded = given if isinstance(given, EncodedImage) else next(self.encode([given]))
+        grid = cosines(encoded.features, texts)
         if not (rivals or scores) and min_similarity is None:
-            return label_pixels(grid, pixels.shape[:2], names, similarities=similarities)
+            return label_pixels(grid, encoded.image_hw, names, similarities=similarities)
         found = label_or_none(
-            grid, pixels.shape[:2], names, min_similarity=min_similarity,
+            grid, encoded.image_hw, names, min_similarity=min_similarity,
             temperature=self.temperature if scores else None, similarities=similarities,
         )  # fmt: skip
         return found if scores else replace(found, best_similarity=None)

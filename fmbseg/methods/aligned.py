@@ -1,6 +1,7 @@
 """FMbSeg itself: frozen patch features, mapped into CLIP's text space by the trained head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,19 @@ from fmbseg.vocabulary import Vocabulary
 
 TILE_SIDE_PX = 2048
 """A resized image of more pixels than a square of this side is encoded in tiles."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as the model sees it, whatever words are asked for; `Segmenter.encode` makes it.
+
+    Attributes:
+        features: of its patches in the text space, unit length, on the model's device.
+        image_hw: size of the image, px.
+    """
+
+    features: Float[Tensor, "rows cols dim"]
+    image_hw: tuple[int, int]
 
 
 class AlignedSegmentation(TextPrompted):
@@ -48,7 +62,7 @@ class AlignedSegmentation(TextPrompted):
             head: trained for these models.
             clip: reads the class names.
             name: what the results are filed under.
-            tile_side_px: see `similarity_grid`.
+            tile_side_px: see `aligned`.
 
         Raises:
             ValueError: the head was trained for models of other widths.
@@ -80,11 +94,8 @@ class AlignedSegmentation(TextPrompted):
         self, images: Images, class_names: Sequence[str]
     ) -> list[Float[Tensor, "category _rows _cols"]]:
         """Cosine of every aligned patch and every name, image by image."""
-        texts, encoder = self._texts(class_names), encoder_of(self.vision, self.vision.encode)
-        if any(len(self._tiles(image)) > 1 for image in images):
-            return [self.similarity_grid(image, texts) for image in images]
-        encoded = encoder.over(images, lambda image: image)
-        return [_cosines(self.align(features), texts) for _, features in encoded]
+        texts = self._texts(class_names)
+        return [cosines(features, texts) for features in self.aligned(images)]
 
     def encode_names(self, classes: Sequence[str] | Vocabulary) -> Float[Tensor, "category dim"]:
         """Text features of class names, or of a vocabulary as training has them; see `encode`."""
@@ -94,21 +105,36 @@ class AlignedSegmentation(TextPrompted):
     def similarity_grid(
         self, image: Image, texts: Float[Tensor, "category dim"]
     ) -> Float[Tensor, "category rows cols"]:
-        """Cosine of every aligned patch and every text, on the head's device.
+        """Cosine of every aligned patch and every text, on the head's device; see `aligned`."""
+        return cosines(self._aligned(image), texts)
 
-        Where the resized image has more pixels than a square of `tile_side_px`, encoder and head
-        see overlapping tiles, whose aligned features are stitched together: unit-length features
-        are averaged where tiles overlap, the more the further a patch lies inside its tile.
+    @torch.inference_mode()
+    def aligned(self, images: Images) -> Iterator[Float[Tensor, "_rows _cols text"]]:
+        """Patch features of each image in the text space, unit length, on the head's device.
+
+        Several images of one size go through the encoder together where it takes several. Where a
+        resized image has more pixels than a square of `tile_side_px`, encoder and head see
+        overlapping tiles, whose aligned features are stitched together: unit-length features are
+        averaged where tiles overlap, the more the further a patch lies inside its tile.
         """
+        if len(images) == 1 or any(len(self._tiles(image)) > 1 for image in images):
+            for image in images:
+                yield self._aligned(image)
+            return
+        encoder = encoder_of(self.vision, self.vision.encode)
+        for _, features in encoder.over(images, lambda image: image):
+            yield self.align(features)
+
+    def _aligned(self, image: Image) -> Float[Tensor, "rows cols text"]:
         tiles = self._tiles(image)
         if len(tiles) == 1 or not isinstance(self.vision, TakesTiles):
-            return _cosines(self.align(self.vision.encode(image)), texts)
+            return self.align(self.vision.encode(image))
         whole = Stitched(self.vision.grid_hw((image.shape[0], image.shape[1])))
         with progress("image in tiles", total=len(tiles), unit="tile") as done:
             for tile, features in zip(tiles, self.vision.encode_tiles(image, tiles), strict=True):
                 whole.add(tile, self.align(features))
                 done.update()
-        return _cosines(whole.features(), texts)
+        return whole.features()
 
     @torch.inference_mode()
     def align(self, features: Float[Tensor, "rows cols dim"]) -> Float[Tensor, "rows cols text"]:
@@ -126,7 +152,9 @@ class AlignedSegmentation(TextPrompted):
         return tiles_of(grid_hw, max(1, self.tile_side_px // max(self.vision.patch_hw)))
 
 
-def _cosines(
+@torch.inference_mode()
+def cosines(
     aligned: Float[Tensor, "rows cols dim"], texts: Float[Tensor, "category dim"]
 ) -> Float[Tensor, "category rows cols"]:
+    """Cosine of every aligned patch and every text, both of unit length, on the patches' device."""
     return torch.einsum("rcd,kd->krc", aligned, texts.to(aligned.device, non_blocking=True))

@@ -18,6 +18,8 @@ NONE = "none"
 """How a pixel of no class is called."""
 CONFIDENCE_SCALE = "confidence = value / 65535"
 """What the levels of a confidence PNG mean."""
+SIMILARITY_SCALE = "cosine of the best class = value / 65535 * 2 - 1"
+"""What the levels of a similarity PNG mean."""
 
 
 def overlay_png(

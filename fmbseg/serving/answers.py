@@ -11,14 +11,18 @@ from jaxtyping import Float32, Integer
 
 from fmbseg.export.label_png import coloured_png
 from fmbseg.export.regions import region_of
-from fmbseg.pictures.answers import CONFIDENCE_SCALE, fractions_png, overlay_png
+from fmbseg.methods.aligned import EncodedImage
+from fmbseg.pictures.answers import (
+    CONFIDENCE_SCALE,
+    SIMILARITY_SCALE,
+    fractions_png,
+    overlay_png,
+)
 from fmbseg.pictures.colours import palette
 from fmbseg.pictures.large import label_counts
 from fmbseg.segmenter import Segmenter
 from fmbseg.serving.asked import Asked
-from fmbseg.serving.refused import RefusedError
-from fmbseg.store import UnreadableImageError, decode_image
-from fmbseg.types import IGNORE, LabelMap
+from fmbseg.types import IGNORE, Image, LabelMap
 
 Labels = Integer[np.ndarray, "height width"]
 
@@ -40,44 +44,37 @@ class Answer:
     pixels: int
 
 
-def answered(segmenter: Segmenter, body: bytes, asked: Asked, max_pixels: int) -> Answer:
+def answer_of(
+    segmenter: Segmenter, encoded: EncodedImage, asked: Asked, image: Image | None
+) -> Answer:
     """Label a picture.
 
     Args:
         segmenter: the model.
-        body: a PNG, JPEG, BMP, TIFF or WebP file.
+        encoded: the picture, by `segmenter.encode`.
         asked: by the client.
-        max_pixels: a larger picture is refused before it is decoded.
-
-    Raises:
-        RefusedError: no picture, too large a one, or confidence of a model that knows none.
+        image: the picture itself, for an overlay.
     """
-    if asked.scores and segmenter.temperature is None:
-        raise RefusedError(
-            422, "confidence", "a model that does not say the temperature of its training",
-            "one that does: train again, or do not ask for confidence",
-        )  # fmt: skip
-    try:
-        image = decode_image(body, max_pixels=max_pixels)
-    except UnreadableImageError as error:
-        wanted = f"a png, jpg, bmp, tif or webp file of at most {max_pixels} pixels"
-        raise RefusedError(422, "image", error.reason, wanted) from None
     found = segmenter.predict(
-        image, asked.classes, background=asked.background or (),
+        encoded, asked.classes, background=asked.background or (),
         min_similarity=asked.query.min_similarity, scores=asked.scores,
     )  # fmt: skip
     names = asked.classes.names
     headers = {"X-Classes": quote(json.dumps(names, ensure_ascii=False), safe="[], ")}
-    pixels = image.shape[0] * image.shape[1]
+    pixels = encoded.image_hw[0] * encoded.image_hw[1]
     if asked.query.format == "coco":
         content = json.dumps(coco(found, asked.classes.groups)).encode()
         return Answer(content, "application/json", {}, pixels)
     if asked.query.format == "overlay":
+        assert image is not None
         present = list(label_counts(found.labels))
         content = overlay_png(image, found.labels, names, palette(len(names)), present)
     elif asked.query.format == "confidence":
         assert found.confidence is not None
         content = fractions_png(found.confidence, CONFIDENCE_SCALE)
+    elif asked.query.format == "similarity":
+        assert found.best_similarity is not None
+        content = fractions_png(found.best_similarity, SIMILARITY_SCALE, least=-1)
     else:
         content = label_png(found.labels, len(names))
     return Answer(content, "image/png", headers, pixels)

@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect
 
 from fmbseg.export.label_png import hex_colours
 from fmbseg.segmenter import Segmenter
-from fmbseg.serving.answers import Answer, answered
-from fmbseg.serving.asked import Query, asked_of
+from fmbseg.serving.answers import Answer
+from fmbseg.serving.asked import Asked, Query, asked_of
 from fmbseg.serving.counts import Counts
 from fmbseg.serving.examples import BODY, RESPONSES
+from fmbseg.serving.labelling import Job, Labeller
 from fmbseg.serving.refused import RefusedError
 from fmbseg.serving.settings import Limits
 from fmbseg.serving.turns import Turns
@@ -57,7 +58,8 @@ def serving_app(
         description="Open-vocabulary semantic segmentation: a picture and class names in, a label "
         "map out.",
     )  # fmt: skip
-    turns, counts = Turns(limits.at_once, limits.timeout), Counts()
+    labeller, counts = Labeller(segmenter, limits.max_pixels), Counts()
+    turns = Turns(limits.at_once, limits.timeout, labeller.answers, labeller.at_once)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Headers, headers={"Content-Security-Policy": _POLICY, **HEADERS})
 
@@ -101,7 +103,7 @@ def serving_app(
             counts.add(status, time.monotonic() - began, pixels)
 
     async def answer(request: Request, query: Query) -> Answer:
-        asked = asked_of(query, own, limits)
+        asked = _answerable(asked_of(query, own, limits), segmenter)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if not (kind.startswith("image/") or kind == "application/octet-stream"):
             raise RefusedError(
@@ -112,7 +114,7 @@ def serving_app(
         begun = None
         try:
             body = await _body(request, limits)
-            begun = turns.begin(lambda: answered(segmenter, body, asked, limits.max_pixels))
+            begun = turns.begin(Job(body, asked))
         finally:
             if begun is None:
                 turns.leave()
@@ -138,7 +140,7 @@ def serving_app(
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters in Prometheus' text format."""
-        text = counts.text(turns.inside)
+        text = counts.text(turns.inside, labeller.encoded, labeller.known)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", include_in_schema=False)
@@ -162,6 +164,15 @@ async def _body(request: Request, limits: Limits) -> bytes:
         raise RefusedError(
             408, "image", f"not all of it within {limits.timeout:g} s", "the whole body", _CLOSE
         ) from None
+
+
+def _answerable(asked: Asked, segmenter: Segmenter) -> Asked:
+    if asked.confidence and segmenter.temperature is None:
+        raise RefusedError(
+            422, "confidence", "a model that does not say the temperature of its training",
+            "one that does: train again, or do not ask for confidence",
+        )  # fmt: skip
+    return asked
 
 
 def _short(text: object) -> str:

@@ -12,7 +12,7 @@ from fmbseg.serving.settings import Limits
 from fmbseg.typed_names import typed_names
 from fmbseg.vocabulary import Vocabulary, VocabularyError, joined
 
-AnswerFormat = Literal["png", "coco", "overlay", "confidence"]
+AnswerFormat = Literal["png", "coco", "overlay", "confidence", "similarity"]
 
 _INSTEAD = "; wanted a class name: the server opens no file"
 
@@ -28,7 +28,8 @@ class Query(Section):
     """A cosine; a pixel whose best class is below is none of them."""
     format: AnswerFormat = "png"
     """png: label map with palette; coco: run lengths in JSON; overlay: the picture in colours;
-    confidence: 16-bit PNG, confidence = value / 65535."""
+    confidence: 16-bit PNG, confidence = value / 65535; similarity: 16-bit PNG, cosine of the best
+    class = value / 65535 x 2 - 1, of one class its heat map."""
     confidence: bool = False
     """With `format=coco`: each annotation has a `score`, the mean confidence of its pixels."""
 
@@ -48,9 +49,14 @@ class Asked:
     background: Vocabulary | None
 
     @property
-    def scores(self) -> bool:
+    def confidence(self) -> bool:
         """Whether confidences are wanted."""
         return self.query.confidence or self.query.format == "confidence"
+
+    @property
+    def scores(self) -> bool:
+        """Whether confidences or similarities are wanted."""
+        return self.confidence or self.query.format == "similarity"
 
 
 def asked_of(query: Query, own: Vocabulary, limits: Limits) -> Asked:

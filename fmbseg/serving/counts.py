@@ -31,11 +31,13 @@ class Counts:
             self._seconds += seconds
             self._pixels += pixels
 
-    def text(self, inside: int) -> str:
+    def text(self, inside: int, encoded: int = 0, known: int = 0) -> str:
         """All of them, as `GET /metrics` answers.
 
         Args:
             inside: requests that are under way.
+            encoded: pictures that have gone through the encoder.
+            known: answers made from features that were kept.
         """
         with self._lock:
             lines = ["# TYPE fmbseg_requests_total counter"]
@@ -52,6 +54,10 @@ class Counts:
                 f"fmbseg_request_seconds_sum {self._seconds:.6f}",
                 f"fmbseg_request_seconds_count {total}",
                 "# TYPE fmbseg_pixels_total counter", f"fmbseg_pixels_total {self._pixels}",
+                "# TYPE fmbseg_pictures_encoded_total counter",
+                f"fmbseg_pictures_encoded_total {encoded}",
+                "# TYPE fmbseg_pictures_known_total counter",
+                f"fmbseg_pictures_known_total {known}",
                 "# TYPE fmbseg_requests_inside gauge", f"fmbseg_requests_inside {inside}",
             ]  # fmt: skip
         return "\n".join([*lines, ""])

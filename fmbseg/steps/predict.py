@@ -14,7 +14,7 @@ from fmbseg.hub.layout import read_published
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.status import weights_fingerprint
 from fmbseg.models.trust import trusted_overrides
-from fmbseg.pictures.answers import CONFIDENCE_SCALE, fractions_png, overlay_png
+from fmbseg.pictures.answers import CONFIDENCE_SCALE, SIMILARITY_SCALE, fractions_png, overlay_png
 from fmbseg.pictures.colours import palette
 from fmbseg.pictures.drawing import save_label_png
 from fmbseg.pictures.large import label_counts
@@ -139,8 +139,7 @@ def _write_scores(target: Path, answer: LabelMap, wanted: Wanted) -> None:
         np.savez_compressed(data, similarities=similarities, classes=np.array(answer.class_names))
         write_bytes(Path(f"{target}.similarities.npz"), data.getvalue())
     if wanted.similarities == "png" and answer.best_similarity is not None:
-        scale = "cosine of the best class = value / 65535 * 2 - 1"
-        content = fractions_png(answer.best_similarity, scale, least=-1)
+        content = fractions_png(answer.best_similarity, SIMILARITY_SCALE, least=-1)
         write_bytes(Path(f"{target}.similarity.png"), content)
     if wanted.confidence and answer.confidence is not None:
         content = fractions_png(answer.confidence, CONFIDENCE_SCALE)

@@ -154,3 +154,14 @@ def test_what_cannot_be_asked_is_refused_with_words(segmenter: Segmenter, tmp_pa
         segmenter.predict(image(), ["red"], background="green")
     with pytest.raises(ValueError, match="wanted at most 255"):
         segmenter.predict(image(), ["red"] * 256, min_similarity=0.5)
+
+
+def test_an_encoded_image_is_asked_about_as_the_image_itself(segmenter: Segmenter) -> None:
+    (encoded,) = segmenter.encode([image()])
+    assert encoded.image_hw == image().shape[:2]
+    for asked in ({}, {"similarities": True}, {"background": ["white"], "scores": True}):
+        found, wanted = (segmenter.predict(one, NAMES, **asked) for one in (encoded, image()))
+        for part in ("labels", "similarities", "best_similarity", "confidence"):
+            assert np.array_equal(getattr(found, part), getattr(wanted, part)), part
+    with pytest.raises(ValueError, match="wanted uint8"):
+        next(segmenter.encode([image().astype(float)]))
