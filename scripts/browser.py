@@ -24,7 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDE, PHONE = (1280, 900), (390, 844)
 """Window sizes in px, width and height."""
 _CODES = {
-    "Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "PageUp": 33, "PageDown": 34,
+    " ": 32, "Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "PageUp": 33, "PageDown": 34,
     "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Delete": 46,
 }  # fmt: skip
 """Of the keys that the browser itself does something at."""
@@ -36,12 +36,17 @@ def find_browser() -> str | None:
 
 
 class Page:
-    """One page of a running browser."""
+    """One page of a running browser.
+
+    Attributes:
+        requested: addresses that the page asked for, in order; of a request that was led on, each.
+    """
 
     def __init__(self, socket: Connection) -> None:
         """Speak to the page behind a connection; see `opened`."""
         self._socket, self._numbers = socket, itertools.count(1)
-        for domain in ("Page", "Runtime"):
+        self.requested: list[str] = []
+        for domain in ("Page", "Runtime", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -54,6 +59,8 @@ class Page:
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
             answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requested.append(answer["params"]["request"]["url"])
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")

@@ -1,10 +1,12 @@
-"""Take the documents' pictures of the report, of MLflow and of the review page.
+"""Take the documents' pictures of the report, of MLflow, of the review page and of the server's.
 
 `python -m scripts.make_screenshots reports/report/index.html` writes docs/report.png (1280 px wide,
 the top of the page) and docs/report_phone.png (390 px); `--mlflow sqlite:///mlflow.db` writes
 docs/mlflow.png, the experiment's charts; `--preview preview/index.html` writes
 docs/figures/preview.png, the top of what `fmbseg preview` made; `--review .` writes
-docs/figures/review.png, an image of that workspace under review. Needs Chromium or Chrome on the
+docs/figures/review.png, an image of that workspace under review; `--serve models/train` writes
+docs/figures/serve.png and serve_phone.png, an example on the page of `fmbseg serve`, and
+serve_heat.png, a word's heat map there. Needs Chromium or Chrome on the
 PATH (`apt-get install chromium`) and no network.
 """
 
@@ -39,11 +41,19 @@ def main() -> int:
     parser.add_argument("--mlflow", metavar="URI", help="the database of the runs")
     parser.add_argument("--preview", type=Path, help="the page that `fmbseg preview` wrote")
     parser.add_argument("--review", metavar="WORKSPACE", type=Path, help="whose masks are pictured")
+    parser.add_argument("--serve", metavar="MODEL", type=Path, help="the trained model's folder")
     parser.add_argument("--experiment", default="fmbseg", help="whose charts are pictured")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of the pictures")
     parser.add_argument("--height", type=int, default=1600, help="px of the wide picture")
     arguments = parser.parse_args()
-    if not (arguments.page or arguments.mlflow or arguments.preview or arguments.review):
+    wanted = (
+        arguments.page,
+        arguments.mlflow,
+        arguments.preview,
+        arguments.review,
+        arguments.serve,
+    )
+    if not any(wanted):
         parser.error("nothing to picture: name the report's index.html, or one of the options")
     for page_file, maker in ((arguments.page, "make run"), (arguments.preview, "fmbseg preview")):
         if page_file is not None and not page_file.is_file():
@@ -66,8 +76,11 @@ def main() -> int:
                 url = experiment_url(address, arguments.experiment)
                 take_mlflow(page, url, arguments.out / "mlflow.png")
         if arguments.review is not None:
-            with review_page(arguments.review) as address:
+            with page_of("review", "--workspace", str(arguments.review), "--no-open") as address:
                 take_review(page, address, arguments.out / "figures" / "review.png")
+        if arguments.serve is not None:
+            with page_of("serve", str(arguments.serve), "--port", "0") as address:
+                take_served(page, address, arguments.out / "figures")
     return 0
 
 
@@ -93,16 +106,52 @@ def take_review(
     page.until("!document.getElementById('label').hidden")
     page.run("document.activeElement.blur()")
     save(page, out, size_wh)
-    with Image.open(out) as picture:
-        few = picture.point(lambda value: round(value / 5) * 5)  # the noise of a photograph
-    few.save(out, optimize=True)
+    fewer_colours(out)
+
+
+def take_served(page: Page, address: str, out: Path) -> None:
+    """Save an example with its masks, wide and on a phone, and the heat map of one word."""
+    ready = "document.body.dataset.ready"
+    for name, size_wh in (("serve.png", (1280, 900)), ("serve_phone.png", (390, 1290))):
+        page.open(address, size_wh)
+        page.until("document.querySelectorAll('#examples img').length")
+        page.run("document.querySelector('#examples button').click()")
+        page.until(ready)
+        page.run("document.activeElement.blur()")
+        point_at(page, 0.62, 0.82)
+        save(page, out / name, size_wh)
+        if size_wh[0] > size_wh[1]:
+            page.run("document.querySelector('#legend li:last-child button').click()")
+            page.until("!document.getElementById('scale').hidden")
+            point_at(page, 0.5, 0.4)
+            save(page, out / "serve_heat.png", size_wh)
+    for name in ("serve.png", "serve_phone.png", "serve_heat.png"):
+        fewer_colours(out / name)
+
+
+def fewer_colours(path: Path) -> None:
+    """Write a picture again with the noise of a photograph left out, at a third of the size."""
+    with Image.open(path) as picture:
+        few = picture.point(lambda value: round(value / 5) * 5)
+    few.save(path, optimize=True)
+
+
+def point_at(page: Page, right: float, down: float) -> None:
+    """Move the mouse over the photograph, to fractions of its width and height."""
+    box = "document.getElementById('shown').getBoundingClientRect()"
+    x, y = page.run(
+        f"(({{x, y, width, height}}) => [x + width * {right}, y + height * {down}])({box})"
+    )
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    page.until("document.getElementById('below').textContent")
 
 
 @contextlib.contextmanager
-def review_page(workspace: Path) -> Iterator[str]:
-    """`fmbseg review` of a workspace; yields the page's address."""
-    command = [sys.executable, "-m", "fmbseg.cli", "review", "--workspace", str(workspace)]
-    server = subprocess.Popen([*command, "--no-open"], stdout=subprocess.PIPE, text=True)
+def page_of(command: str, *options: str) -> Iterator[str]:
+    """A command of fmbseg that serves a page; yields the page's address."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fmbseg.cli", command, *options], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert server.stdout is not None
         yield next(word for word in server.stdout.readline().split() if word.startswith("http"))

@@ -20,7 +20,8 @@ from fmbseg.segmenter import Segmenter
 from fmbseg.serving.answers import Answer
 from fmbseg.serving.asked import Asked, Query, asked_of
 from fmbseg.serving.counts import Counts
-from fmbseg.serving.examples import BODY, RESPONSES
+from fmbseg.serving.described import BODY, RESPONSES
+from fmbseg.serving.examples import examples
 from fmbseg.serving.labelling import Job, Labeller
 from fmbseg.serving.refused import RefusedError
 from fmbseg.serving.settings import Limits
@@ -146,6 +147,21 @@ def serving_app(
     @app.get("/", include_in_schema=False)
     def page() -> Response:
         return FileResponse(PAGE / "index.html")
+
+    @app.get("/examples", include_in_schema=False)
+    def offered() -> dict[str, Any]:
+        return {
+            "examples": [
+                {"address": f"examples/{number}.png", "words": one.words}
+                for number, one in enumerate(examples())
+            ]
+        }
+
+    @app.get("/examples/{number}.png", include_in_schema=False)
+    def example(number: int) -> Response:
+        if not 0 <= number < len(examples()):
+            raise HTTPException(404)
+        return Response(examples()[number].content, media_type="image/png")
 
     app.mount("/page", StaticFiles(directory=PAGE))
     return app

@@ -1,50 +1,40 @@
-"""What the OpenAPI document says of the picture that is sent and of the answers."""
+"""Pictures of the miniature's world for whoever opens the page without a photograph."""
 
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
 
-_FILE = {"schema": {"type": "string", "format": "binary"}}
-_KINDS = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp")
+from PIL import Image
 
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of the picture.",
-        "content": dict.fromkeys((*_KINDS, "application/octet-stream"), _FILE),
-    }
-}
-_COCO = {
-    "images": [{"id": 1, "width": 4, "height": 3}],
-    "annotations": [{
-        "id": 1, "image_id": 1, "category_id": 2, "iscrowd": 0, "area": 6, "bbox": [2, 0, 2, 3],
-        "segmentation": {"size": [3, 4], "counts": "66"}, "score": 0.97,
-    }],
-    "categories": [
-        {"id": 1, "name": "road", "synonyms": ["street"]},
-        {"id": 2, "name": "sky", "synonyms": []},
-    ],
-}  # fmt: skip
-_PROBLEM = {
-    "problem": "image",
-    "found": "empty file",
-    "wanted": "a png, jpg, bmp, tif or webp file",
-}
-_WORDS = {
-    408: "The body did not arrive in time.",
-    413: "The body is too large.",
-    415: "The Content-Type is not that of a picture.",
-    422: "No picture, too many pixels, or bad class names.",
-    503: "All places are taken; the header Retry-After says when to come again.",
-    504: "The answer took too long.",
-}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "png, overlay and confidence: a PNG, with the class names (JSON, "
-        "percent-encoded) in the header X-Classes; coco: JSON, an annotation a class.",
-        "content": {"image/png": _FILE, "application/json": {"example": _COCO}},
-    },
-    **{
-        status: {"description": words, "content": {"application/json": {"example": _PROBLEM}}}
-        for status, words in _WORDS.items()
-    },
-}
-"""Of `POST /segment`, by status."""
+from fmbseg.miniature.world import CLASS_NAMES, SEEN_CLASS_NAMES, generate
+from fmbseg.store import encode_image
+from fmbseg.types import IGNORE
+
+_SEED = 1
+_NUMBERS = (17, 9, 19, 16)
+"""Of the world's pictures, chosen by eye: different grounds, several things."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A drawn picture.
+
+    Attributes:
+        content: its PNG.
+        words: what it shows, and one thing that it does not, as they are typed.
+    """
+
+    content: bytes
+    words: str
+
+
+@lru_cache(1)
+def examples() -> tuple[Example, ...]:
+    """A few pictures, drawn at the first call; they are of no split of the shipped data set."""
+    return tuple(_example(number) for number in _NUMBERS)
+
+
+def _example(number: int) -> Example:
+    (drawn,) = generate(_SEED, 1, "test", start=number)
+    found = [CLASS_NAMES[index] for index in sorted({*drawn.labels.ravel().tolist()} - {IGNORE})]
+    absent = next(name for name in reversed(SEEN_CLASS_NAMES) if name not in found)
+    return Example(encode_image(Image.fromarray(drawn.image)), ", ".join([*found, absent]))

@@ -18,10 +18,12 @@ class Served:
     Attributes:
         process: of the command.
         port: it listens on.
+        address: of its page.
     """
 
     def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
         self.process, self.port = process, port
+        self.address = f"http://127.0.0.1:{port}/"
 
 
 @contextmanager

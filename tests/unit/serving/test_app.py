@@ -245,6 +245,25 @@ def test_other_names_of_this_machine_and_other_addresses_are_refused(segmenter):
     assert "access-control-allow-origin" not in server.get("/classes").headers
 
 
+def test_examples_are_pictures_with_words_that_can_be_asked_for(segmenter):
+    server = client(segmenter)
+    offered = server.get("/examples").json()["examples"]
+    assert len(offered) == 4
+    for one in offered:
+        shown = opened(server.get(f"/{one['address']}"))
+        assert (shown.mode, shown.size) == ("RGB", (128, 128))
+        assert len(Vocabulary.of(one["words"].split(", "))) >= 4
+    for number in ("4", "-1", "x", "1e9"):
+        assert server.get(f"/examples/{number}.png").status_code in (404, 422)
+
+
+def test_a_similarity_picture_is_answered_without_a_temperature(segmenter):
+    segmenter.temperature = None
+    shown = opened(client(segmenter).post("/segment?format=similarity", content=png()))
+    wanted = segmenter.predict(image(), OWN, scores=True).best_similarity
+    assert np.abs(np.asarray(shown) / 65535 * 2 - 1 - wanted).max() < 2e-5
+
+
 def test_the_page_is_served_and_loads_nothing_from_elsewhere(segmenter):
     page = client(segmenter).get("/")
     assert page.headers["content-type"].startswith("text/html")

@@ -17,7 +17,8 @@ class Work:
     """A computation that waits for leave, and remembers what it was given."""
 
     def __init__(self) -> None:
-        self.leave, self.begun, self.given = threading.Event(), threading.Event(), []
+        self.leave, self.begun = threading.Event(), threading.Event()
+        self.given: list[list[Any]] = []
 
     def __call__(self, jobs: Sequence[Any]) -> Iterator[Any]:
         self.given.append(list(jobs))
@@ -29,7 +30,7 @@ class Work:
                 raise MemoryError
 
 
-def begun(turns: Turns, *jobs: Any) -> list[Any]:
+def begun(turns: Turns[Any, Any], *jobs: Any) -> list[Any]:
     for _ in jobs:
         turns.enter()
     return [turns.begin(job) for job in jobs]
