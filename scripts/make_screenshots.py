@@ -112,7 +112,7 @@ def take_review(
 def take_served(page: Page, address: str, out: Path) -> None:
     """Save an example with its masks, wide and on a phone, and the heat map of one word."""
     ready = "document.body.dataset.ready"
-    for name, size_wh in (("serve.png", (1280, 900)), ("serve_phone.png", (390, 1290))):
+    for name, size_wh in (("serve_phone.png", (390, 1290)), ("serve.png", (1280, 900))):
         page.open(address, size_wh)
         page.until("document.querySelectorAll('#examples img').length")
         page.run("document.querySelector('#examples button').click()")
