@@ -5,6 +5,7 @@ python runtime.py open.onnx photo.jpg --words words.npz         # other words, s
 """
 
 import argparse
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -223,9 +224,21 @@ def _taps(cells: int, pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """A picture as RGB uint8 [height, width, 3], turned upright."""
-    with Image.open(path) as picture:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    """A picture as RGB uint8 [height, width, 3], upright: alpha over white, 16 bits as 8."""
+    with Image.open(path) as opened:
+        opened.load()
+        picture: Image.Image = opened
+        with contextlib.suppress(Exception):  # a damaged EXIF block makes no pixel bad
+            picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I"):
+            values = np.asarray(picture).astype(np.int64)
+            if picture.mode != "I" or values.max() > 255:
+                values = (values + 128) // 257
+            return np.repeat(values.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+        if picture.has_transparency_data:
+            layer = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return np.asarray(picture.convert("RGB"))
 
 
 def main() -> None:

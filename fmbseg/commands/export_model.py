@@ -1,6 +1,8 @@
 """`fmbseg export-model` and `fmbseg export-words`: a trained model as ONNX; docs/onnx.md."""
 
 import argparse
+import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,38 +10,64 @@ from typing import Any
 from fmbseg.align.settings import DESCRIPTION
 from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
+from fmbseg.commands.model_source import model_source
 from fmbseg.errors import UserError
-from fmbseg.store import human_bytes, read_json
+from fmbseg.store import file_sha, human_bytes, read_json
 from fmbseg.store.names import printable
+
+_MODEL = "model.onnx"
 
 
 def export_model(arguments: argparse.Namespace) -> Answer:
-    """Write a folder with the model, its runner and its facts, and say what is in it."""
-    vocabulary = class_list(arguments.classes, "--classes")
-    folder = _trained(arguments.folder)
-    out: Path = arguments.out
-    if out.suffix == ".onnx":
-        raise UserError(
-            f"--out: found the file {out}; wanted a folder, into which model.onnx goes with its "
-            "runner and what it is made of"
-        )
-    from fmbseg.model_export.write import FACTS, ModelExport
-    from fmbseg.steps.export_model import run_into
+    """Write a folder with the model, its runner and its facts, and say what is in it.
 
+    Where `--out` names a file, the folder has its name without the ending, and the file is the
+    folder's model.onnx once more.
+    """
+    vocabulary = class_list(arguments.classes, "--classes")
+    _require_onnx()
     if arguments.calibrate and arguments.precision != "int8":
         raise UserError("--calibrate: wanted together with --precision int8 alone")
-    plan = ModelExport(
-        arguments.precision, arguments.window, arguments.open, arguments.calibrate,
-        arguments.measure,
-    )  # fmt: skip
-    made = run_into(folder, vocabulary, plan, out)
+    out: Path = arguments.out
+    file = out if out.suffix == ".onnx" and not out.is_dir() else None
+    if file:
+        out = out.with_suffix("")
+        _require_ours(file, out)
+    with model_source(arguments.folder) as source:
+        _require_trained(source.folder)
+        from fmbseg.model_export.write import FACTS, ModelExport
+        from fmbseg.steps.export_model import run_into
+
+        plan = ModelExport(
+            arguments.precision, arguments.window, arguments.open, arguments.calibrate,
+            arguments.measure, source.registered,
+        )  # fmt: skip
+        made = run_into(source.folder, vocabulary, plan, out)
+    if file:
+        _put(out / _MODEL, file)
     facts: dict[str, Any] = read_json(out / FACTS)
-    print(
-        printable(
-            f"{out}: model.onnx, {human_bytes(facts['bytes'])}, {arguments.precision}"
-            f"{'' if made else ', up to date'}"
-        )
-    )
+    _say(arguments, out, file or out / _MODEL, facts, made)
+    return Answer({"out": out, "model": file or out / _MODEL, "made": made, **facts})
+
+
+def export_words(arguments: argparse.Namespace) -> Answer:
+    """Write text vectors of other words, for a model that was exported with --open."""
+    vocabulary = class_list(arguments.classes, "--classes")
+    _require_onnx()
+    with model_source(arguments.folder) as source:
+        _require_trained(source.folder)
+        from fmbseg.model_export.write import write_words
+
+        write_words(source.folder, vocabulary, arguments.out)
+    print(printable(f"{arguments.out}: {len(vocabulary)} classes"))
+    return Answer({"out": arguments.out, "classes": list(vocabulary.names)})
+
+
+def _say(
+    arguments: argparse.Namespace, out: Path, file: Path, facts: dict[str, Any], made: bool
+) -> None:
+    size, state = human_bytes(facts["bytes"]), "" if made else ", up to date"
+    print(printable(f"{file}: {size}, {arguments.precision}{state}"))
     if "agreement" in facts:
         print(f"  same label as torch: {facts['agreement']:.2%} of the pixels of drawn pictures")
     for way, found in facts.get("measured", {}).items():
@@ -50,33 +78,41 @@ def export_model(arguments: argparse.Namespace) -> Answer:
     for what, licence in facts["licences"].items():
         print(printable(f"  licence, {what}: {licence}"))
     words = f" --words {out}/words.npz" if arguments.open else ""
-    print(printable(f"  python {out}/runtime.py {out}/model.onnx photo.jpg{words}"))
-    return Answer({"out": out, "model": out / "model.onnx", "made": made, **facts})
+    print(printable(f"  python {out}/runtime.py {file} photo.jpg{words}"))
 
 
-def export_words(arguments: argparse.Namespace) -> Answer:
-    """Write text vectors of other words, for a model that was exported with --open."""
-    vocabulary = class_list(arguments.classes, "--classes")
-    folder = _trained(arguments.folder)
-    from fmbseg.model_export.write import write_words
+def _require_ours(file: Path, out: Path) -> None:
+    """A file that is there already is the export's own, which a new one may replace."""
+    if not os.path.lexists(file):
+        return
+    own = out / _MODEL
+    if not (file.is_file() and own.is_file() and file_sha(file) == file_sha(own)):
+        raise UserError(
+            f"--out: found {file}, which is not the model in {out}; move it away, or name another"
+        )
 
-    write_words(folder, vocabulary, arguments.out)
-    print(printable(f"{arguments.out}: {len(vocabulary)} classes"))
-    return Answer({"out": arguments.out, "classes": list(vocabulary.names)})
+
+def _put(model: Path, file: Path) -> None:
+    """The same bytes under another name: one file on the disk where its file system allows that."""
+    if file.exists() and file.samefile(model):
+        return
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(model, fresh)
+    except OSError:
+        shutil.copyfile(model, fresh)
+    os.replace(fresh, file)
 
 
-def _trained(given: str) -> Path:
+def _require_onnx() -> None:
     if find_spec("onnx") is None or find_spec("onnxruntime") is None:
         raise UserError("found no onnx and onnxruntime here; pip install 'fmbseg[onnx]'")
-    if given.startswith("models:/"):
-        raise UserError(
-            f"{given}: found a name of MLflow's registry; wanted a folder: mlflow artifacts "
-            f"download -u {given} -d champion, then name the folder in it that holds {DESCRIPTION}"
-        )
-    folder = Path(given)
+
+
+def _require_trained(folder: Path) -> None:
     if not (folder / DESCRIPTION).is_file():
         raise UserError(
             f"no trained model in {folder}; `fmbseg run` (or `make run`) trains one, or name its "
             "folder"
         )
-    return folder

@@ -4,15 +4,17 @@ import argparse
 from pathlib import Path
 
 _CLASSES = '"cat=kitten, grass" (= before synonyms), or a class file'
+_OR = "; or models:/<name>@<alias> of MLflow's registry"
 
 
 def add_export_model(parser: argparse.ArgumentParser) -> None:
     """What `fmbseg export-model` takes."""
-    parser.add_argument("folder", help="trained folder, such as models/train")
+    parser.add_argument("folder", help=f"trained folder, such as models/train{_OR}")
     parser.add_argument("--classes", required=True, help=_CLASSES)
     parser.add_argument(
-        "--out", type=Path, default=Path("exports/onnx"), help="folder; default: exports/onnx"
-    )
+        "--out", type=Path, default=Path("exports/onnx"),
+        help="folder, or a file NAME.onnx, whose folder is then NAME; default: exports/onnx",
+    )  # fmt: skip
     parser.add_argument(
         "--open", action="store_true",
         help="leave the words to a file beside the model (words.npz); export-words writes others",
@@ -39,6 +41,6 @@ def add_export_model(parser: argparse.ArgumentParser) -> None:
 
 def add_export_words(parser: argparse.ArgumentParser) -> None:
     """What `fmbseg export-words` takes."""
-    parser.add_argument("folder", help="trained folder that the model was exported from")
+    parser.add_argument("folder", help=f"trained folder that the model was exported from{_OR}")
     parser.add_argument("--classes", required=True, help=_CLASSES)
     parser.add_argument("--out", type=Path, default=Path("words.npz"), help="default: words.npz")

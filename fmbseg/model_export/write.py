@@ -51,6 +51,7 @@ class ModelExport:
             once, not at every image.
         measured_on: folder with `images/` and `labels/`, whose numbers are indices into the
             classes; mIoU and speed beside float32's go into the facts.
+        registered: name/version under which a registry holds the model; it goes into the lineage.
     """
 
     precision: GraphPrecision = "float32"
@@ -58,6 +59,7 @@ class ModelExport:
     words_are_open: bool = False
     calibrated_on: str | None = None
     measured_on: str | None = None
+    registered: str | None = None
 
 
 def write_model(folder: Path, classes: Vocabulary, plan: ModelExport, out: Path) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def write_model(folder: Path, classes: Vocabulary, plan: ModelExport, out: Path)
         folder, segmentation, () if plan.words_are_open else classes.groups,
         temperature=segmenter.temperature, window_px=plan.window_px, precision=plan.precision,
     )  # fmt: skip
+    facts["lineage"]["registered"] = plan.registered
 
     def write(path: Path, *, half: bool) -> None:
         features = features_graph(vision, segmentation.head, window_px=plan.window_px, half=half)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 
 from fmbseg import runtime
-from fmbseg.commands.export_model import export_model
 from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.model_export.graph import OPSET, ModelExportError, labelling_graph
 from fmbseg.model_export.int8 import quantize
@@ -23,26 +21,14 @@ from fmbseg.model_export.positions import axis_weights
 from fmbseg.model_export.write import ModelExport, write_model, write_words
 from fmbseg.runtime import Runner
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps.export_model import run_into
 from fmbseg.vocabulary import Vocabulary
-from tests.support.trained_folder import CLASSES, trained_folder
+from tests.support.trained_folder import CLASSES
+from tests.unit.model_export.conftest import WORDS
 
 pytestmark = pytest.mark.weights
-WORDS = Vocabulary.of(["sky", ["grass", "lawn"], "water", "road", "car", "house"])
+BLOCKS = 4
+"""Of the miniature's vision encoder."""
 SIZES_HW = [(192, 256), (64, 500), (301, 77), (8, 9)]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return trained_folder(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """With the classes left open, which holds all that the other kind holds."""
-    out = tmp_path_factory.mktemp("exports") / "open"
-    assert run_into(trained, WORDS, ModelExport(words_are_open=True), out)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +48,12 @@ def test_file_and_torch_label_alike_and_are_as_sure(runner, segmenter, size_hw):
     assert len(np.unique(wanted.labels)) > 1
     assert (found.labels == wanted.labels).mean() >= 0.999
     assert np.abs(found.confidence - wanted.confidence).max() < 1e-4
+
+
+def test_encoder_and_head_are_fused_attention_whatever_the_number_of_patches(exported):
+    """The head's way for few patches, which a small example takes, would be no such node."""
+    found = onnx.load(exported / "model.onnx").graph.node
+    assert sum(node.op_type == "Attention" for node in found) == BLOCKS + 1
 
 
 def test_what_is_interpolated_row_by_row_is_what_the_graph_interpolates(
@@ -212,27 +204,11 @@ def test_ways_are_measured_on_the_same_labelled_images(tmp_path):
     assert found["half"]["images"] == 1
 
 
-def test_an_export_that_is_there_is_not_made_again_and_an_edited_one_is_kept(exported, trained):
-    plan = ModelExport(words_are_open=True)
-    assert not run_into(trained, WORDS, plan, exported)
-    note = exported / "note.txt"
-    note.write_text("mine")
-    with pytest.raises(ValueError, match=r"note\.txt was added"):
-        run_into(trained, WORDS, plan, exported)
-    note.unlink()
-
-
 def test_what_cannot_be_exported_is_refused_in_words(trained, tmp_path):
     with pytest.raises(ModelExportError, match="wanted at most 65,535"):
         labelling_graph(onnx.ModelProto(), torch.zeros(65_536, 2), 0.1, 2)
     with pytest.raises(ModelExportError, match="wanted a multiple of the patch"):
         write_model(trained, WORDS, ModelExport(window_px=97), tmp_path)
-    given = Namespace(
-        folder="models:/fmbseg@champion", classes="a", out=tmp_path, precision="float32",
-        window=None, open=False, calibrate=None, measure=None,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="mlflow artifacts download"):
-        export_model(given)
 
 
 @pytest.mark.parametrize("size", [3, 16, 41])
@@ -242,8 +218,3 @@ def test_positions_are_resampled_as_torch_does_it(size):
         learned[None, None], size=(size, 5), mode="bicubic", antialias=True
     )
     assert torch.allclose(axis_weights(16, size) @ learned, wanted[0, 0], atol=1e-5)
-
-
-def test_the_page_holds_the_very_runner():
-    page = (Path(__file__).parents[3] / "docs" / "onnx.md").read_text()
-    assert Path(runtime.__file__).read_text() in page
