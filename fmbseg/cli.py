@@ -170,7 +170,7 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", type=Path, default=Path("models/train"),
-        help="trained folder; default models/train",
+        help="trained folder, or models:/<name>@<alias>; default models/train",
     )  # fmt: skip
     parser.add_argument(
         "--classes", metavar="NAMES",

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
+from fmbseg.commands.model_source import model_source
 from fmbseg.commands.outputs import CLASSES, named_outputs, output_path
 from fmbseg.errors import NEGATIVE, PARTIAL, UserError
 from fmbseg.hub.fetch import fetched
@@ -34,6 +35,11 @@ _TELLS_AFTER, _LONG_S = 3, 10.0
 
 def predict(arguments: argparse.Namespace) -> Answer:
     """Write `<name>.png` (palette label map) and `<name>.overlay.png` per image, `classes.txt`."""
+    with model_source(arguments.model) as source:
+        return _predict(arguments, source.folder)
+
+
+def _predict(arguments: argparse.Namespace, model: Path) -> Answer:
     began = time.perf_counter()
     vocabulary = class_list(arguments.classes, "--classes")
     background = arguments.background and class_list(arguments.background, "--background")
@@ -44,7 +50,6 @@ def predict(arguments: argparse.Namespace) -> Answer:
         raise UserError(f"--min-similarity: found {least:g}; wanted a cosine, -1 to 1")
     out: Path = arguments.out
     images = dict(sorted(named_outputs(arguments.images, out).items()))
-    model: Path = arguments.model
     if not is_hub_name(model) and not holds_model(model):
         raise UserError(
             f"no trained model in {model}; `fmbseg run` (or `make run`) trains one, or "
@@ -88,7 +93,7 @@ def predict(arguments: argparse.Namespace) -> Answer:
     if found:
         _say_what_never_won(vocabulary, never, len(found), bool(background) or least is not None)
     facts = {
-        "out": out, "model": model, "classes": list(vocabulary.names),
+        "out": out, "model": arguments.model, "classes": list(vocabulary.names),
         "images": [
             {"image": images[name], "label_map": out / f"{name}.png", "made": name in fresh,
              "shares": {one: share for one, share in found[name].items() if one},

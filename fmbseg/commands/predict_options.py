@@ -29,7 +29,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model", type=Path, default=Path("models/train"),
-        help="trained folder; default: models/train",
+        help="trained folder, or models:/<name>@<alias>; default: models/train",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), help="default: predictions/"

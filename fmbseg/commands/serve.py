@@ -6,6 +6,7 @@ import sys
 from pydantic import ValidationError
 
 from fmbseg.commands.class_list import class_list
+from fmbseg.commands.model_source import model_source
 from fmbseg.errors import UserError
 from fmbseg.serving.settings import Limits
 from fmbseg.web.listening import is_loopback
@@ -26,10 +27,11 @@ def serve(arguments: argparse.Namespace) -> int:
     from fmbseg.segmenter import Segmenter  # takes seconds; mistakes above are told at once
     from fmbseg.serving.serve import serve as serve_model
 
-    segmenter = Segmenter.load(
-        arguments.model, device=arguments.device, precision=arguments.precision,
-        allow_paths=arguments.trust_paths,
-    )  # fmt: skip
+    with model_source(arguments.model) as source:
+        segmenter = Segmenter.load(
+            source.folder, device=arguments.device, precision=arguments.precision,
+            allow_paths=arguments.trust_paths,
+        )  # fmt: skip
     own = own or segmenter.trained_vocabulary
     if own is None:
         raise UserError(f"{arguments.model} names no classes; wanted --classes NAMES")

@@ -48,7 +48,7 @@ def test_a_file_that_is_asked_for_is_the_folders_model(exported, trained, tmp_pa
         export_model(given(trained, file))
     file.unlink()
     for _ in range(2):  # the second finds its own file there
-        assert export_model(given(trained, file)).document["model"] == file
+        assert export_model(given(trained, file)).facts["model"] == file
         assert file.read_bytes() == (folder / "model.onnx").read_bytes()
     assert f"python {folder}/runtime.py {file} photo.jpg" in capsys.readouterr().out
     assert not list(tmp_path.glob(".*"))
