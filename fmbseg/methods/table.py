@@ -93,6 +93,18 @@ def _stage1(parts: Parts, name: str) -> "Segmentation":
     )  # fmt: skip
 
 
+def _proxyclip(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.proxyclip import ProxyClipSegmentation
+
+    return ProxyClipSegmentation(parts.clip("maskclip"), parts.vision(), name)
+
+
+def _lposs(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.lposs import LpossSegmentation
+
+    return LpossSegmentation(parts.clip("maskclip"), parts.vision(), name)
+
+
 def _aligned(parts: Parts, name: str) -> "Segmentation":
     from fmbseg.methods.aligned import AlignedSegmentation
 
@@ -113,6 +125,15 @@ METHODS: Mapping[str, Method] = {
     "clip_diy": Method(
         _clip_diy, ("clip", "sam"),
         "Crops of three sizes classified whole by CLIP, weighed by SAM's objectness.",
+    ),
+    "proxyclip": Method(
+        _proxyclip, ("clip", "vision"),
+        "CLIP's values, mixed where the vision encoder's patches are alike (our implementation).",
+    ),
+    "lposs": Method(
+        _lposs, ("clip", "vision"),
+        "MaskCLIP's similarities, spread to patches that the vision encoder finds alike (our "
+        "implementation).",
     ),
     "stage11": Method(
         _stage1, ("clip", "sam"),

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from fmbseg.models.batches import Batches, BudgetGb, meter_of
 from fmbseg.models.clip_config import TEMPLATE, Tokenizer
+from fmbseg.models.clip_text import OpenClipText
 from fmbseg.models.clip_towers import Tower
 from fmbseg.models.device import moved, pinned
 from fmbseg.models.images import (
@@ -28,7 +29,7 @@ AUTO_SHORT_SIDE_CROPS = 3.0
 """`short_side_px="auto"`: the image's short side in sides of a crop (672 px for ViT-L/14)."""
 
 
-class OpenClipDense:
+class OpenClipDense(OpenClipText):
     """A frozen open_clip model behind `ClipModel`.
 
     Attributes:
@@ -59,17 +60,15 @@ class OpenClipDense:
         Raises:
             ValueError: an option is out of its range.
         """
-        _require_templates([template])
+        super().__init__(model, tokenizer, device, template, precision)
         if not 0 < stride_fraction <= 1:
             raise ValueError(f"stride_fraction: found {stride_fraction}, wanted above 0, up to 1")
         if batch_crops < 1:
             raise ValueError(f"batch_crops: found {batch_crops}, wanted at least 1")
-        self.model, self.device, self._tower = model, device, tower
+        self._tower = tower
         self.dim, self.crop_hw, self.patch_hw = tower.dim, tower.crop_hw, tower.patch_hw
-        self._tokenizer, self._template = tokenizer, template
         auto_px = round(AUTO_SHORT_SIDE_CROPS * min(self.crop_hw))
         self._short_side_px = auto_px if short_side_px == "auto" else short_side_px
-        self.precision = precision
         self._batches = Batches("CLIP", meter_of(device), batch_memory_gb, unmeasured=batch_crops)
         self.images_at_once = self._batches.images
         self._stride_hw = tuple(
@@ -79,11 +78,6 @@ class OpenClipDense:
         preprocess = self.model.visual.preprocess_cfg
         self._mean, self._std = tuple(preprocess["mean"]), tuple(preprocess["std"])
         self._interpolation: str = preprocess["interpolation"]
-
-    @property
-    def temperature(self) -> float:
-        """Of its training: a cosine higher by this makes a text e times as likely."""
-        return float(1 / self.model.logit_scale.exp())
 
     def encode_dense(self, image: Image) -> DenseClip:
         """Encode the crops of the upsampled image.
@@ -159,6 +153,47 @@ class OpenClipDense:
             for total, cls in zip(maps, of_images, strict=True)
         ]
 
+    def encode_values(self, image: Image) -> Float[Tensor, "rows cols inner"]:
+        """What the last block's attention would take from every patch, on the CPU.
+
+        The values of the crops that cover a patch are averaged. `project_values` of a patch's own
+        is what the projection `maskclip` answers.
+
+        Raises:
+            ValueError: not an RGB image, or a tower without one last attention of its own.
+        """
+        pixels = moved(self.prepare(image), self.device)
+        crop_h, crop_w = self.crop_hw
+        grid = pixels.shape[1] // self.patch_hw[0], pixels.shape[2] // self.patch_hw[1]
+        total = torch.zeros(*grid, self._tower.width, device=self.device)
+        seen = torch.zeros(*grid, 1, device=self.device)
+
+        def encoded(some: Sequence[tuple[int, int]]) -> Tensor:
+            crops = torch.stack([pixels[:, y : y + crop_h, x : x + crop_w] for y, x in some])
+            with encoding(self.device, self.precision):
+                return self._tower.values(crops).float()
+
+        elements = 3 * prod(self.crop_hw)
+        for some, found in self._batches.over(self._corners(pixels), encoded, elements):
+            for (top, left), values in zip(some, found, strict=True):
+                row, col = top // self.patch_hw[0], left // self.patch_hw[1]
+                place = slice(row, row + values.shape[0]), slice(col, col + values.shape[1])
+                total[place] += values
+                seen[place] += 1
+        return (total / seen).cpu()
+
+    def project_values(self, values: Float[Tensor, "*place inner"]) -> Float[Tensor, "*place dim"]:
+        """Values, or means of them, into the joint space: unit length, on the CPU.
+
+        The last block's output projection, the tower's norm and its projection; neither the
+        block's residual nor its MLP takes part.
+        """
+        flat = values.to(self.device, non_blocking=True).flatten(0, -2)
+        with encoding(self.device, self.precision):
+            found = normalize(self._tower.project_values(flat).float(), dim=1)
+        placed: Tensor = found.cpu().unflatten(0, values.shape[:-1])
+        return placed
+
     def _corners(self, pixels: Float[Tensor, "3 height width"]) -> list[tuple[int, int]]:
         """Top and left edges of an image's crops, px, in row-major order."""
         tops, lefts = (
@@ -168,39 +203,3 @@ class OpenClipDense:
             )
         )
         return [(top, left) for top in tops for left in lefts]
-
-    def encode_text(
-        self, names: Sequence[str], templates: Sequence[str] | None = None
-    ) -> Float[Tensor, "category dim"]:
-        """Unit-length text features, one per class name, float32 on the CPU.
-
-        Args:
-            names: class names.
-            templates: in place of the model's own; each with one `{}`. Of several, the
-                unit-length features are averaged and scaled to unit length again.
-
-        Raises:
-            ValueError: no names, no templates, or a template without its one `{}`.
-        """
-        if not names:
-            raise ValueError("names: found none, wanted at least one class name")
-        chosen = [self._template] if templates is None else list(templates)
-        _require_templates(chosen)
-        tokens = self._tokenizer([template.format(name) for template in chosen for name in names])
-        with encoding(self.device, self.precision):
-            parts = [
-                normalize(self.model.encode_text(part.to(self.device)).float(), dim=1)
-                for part in tokens.split(256)
-            ]
-        features = torch.cat(parts).cpu()
-        if len(chosen) == 1:
-            return features
-        return normalize(features.unflatten(0, (len(chosen), len(names))).mean(dim=0), dim=1)
-
-
-def _require_templates(templates: Sequence[str]) -> None:
-    if not templates:
-        raise ValueError("templates: found none, wanted at least one")
-    for template in templates:
-        if template.count("{}") != 1:
-            raise ValueError(f"template: found {template!r}, wanted one {{}} for the class name")

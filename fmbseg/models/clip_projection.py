@@ -147,13 +147,44 @@ def project_tokens(
         Class tokens, equal to the tower's own output, and projected patch features; neither is
         normalised to unit length.
     """
-    tokens = visual._embeds(pixels)
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        tokens = block(tokens)
+    tokens, last = _before_last(visual, pixels)
     q, k, v = queries_keys_values(last, tokens)
     cls = finish(last, scaled_dot_product_attention(q[:, :, :1], k, v), tokens[:, :1])
     attended = projection.attend(q, k, v, visual.grid_size)
     patches = finish(last, attended, tokens[:, 1:], whole=projection.whole)
     both = visual.ln_post(torch.cat([cls, patches], dim=1)) @ visual.proj
     return both[:, 0], both[:, 1:]
+
+
+def values_of(
+    visual: VisionTransformer, pixels: Float[Tensor, "crop 3 height width"]
+) -> Float[Tensor, "crop patch inner"]:
+    """The last block's values of every patch, the heads side by side."""
+    tokens, last = _before_last(visual, pixels)
+    _, _, v = queries_keys_values(last, tokens)
+    return v[:, :, 1:].transpose(1, 2).flatten(2)
+
+
+def project_values(
+    visual: VisionTransformer, values: Float[Tensor, "place inner"]
+) -> Float[Tensor, "place dim"]:
+    """Values, or weighted means of them, into the joint space, not of unit length.
+
+    What `project_tokens` does behind `value_attention`: the last block's output projection, the
+    tower's norm and its projection.
+    """
+    last = visual.transformer.resblocks[-1]
+    heads = values.unflatten(1, (last.attn.num_heads, -1)).transpose(0, 1)[None]
+    found: Tensor = visual.ln_post(finish(last, heads, values[None], whole=False)[0]) @ visual.proj
+    return found
+
+
+def _before_last(
+    visual: VisionTransformer, pixels: Float[Tensor, "crop 3 height width"]
+) -> tuple[Float[Tensor, "crop token inner"], Block]:
+    """The tokens that the last block is given, and that block."""
+    tokens = visual._embeds(pixels)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        tokens = block(tokens)
+    return tokens, last

@@ -18,7 +18,12 @@ from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from fmbseg.models.clip_projection import PROJECTIONS, project_tokens
+from fmbseg.models.clip_projection import (
+    PROJECTIONS,
+    project_tokens,
+    project_values,
+    values_of,
+)
 
 _BY_TIMM = ("plain", "maskclip")
 
@@ -30,6 +35,7 @@ class ClassTokenTower:
         dim: size of the joint space.
         crop_hw: size of a crop, px.
         patch_hw: size of a patch, px.
+        width: of the last block's values.
     """
 
     def __init__(self, visual: VisionTransformer, projection: str) -> None:
@@ -42,6 +48,7 @@ class ClassTokenTower:
         self.dim: int = visual.proj.shape[1]
         self.crop_hw: tuple[int, int] = visual.image_size
         self.patch_hw: tuple[int, int] = visual.patch_size
+        self.width: int = visual.proj.shape[0]
 
     def __call__(
         self, pixels: Float[Tensor, "crop 3 height width"]
@@ -50,12 +57,26 @@ class ClassTokenTower:
         cls, patches = project_tokens(self._visual, pixels, self._projection)
         return cls, patches.unflatten(1, self._visual.grid_size)
 
+    def values(
+        self, pixels: Float[Tensor, "crop 3 height width"]
+    ) -> Float[Tensor, "crop rows cols inner"]:
+        """The last block's values of every patch."""
+        found: Tensor = values_of(self._visual, pixels).unflatten(1, self._visual.grid_size)
+        return found
+
+    def project_values(self, values: Float[Tensor, "place inner"]) -> Float[Tensor, "place dim"]:
+        """Such values in the joint space, not of unit length."""
+        return project_values(self._visual, values)
+
 
 class TimmTower:
     """A tower of timm that pools by a class token, by attention or by the mean.
 
-    Its attributes are those of `ClassTokenTower`.
+    Its attributes are those of `ClassTokenTower`. It has no values to offer: what its patches
+    lack on the way to the joint space differs from tower to tower.
     """
+
+    width = 0
 
     def __init__(self, visual: TimmModel, projection: str) -> None:
         trunk: Any = visual.trunk
@@ -111,6 +132,22 @@ class TimmTower:
             single = patches.flatten(0, 1)[:, None].expand(-1, 1 + prefix, -1)
         features = self._head(single).unflatten(0, (len(pixels), *grid))
         return self._head(found), features
+
+    def values(
+        self, pixels: Float[Tensor, "crop 3 height width"]
+    ) -> Float[Tensor, "crop rows cols inner"]:
+        """None: raises ValueError."""
+        raise self._no_values()
+
+    def project_values(self, values: Float[Tensor, "place inner"]) -> Float[Tensor, "place dim"]:
+        """None: raises ValueError."""
+        raise self._no_values()
+
+    def _no_values(self) -> ValueError:
+        return ValueError(
+            f"CLIP's image tower {type(self._trunk).__name__}: found a tower of timm, wanted "
+            "open_clip's own VisionTransformer; methods that mix CLIP's values need one"
+        )
 
     def _head(self, found: Tensor) -> Float[Tensor, "crop dim"]:
         """The tower's own way from the trunk's tokens or map to the joint space."""

@@ -54,6 +54,19 @@ class ClipModel(TextModel, Protocol):
         ...
 
 
+@runtime_checkable
+class GivesValues(ClipModel, Protocol):
+    """A CLIP whose patches can be mixed by somebody else's attention."""
+
+    def encode_values(self, image: Image) -> Float[Tensor, "rows cols inner"]:
+        """What the last block's attention would take from every patch, float32 on the CPU."""
+        ...
+
+    def project_values(self, values: Float[Tensor, "*place inner"]) -> Float[Tensor, "*place dim"]:
+        """Values, or weighted means of them, in the joint space: unit length, on the CPU."""
+        ...
+
+
 @dataclass(frozen=True)
 class SamEmbedding:
     """One image as the encoder of a `SamModel` left it, to be shared by all prompts.

@@ -51,6 +51,12 @@ class ColourClip:
         patches = functional.normalize(patch_colours(image), dim=-1)
         return DenseClip(patches, patches.flatten(0, 1))
 
+    def encode_values(self, image: Image) -> Tensor:
+        return patch_colours(image)
+
+    def project_values(self, values: Tensor) -> Tensor:
+        return functional.normalize(values, dim=-1)
+
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
         """The sum of the colours that a text speaks of, other words are silent."""
         self.text_calls += 1

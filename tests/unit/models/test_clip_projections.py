@@ -11,7 +11,9 @@ from fmbseg.models.clip_projection import (
     gaussian_window,
     plain_attention,
     project_tokens,
+    project_values,
     queries_keys_values,
+    values_of,
 )
 from tests.support.small_clip import (
     random_image,
@@ -75,3 +77,27 @@ def test_gaussian_window_is_one_at_the_patch_and_falls_with_distance_in_both_dir
         for b in range(12):
             squared = (a // 4 - b // 4) ** 2 + (a % 4 - b % 4) ** 2
             assert window[a, b].item() == pytest.approx(np.exp(-squared / 8))
+
+
+def test_values_projected_one_by_one_are_what_maskclip_answers(folder):
+    clip = small(folder, projection="naclip")
+    pixels = torch.randn(2, 3, 32, 32)
+    _, wanted = project_tokens(clip.model.visual, pixels, PROJECTIONS["maskclip"])
+    values = values_of(clip.model.visual, pixels)
+    found = project_values(clip.model.visual, values.flatten(0, 1)).unflatten(0, values.shape[:2])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_values_of_a_single_crop_give_maskclips_map_and_of_several_their_mean(folder):
+    maskclip = small(folder, projection="maskclip", short_side_px=32)
+    image = random_image(32, 32)
+    values = maskclip.encode_values(image)
+    torch.testing.assert_close(
+        maskclip.project_values(values), maskclip.encode_dense(image).patches, rtol=1e-4, atol=1e-5
+    )
+    wide = random_image(32, 48, seed=1)  # two crops, which share the middle
+    two = maskclip.encode_values(wide)
+    assert two.shape == (4, 6, 32)
+    left, right = (maskclip.encode_values(wide[:, x : x + 32]) for x in (0, 16))
+    torch.testing.assert_close(two[:, :2], left[:, :2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(two[:, 2:4], (left[:, 2:] + right[:, :2]) / 2, rtol=1e-4, atol=1e-5)
