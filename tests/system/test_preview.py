@@ -104,7 +104,7 @@ def test_an_open_page_follows_the_file_and_fits_a_phone(images: Path, tmp_path: 
             time.sleep(2.5)
             assert shown.run("document.querySelector('details').open"), "nothing new, no reload"
             file.write_text("sky\ngrass\n<b>zebra</b>\n")
-            shown.until("document.body.innerText.includes('<b>zebra</b>')", 10)
+            shown.until("document.body?.innerText.includes('<b>zebra</b>')", 10)
             file.write_text("sky\n,\n")
             shown.until("document.body.innerText.includes('cannot be used as it is now')", 10)
     finally:
