@@ -23,12 +23,16 @@ from fmbseg.models.device import resolve_device
 from fmbseg.models.precision import Precision, resolve_precision
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.trust import trusted_overrides
+from fmbseg.pictures.prediction import Prediction
 from fmbseg.store import StoreError, read_image, read_json
-from fmbseg.types import Image, Images, LabelMap
+from fmbseg.store.names import printable
+from fmbseg.types import Image, Images
 from fmbseg.vocabulary import Vocabulary, joined
 
 Classes = Vocabulary | Sequence[str] | Sequence[Sequence[str]] | Sequence[str | Sequence[str]]
 """Class names: with or without synonyms."""
+_LISTED = 12
+"""So many classes a segmenter names of those that it was trained on."""
 
 
 class Segmenter:
@@ -57,6 +61,14 @@ class Segmenter:
             others = tuple(tuple(names) for names in trained_synonyms)
             self.trained_vocabulary = Vocabulary(self.trained_classes, others)
         self.temperature = temperature
+
+    def __repr__(self) -> str:
+        """Device and classes of the training."""
+        head = next(self.segmentation.head.parameters())
+        names = list(self.trained_classes)
+        listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        trained = f"trained on {len(names)} classes: {listed}; " if names else ""
+        return printable(f"Segmenter ({trained}on {head.device}, answers for any class names)")
 
     @staticmethod
     def load(
@@ -138,7 +150,7 @@ class Segmenter:
         background: Classes = (),
         min_similarity: float | None = None,
         scores: bool = False,
-    ) -> LabelMap:
+    ) -> Prediction:
         """Give every pixel one of the named classes, or none of them where that is allowed.
 
         Args:
@@ -155,6 +167,7 @@ class Segmenter:
 
         Returns:
             Labels at the image's size, indices into `classes`; IGNORE (255) for none of them.
+            Jupyter shows it as a picture with a legend.
 
         Raises:
             ValueError: the image is none; `classes` is empty, a single string or a path; a name is
@@ -164,6 +177,7 @@ class Segmenter:
         if min_similarity is not None and not -1 <= min_similarity <= 1:
             raise ValueError(f"min_similarity: found {min_similarity}; wanted a cosine, -1 to 1")
         given = image if isinstance(image, EncodedImage) else _rgb(image)
+        shown = None if isinstance(given, EncodedImage) else given
         texts = self.segmentation.encode_names(wanted)
         if rivals:
             joined(Vocabulary.of(_names(wanted)), Vocabulary.of(_names(rivals)))
@@ -172,12 +186,13 @@ class Segmenter:
         encoded = given if isinstance(given, EncodedImage) else next(self.encode([given]))
         grid = cosines(encoded.features, texts)
         if not (rivals or scores) and min_similarity is None:
-            return label_pixels(grid, encoded.image_hw, names, similarities=similarities)
+            found = label_pixels(grid, encoded.image_hw, names, similarities=similarities)
+            return Prediction.of(found, shown)
         found = label_or_none(
             grid, encoded.image_hw, names, min_similarity=min_similarity,
             temperature=self.temperature if scores else None, similarities=similarities,
         )  # fmt: skip
-        return found if scores else replace(found, best_similarity=None)
+        return Prediction.of(found if scores else replace(found, best_similarity=None), shown)
 
 
 def _classes(given: Classes, what: str = "classes") -> tuple[str, ...] | Vocabulary:

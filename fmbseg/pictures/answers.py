@@ -35,13 +35,24 @@ def overlay_png(
         colours: one a class.
         present: the labels that occur, for the legend.
     """
-    small, shown_labels = viewable(image, labels)
-    shown = overlay(small, shown_labels, colours)
-    nothing = shown_labels == IGNORE
-    shown[nothing] = small[nothing]
+    shown = painted(*viewable(image, labels), colours)
     swatches = np.concatenate([colours, np.full((1, 3), 255, np.uint8)])
     legend = [len(names) if label == IGNORE else label for label in present]
     return encode_image(PilImage.fromarray(with_legend(shown, (*names, NONE), swatches, legend)))
+
+
+def painted(image: Image, labels: Integer[np.ndarray, "height width"], colours: Palette) -> Image:
+    """An image under its classes' colours; IGNORE stays uncoloured.
+
+    Args:
+        image: of the labels' size.
+        labels: class index per pixel, or IGNORE.
+        colours: one a class.
+    """
+    shown = overlay(image, labels, colours)
+    nothing = labels == IGNORE
+    shown[nothing] = image[nothing]
+    return shown
 
 
 def fractions_png(

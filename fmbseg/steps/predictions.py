@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmbseg.store import StoreError, file_sha, read_json, write_json
+from fmbseg.store import StoreError, file_sha, read_json, write_bytes
+from fmbseg.store.files import json_bytes
 
 RECORD = "predictions.json"
-_SAVE_EVERY_S = 2.0
-"""What a kill can lose of the record; those images are made again."""
+_WRITING_SHARE = 0.05
+"""Share of the time that goes into writing the record; images since then are lost with a kill."""
 
 
 class Predictions:
@@ -34,7 +35,7 @@ class Predictions:
             settings: JSON values; images that were made with others do not count as made.
             again: count none as made.
         """
-        self._out, self._settings, self._saved = out, settings, time.monotonic()
+        self._out, self._settings, self._due = out, settings, 0.0
         self._images: dict[str, dict[str, Any]] = {}
         self.others = 0
         with contextlib.suppress(StoreError, KeyError, TypeError, AttributeError):
@@ -64,7 +65,7 @@ class Predictions:
     def add(
         self, name: str, image: Path, endings: Sequence[str], shares: Mapping[str, float]
     ) -> None:
-        """Note an image whose files are all there; the record is written every two seconds.
+        """Note an image whose files are all there; the record is written every now and then.
 
         Args:
             name: of its outputs.
@@ -77,14 +78,20 @@ class Predictions:
             "files": {f"{name}{end}": file_sha(self._out / f"{name}{end}") for end in endings},
             "shares": dict(shares),
         }
-        if time.monotonic() > self._saved + _SAVE_EVERY_S:
-            self.save()
+        if time.monotonic() > self._due:
+            self.save(flush=False)
 
-    def save(self) -> None:
-        """Write the record; the file is there whole, old or new."""
-        images = dict(sorted(self._images.items()))
-        write_json(self._out / RECORD, {"settings": self._settings, "images": images})
-        self._saved = time.monotonic()
+    def save(self, *, flush: bool = True) -> None:
+        """Write the record; the file is there whole, old or new.
+
+        Args:
+            flush: see `fmbseg.store.write_bytes`.
+        """
+        began = time.monotonic()
+        document = {"settings": self._settings, "images": dict(sorted(self._images.items()))}
+        write_bytes(self._out / RECORD, json_bytes(document), flush=flush)
+        ended = time.monotonic()
+        self._due = ended + (ended - began) / _WRITING_SHARE
 
 
 def remove_leftovers(folder: Path) -> None:
