@@ -17,9 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 OUTPUTS := data/download data/pseudo_masks data/subsample models reports exports runs .scratch \
   .prefect-results mlflow.db mlartifacts
+# Of what stages read `dvc exp show` has columns of hashes.
+HASHES := (fmbseg$$|requirements.txt$$|data/|models/|reports/)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench bench-gpu bench-orchestration mlflow clean clean-all lock readme
+.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench bench-gpu bench-orchestration mlflow experiments clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -100,8 +102,11 @@ bench-gpu: $(READY)  ## every stage on a GPU: speed, memory, half precision agai
 bench: $(READY)  ## hot paths against the stock way and their floor; ONLY="miou loss", WRITE=1 into docs/performance.md
 	@$(BIN)/python -m benchmarks $(ONLY) $(if $(WRITE),--write)
 
-mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui --host 127.0.0.1 --workers 1 --backend-store-uri sqlite:///mlflow.db
+mlflow: $(READY)  ## browse runs at http://127.0.0.1:5000, the champion beside the challenger first; PORT= OPEN=0
+	@$(BIN)/python -m tasks.tracking.show $(if $(PORT),--port "$(PORT)") $(if $(filter 0,$(OPEN)),--no-open)
+
+experiments: $(READY)  ## DVC's experiments as a narrow table: what was changed, and the figures
+	@$(BIN)/python -m dvc exp show --only-changed --drop '$(HASHES)'
 
 readme: $(READY)  ## train two more seeds on the last run's masks, write its figures into README.md
 	@$(BIN)/python -m scripts.update_readme

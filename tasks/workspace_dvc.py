@@ -3,6 +3,9 @@
 The checkout ignores runs/, and DVC neither looks into ignored folders nor does without Git what it
 does best (diffs, experiments). So a workspace becomes a repository beside the checkout's: it holds
 params.yaml, dvc.yaml and dvc.lock, while outputs stay out of Git as they do in the checkout.
+
+Its commands run in the checkout, named by its whole path, and for the folder that DVC started them
+in: that is the workspace, or a copy of it below .dvc/tmp in which DVC runs an experiment.
 """
 
 import io
@@ -19,12 +22,16 @@ from fmbseg.store import write_bytes
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _HEADER = "# Made by `make run` from the checkout's dvc.yaml, and kept up to date (docs/dvc.md).\n"
 _FILES = {
-    ".gitignore": "/data/\n/models/\n/reports/\n/exports/\n/.scratch/\n/dvc_plots/\n/mlflow.db\n"
-    "/mlartifacts/\n",
+    ".gitignore": "/data/*\n!/data/drops/\n/data/drops/*\n!/data/drops/README.md\n"
+    "!/data/corrections/\n/data/corrections/*\n!/data/corrections/README.md\n"
+    "/models/\n/reports/\n/exports/\n/.scratch/\n/dvc_plots/\n/mlflow.db\n/mlartifacts/\n",
     ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
     ".dvc/config": f"{_HEADER}[core]\n    analytics = false\n    check_update = false\n",
 }
-_COPIED = (".dvcignore", ".dvc/plots/shares.json")
+_COPIED = (
+    ".dvcignore", ".dvc/plots/shares.json", "data/drops/README.md", "data/corrections/README.md",
+)  # fmt: skip
+"""The READMEs make folders that Git keeps: DVC wants all that a stage reads, in copies too."""
 _GIT = ("-c", "user.name=FMbSeg", "-c", "user.email=fmbseg@localhost", "-c", "commit.gpgsign=false")
 
 
@@ -51,7 +58,7 @@ def prepare(root: Path) -> str | None:
     for name in _COPIED:
         if (_CHECKOUT / name).is_file():
             _write(root / name, (_CHECKOUT / name).read_text())
-    _write(mine, _HEADER + _pipeline(pipeline, root))
+    _write(mine, _HEADER + _pipeline(pipeline))
     if _git(root, "rev-parse", "--verify", "HEAD").returncode != 0:
         tracked = [name for name in (*_FILES, *_COPIED, "dvc.yaml", "params.yaml")
                    if (root / name).is_file()]  # fmt: skip
@@ -80,30 +87,22 @@ def _repository(root: Path) -> str | None:
     return None if made.returncode == 0 else f"git init: {' '.join(made.stderr.split())}"
 
 
-def _pipeline(pipeline: Path, root: Path) -> str:
+def _pipeline(pipeline: Path) -> str:
     """The checkout's dvc.yaml for a workspace: commands run in the checkout, code lies there."""
     yaml = round_trip_yaml()
     tree: dict[str, Any] = yaml.load(pipeline)
-    there, here = _relative(root, _CHECKOUT), _relative(_CHECKOUT, root)
+    there = str(_CHECKOUT).replace("${", "\\${")  # DVC's own words for a parameter
     for name, entry in tree["stages"].items():
         stage = entry.get("do", entry)  # a stage for each entry of a list
-        workspace = here if name == "track" else f"--workspace {here}"
-        stage["cmd"] = f"cd {there} && {stage['cmd']} {workspace}"
+        workspace = '"$OLDPWD"' if name == "track" else '--workspace "$OLDPWD"'
+        stage["cmd"] = f"cd {shlex.quote(there)} && {stage['cmd']} {workspace}"
         for place, dep in enumerate(stage["deps"]):
             if dep in ("fmbseg", "requirements.txt"):  # the library, or its version
-                stage["deps"][place] = f"{_relative(root, _CHECKOUT, quote=False)}/{dep}"
+                stage["deps"][place] = f"{there}/{dep}"
     text = io.StringIO()
     yaml.dump(tree, text)
     _, _, body = text.getvalue().partition("stages:")
     return f"stages:{body}"
-
-
-def _relative(start: Path, end: Path, *, quote: bool = True) -> str:
-    """The path from one folder to another, relative where a workspace lies in the checkout."""
-    below = (start if start != _CHECKOUT else end).resolve().is_relative_to(_CHECKOUT)
-    way = os.path.relpath(end.resolve(), start.resolve()) if below else str(end.resolve())
-    way = way.replace("${", "\\${")  # DVC's own words for a parameter
-    return shlex.quote(way) if quote else way
 
 
 def _write(path: Path, content: str) -> None:

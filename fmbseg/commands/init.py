@@ -16,7 +16,9 @@ from fmbseg.store import write_bytes
 from fmbseg.store.names import printable
 
 _TEMPLATES = Path(__file__).parent / "project"
-_TARGETS = ("help", "run", "server", "serve", "benchmarks", "mlflow", "clean", "clean-all")
+_TARGETS = (
+    "help", "run", "server", "serve", "benchmarks", "mlflow", "experiments", "clean", "clean-all",
+)  # fmt: skip
 """Of the checkout's Makefile; the others are for work on FMbSeg itself."""
 
 

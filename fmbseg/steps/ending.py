@@ -22,7 +22,7 @@ def ending(workspace: Workspace, further: Sequence[tuple[str, str]]) -> str:
         "masks": f"{shortest(workspace.subsample)}/<shard>.json: COCO instances, RLE, those "
         f"trained on; all of them: {shortest(workspace.pseudo_masks)}/*/stage11.json, stage12.json",
         "model": f"{shortest(workspace.train)}/: segmenter.json, safetensors",
-        "figures": f"{shortest(workspace.report)}/metrics.json, iou.json; "
+        "figures": f"{shortest(workspace.report)}/metrics.json, details.json, iou.json; "
         f"{shortest(workspace.evaluate)}/",
         "report": f"{shortest(workspace.report)}/index.html",
     }

@@ -20,6 +20,8 @@ from fmbseg.store import read_json
 from fmbseg.store.names import markdown_text, printable
 from fmbseg.vocabulary import read_classes
 
+DETAILS = "details.json"
+"""Of the report's folder: every figure of the run, by name."""
 CONFUSIONS = 10
 """Pairs of classes that the report shows of a method on a data set."""
 
@@ -86,6 +88,20 @@ def flat(
         "presence": {name: presence[name] for name in ("precision", "recall", "f1")},
         "sam_point_iou": {"top_scored": point["top_scored_iou"], "best": point["best_of_3_iou"]},
     }
+
+
+def to_compare_by(
+    scores: Mapping[str, Mapping[str, float]], masks: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """The few figures that runs are compared by, each a column of `dvc exp show`.
+
+    Args:
+        scores: see `flat`.
+        masks: see `mask_figures`.
+    """
+    ranking = METRICS[0].name
+    found = {ranking: dict(scores[ranking])} if scores else {}
+    return {**found, "pseudo_masks": {"kept": masks["kept"]}}
 
 
 def markdown_table(
@@ -188,7 +204,7 @@ def mask_total(counts: Sequence[MaskCount]) -> MaskCount:
 
 
 def mask_figures(count: MaskCount) -> dict[str, int]:
-    """A class's numbers under the names that metrics.json and MLflow give them."""
+    """A class's numbers under the names that details.json and MLflow give them."""
     return {
         "stage11.found": count.found_11, "stage11.kept": count.kept_11,
         "stage12.found": count.found_12, "stage12.kept": count.kept_12,

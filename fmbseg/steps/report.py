@@ -72,8 +72,8 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
 def run(workspace: Workspace, unit: str = "") -> bool:
     """Make `reports/report/`; True when there was something to do.
 
-    It holds index.html, metrics.json (the figures to compare runs by) and iou.json (each method's
-    classes).
+    It holds index.html; metrics.json, the few figures to compare runs by, of which DVC makes
+    columns; details.json, every figure; and iou.json, each method's classes.
     """
 
     def compute(out: Path) -> None:
@@ -82,8 +82,9 @@ def run(workspace: Workspace, unit: str = "") -> bool:
         found = figures.of_methods(workspace)
         masks = figures.mask_figures(figures.mask_total(figures.mask_counts(workspace)))
         scores = figures.flat(found, figures.foundation(workspace))
+        write_json(out / "metrics.json", figures.to_compare_by(scores, masks))
         write_json(
-            out / "metrics.json",
+            out / figures.DETAILS,
             {**scores, "pseudo_masks": masks, **correction_figures.flat(content.corrections)},
         )
         write_json(out / "iou.json", {unit: one["iou"] for unit, one in found.items()})
@@ -156,6 +157,7 @@ def _files(workspace: Workspace) -> tuple[FileLink, ...]:
          "alignment.safetensors"),
         ("images to look at first", workspace.review / review.QUEUE, "JSON, all of them in order"),
         ("figures to compare runs by", workspace.report / "metrics.json", "JSON"),
+        ("every figure", workspace.report / figures.DETAILS, "JSON"),
     ]  # fmt: skip
     for unit in evaluate.scored(workspace):
         path = workspace.evaluate / unit

@@ -186,7 +186,8 @@ def one_line(value: object, longest: int) -> str:
 
 def _allowed(name: str) -> str:
     kept = unicodedata.normalize("NFC", name)
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in kept)[:_LONGEST_METRIC]
+    kept = "".join(c if c.isalnum() or c in "_-. " else "_" for c in kept)[:_LONGEST_METRIC]
+    return kept if kept.strip(".") else kept.replace(".", "_")  # no `..` of a path
 
 
 def _git(*arguments: str) -> str:

@@ -14,6 +14,9 @@ from tasks.tracking.facts import images_folder
 
 CHAMPION = "champion"
 """The alias of the version to serve."""
+CHALLENGER = "challenger"
+"""The alias of the version to hold against the champion: the last one that lost to it, or that it
+took the place of."""
 AUTO = "auto"
 """The value of `tracking.registered_model` that means a name derived from the images."""
 TERMS = "miou."
@@ -63,11 +66,14 @@ class Decision:
         promoted: it does.
         reason: why, or why not, for people.
         open_to_people: it was weighed against the champion and lost; somebody may decide otherwise.
+        challenger: number of the version that stands beside the champion from now on; None where
+            that stays as it is.
     """
 
     promoted: bool
     reason: str
     open_to_people: bool = False
+    challenger: str | None = None
 
 
 def model_name(workspace: Workspace, images_of: Callable[[str], str | None]) -> str:
@@ -125,6 +131,9 @@ def decide(
     the two have no terms in common (no labels yet, other data, another protocol), the newer one
     takes the place, except that a version without any mIoU never replaces one that has one.
 
+    Of two that were compared the one that is not the champion is the challenger; a version without
+    any mIoU is none beside a champion that has one, nor is one that was trained on labels.
+
     Args:
         version: the candidate.
         score: its score of the primary method; None when there is none.
@@ -142,7 +151,10 @@ def decide(
     if champion is not None and champion.number == version.number:
         return Decision(False, f"{mine} and is the champion already")
     better, why = _compare(version, score, champion, rules.champion_margin)
-    return Decision(better, f"{mine}; {why}", open_to_people=not better)
+    challenger = version.number if version.scores else None
+    if better:
+        challenger = champion.number if champion is not None else None
+    return Decision(better, f"{mine}; {why}", not better, challenger)
 
 
 def _compare(

@@ -1,6 +1,6 @@
 """The figures, tables and words of a run, from the files of the steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fmbseg.evaluate.counts import MaskCount
@@ -23,7 +23,7 @@ def of_run(workspace: Workspace) -> dict[str, float]:
     ends = metric_names(one.class_name for one in masks)
     total = found.mask_figures(found.mask_total(masks))
     frozen = found.foundation(workspace) or {}
-    figures = read_json(workspace.report / "metrics.json")
+    figures = read_json(workspace.report / found.DETAILS)
     return {
         **_numbers({"train": read_json(workspace.train / "timing.json")}),
         "pseudo_masks.fraction": float(counts["fraction"]),
@@ -38,22 +38,45 @@ def of_run(workspace: Workspace) -> dict[str, float]:
     }
 
 
-def of_results(workspace: Workspace) -> dict[str, dict[str, float]]:
-    """Method to its metrics on every data set: `<metric>.<method>.<data set>` to value."""
-    scores: dict[str, dict[str, float]] = {}
-    for result in results(workspace):
-        mine = scores.setdefault(result.figures["method"], {})
-        mine |= {f"{one.name}.{result.name}": result.figures[one.name] for one in METRICS}
-    return scores
+def of_result_in_run(result: Result, *, classes: bool) -> dict[str, float]:
+    """One method's figures on one data set under the names that a whole run has them.
+
+    They are the same in every run, so that runs can be compared: `<metric>.<method>.<data set>`,
+    and with `classes` also `iou.<method>.<data set>/<class>`, a section of its own in charts.
+    """
+    found = {f"{one.name}.{result.name}": float(result.figures[one.name]) for one in METRICS}
+    if classes:
+        found |= {f"iou.{result.name}/{name}": value for name, value in _ious(result).items()}
+    return found
 
 
 def of_result(result: Result) -> dict[str, float]:
     """Name to value of one method's figures on one data set, class by class too."""
-    figures = result.figures
-    ends = metric_names(figures["iou"])
     names = (*(metric.name for metric in METRICS), "seconds_per_image", "images")
-    ious = {f"iou.{ends[name]}": v for name, v in figures["iou"].items() if v is not None}
-    return {name: float(figures[name]) for name in names} | ious
+    ious = {f"iou.{name}": value for name, value in _ious(result).items()}
+    return {name: float(result.figures[name]) for name in names} | ious
+
+
+def worst_and_best(
+    image_scores: Sequence[Mapping[str, Any]], picture: Callable[[str], Any]
+) -> Table:
+    """The images that were pictured, the worst first: image beside prediction and labels.
+
+    Args:
+        image_scores: of an evaluation, see `IMAGE_SCORES`.
+        picture: makes a cell of the table of a picture's file below the evaluation's folder.
+    """
+    shown = [one for one in image_scores if one["example"]]
+    shown.sort(key=lambda one: (one["example"]["side"] == "best", one["example"]["rank"]))
+    return [
+        {
+            "which": f"{one['example']['side']} {one['example']['rank']}",
+            "image": one["image"],
+            **{metric.name: one[metric.name] for metric in METRICS},
+            "image | prediction | labels": picture(one["example"]["file"]),
+        }
+        for one in shown
+    ]
 
 
 def tables_of_run(workspace: Workspace) -> dict[str, Table]:
@@ -81,6 +104,12 @@ def mask_table(counts: Sequence[MaskCount]) -> Table:
         }
         for one in (*counts, found.mask_total(counts))
     ]  # fmt: skip
+
+
+def _ious(result: Result) -> dict[str, float]:
+    """IoU of the classes that occur, under names that metrics may have."""
+    ends, ious = metric_names(result.figures["iou"]), result.figures["iou"]
+    return {ends[name]: float(value) for name, value in ious.items() if value is not None}
 
 
 def _numbers(tree: Mapping[str, Any]) -> dict[str, float]:

@@ -29,6 +29,7 @@ DAMAGE = {
     "reports/report": "reports/report/index.html",
 }
 """A unit of each step, and a file of it."""
+DETAILS = "reports/report/details.json"
 HOW = ("deleted", "edited", "gone")
 """What happens to the file; `gone`: with its folder."""
 
@@ -175,8 +176,10 @@ def test_diffs_name_what_changed_and_a_checkout_goes_back_without_computing(done
     }
     changed = json.loads(done.dvc("metrics", "diff", "--json"))["reports/report/metrics.json"]
     figure = read_json(done.root / "reports/evaluate/fmbseg-miniature/metrics.json")["miou"]
-    assert set(changed) == {f"{metric.name}.fmbseg-miniature" for metric in METRICS}
+    assert set(changed) == {"miou.fmbseg-miniature"}
     assert changed["miou.fmbseg-miniature"]["new"] == figure
+    details = json.loads(done.dvc("metrics", "diff", "--json", "--targets", DETAILS))[DETAILS]
+    assert set(details) == {f"{metric.name}.fmbseg-miniature" for metric in METRICS}
     assert str(round(figure, 5)) in done.dvc("metrics", "show")
     classes = done.dvc("metrics", "diff", "--targets", "reports/report/iou.json")
     assert "fmbseg-miniature.sky" in classes

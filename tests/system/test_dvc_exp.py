@@ -1,21 +1,38 @@
 """Experiments of DVC: what `dvc exp run --set-param` does to params.yaml."""
 
 import contextlib
+import csv
 import difflib
 import json
 import re
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dvc.utils.hydra import apply_overrides
 
+from fmbseg.miniature.world import generate
 from fmbseg.params import load_params
 from fmbseg.params_edit import write_params
 from tests.conftest import REPOSITORY
-from tests.support.dvc_checkout import finished
+from tests.support.dvc_checkout import finished, save_images
+
+BIN = Path(sys.executable).parent
+
+
+def hashes() -> str:
+    """The columns that `make experiments` leaves out, as the Makefile names them."""
+    found = re.search(r"^HASHES := (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1].replace("$$", "$")
+
+
+def csv_of(text: str) -> list[dict[str, str]]:
+    """The rows of a table that DVC printed."""
+    return list(csv.DictReader(text.splitlines()))
 
 
 def logged_states(database: Path) -> list[str]:
@@ -107,3 +124,46 @@ def test_an_experiment_reaches_mlflow_like_any_run_and_is_compared_by_dvc(
     assert sorted(loss["revisions"]) == ["HEAD", "workspace"]
     assert set(one.flow().values()) == {"Cached"}
     assert len(logged_states(tmp_path / "mlflow.db")) == 2, "a state is logged once"
+
+
+@pytest.mark.e2e
+@pytest.mark.weights
+def test_queued_experiments_run_in_copies_reach_mlflow_and_are_shown_in_a_narrow_table(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, dvc_site: None
+):
+    one = finished(tmp_path_factory).copy(tmp_path / "code")
+    one.change(tracking={"uri": "sqlite:///mlflow.db"})
+    save_images(one.root / "data" / "drops", [item.image for item in generate(11, 2, "train")])
+    one.dvc("repro")
+    one.git("commit", "--quiet", "--all", "--message=run")
+    database, computed = one.root / "mlflow.db", one.computed()
+    assert len(logged_states(database)) == 1
+    kept = ("--copy-paths", "data/drops", "--copy-paths", "data/corrections")
+    for epochs in (3, 4):
+        one.dvc("exp", "run", "--queue", *kept, "-S", f"train.epochs={epochs}")
+    one.dvc("exp", "run", "--run-all")
+    assert one.status() == set(), "the workspace is as it was"
+    assert one.computed() == computed
+    assert one.git("status", "--porcelain") == ""
+    assert len(set(logged_states(database))) == 3, "in the checkout's own database"
+
+    installed = (f"--old-file={BIN.parent}/.ready", f"VENV={BIN.parent}")
+    made = one.run("env", "COLUMNS=200", "make", *installed, "experiments")
+    assert "train.epochs" in made
+    table = csv_of(one.dvc("exp", "show", "--csv", "--only-changed", "--drop", hashes()))
+    names = {name for name in table[0] if name not in ("rev", "typ", "parent")}
+    assert names == {
+        "Experiment", "Created", "State", "Executor", "miou.fmbseg-miniature", "train.epochs"
+    } - ({"State", "Executor"} - table[0].keys())  # fmt: skip
+    rows = {row["train.epochs"]: row for row in table if row["typ"].startswith("branch_")}
+    assert rows.keys() == {"3", "4"}
+    for row in rows.values():
+        assert 0 <= float(row["miou.fmbseg-miniature"]) <= 1
+    everything = csv_of(one.dvc("exp", "show", "--csv", "--drop", hashes()))[0]
+    figures = [name for name in everything if name.startswith(("miou.", "pseudo_masks."))]
+    assert len(figures) == 4, "columns of figures, without --only-changed too"
+
+    one.dvc("exp", "apply", rows["4"]["Experiment"])
+    assert one.workspace().params.train.epochs == 4
+    assert one.status() == set(), "the same images were seen: those in data/drops, too"
+    assert one.computed() == computed, "nothing is computed again"

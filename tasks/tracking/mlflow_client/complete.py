@@ -10,7 +10,7 @@ from fmbseg.store import read_json, sha_of
 from fmbseg.store.names import markdown_text
 from tasks.tracking import facts, promotion
 from tasks.tracking.changes import changes
-from tasks.tracking.mlflow_client import model, registry, runs
+from tasks.tracking.mlflow_client import data_sets, methods, model, registry, runs
 from tasks.tracking.mlflow_client.store import (
     RetryingClient,
     completion_lock,
@@ -80,7 +80,9 @@ def _complete(
     tags["changed"] = _changed(client, experiment, run, tags, params)
     words = {name: value for name, value in tags.items() if not name.startswith("key.")}
     runs.log_facts(client, run, words, params)
-    runs.log_data_set(client, workspace, run)
+    data_sets.log_training_set(client, workspace, run)
+    results = facts.results(workspace)
+    data_sets.log_evaluation_sets(client, workspace, run, results)
     history = read_json(workspace.train / "history.json")
     runs.log_points(client, run, history, runs.last_step(client, run))
     curve = workspace.train / "validation.json"
@@ -89,9 +91,8 @@ def _complete(
     trained = [name for name, method in METHODS.items() if method.trained]
     runs.log_figures(client, workspace, run, dict.fromkeys(trained, model.model_id(version)))
     runs.log_files(client, workspace, run, keys)
-    results = facts.results(workspace)
     for result in results:
-        runs.log_method(client, experiment, run, result)
+        methods.log_method(client, workspace, experiment, run, result)
     scores = promotion.that_count(
         [
             promotion.score_of(result.figures, facts.scored_contents(workspace, result))

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,15 @@ from fmbseg.store import UnitKey, run_unit
 from tasks.tracking import promotion
 from tasks.tracking.facts import fingerprint, images_folder
 from tasks.tracking.mlflow_client.store import RetryingClient, store_uri
-from tasks.tracking.promotion import CHAMPION, Decision, Score, Version
+from tasks.tracking.promotion import CHALLENGER, CHAMPION, Decision, Score, Version
 
 IMAGES = "images"
 """Tag of a registered model: which images its versions were trained on."""
 _ABOUT = (
     "Open-vocabulary segmenter, trained without labels on the images of {images}. The alias "
     "`champion` is the version to serve: the one with the best mIoU, or the newest as long as no "
-    "two can be compared."
+    "two can be compared. `challenger` is the version to hold against it: the last one that lost "
+    "to it, or that it took the place of."
 )
 _NOW = " Champion now: "
 """Begins the part of a registered model's description that changes with its champion."""
@@ -61,10 +63,10 @@ def register(client: RetryingClient, workspace: Workspace) -> str:
     return register(client, workspace)  # another folder of that name was faster
 
 
-def champion(client: RetryingClient, name: str) -> Any | None:
-    """The version that holds the alias, or None."""
+def holder(client: RetryingClient, name: str, alias: str = CHAMPION) -> Any | None:
+    """The version that holds an alias, or None."""
     try:
-        return client.get_model_version_by_alias(name, CHAMPION)
+        return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -91,7 +93,7 @@ def describe(
 def promote(
     client: RetryingClient, workspace: Workspace, version: Any, score: Score | None
 ) -> Decision:
-    """Move the alias to the version if the policy says so, and say why where people look.
+    """Move the aliases as the policy says, and say why where people look.
 
     Args:
         client: of the store.
@@ -100,7 +102,7 @@ def promote(
         score: of the primary method; None when there is none.
     """
     name, number = version.name, version.version
-    now = champion(client, name)
+    now = holder(client, name)
     if score is not None and now is not None and str(now.version) != str(number):
         now = _scored_likewise(client, workspace, now, score)
     candidate = _judged(client.get_model_version(name, number))
@@ -110,9 +112,13 @@ def promote(
         client.set_model_version_tag(name, number, "champion_reason", found.reason)
         about = (client.get_registered_model(name).description or "").partition(_NOW)[0]
         client.update_registered_model(name, description=f"{about}{_NOW}{found.reason}.")
+    if found.challenger is not None:
+        client.set_registered_model_alias(name, CHALLENGER, found.challenger)
+    elif found.promoted and _number(holder(client, name, CHALLENGER)) == str(number):
+        client.delete_registered_model_alias(name, CHALLENGER)
     if not found.open_to_people:
         return found
-    return Decision(False, (
+    return replace(found, reason=(
         f"{found.reason}; to move the alias by hand: MlflowClient(tracking_uri="
         f"'{redact(store_uri(workspace))}').set_registered_model_alias('{name}', "
         f"'{CHAMPION}', {number})"
@@ -166,7 +172,7 @@ def download_champion(client: RetryingClient, workspace: Workspace) -> Path | No
     Returns:
         Its folder; None when nothing holds the alias.
     """
-    version = champion(client, registered_model(client, workspace))
+    version = holder(client, registered_model(client, workspace))
     if version is None:
         return None
     uri = str(client.get_model_version_download_uri(version.name, version.version))
@@ -185,6 +191,10 @@ def download_champion(client: RetryingClient, workspace: Workspace) -> Path | No
     source = {"name": version.name, "version": str(version.version), "source": uri}
     run_unit(folder, UnitKey(inputs=source), compute)
     return folder
+
+
+def _number(version: Any | None) -> str | None:
+    return None if version is None else str(version.version)
 
 
 def _judged(version: Any) -> Version:

@@ -2,21 +2,17 @@
 
 import json
 import os
-import tempfile
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 
-from fmbseg.params import redact
 from fmbseg.steps.shards import quarantined
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_json
 from tasks.tracking import run_figures
-from tasks.tracking.facts import Result, fingerprint, flat_params, one_line
+from tasks.tracking.facts import Result, flat_params, one_line, results
+from tasks.tracking.mlflow_client.data_sets import of_evaluation
 from tasks.tracking.mlflow_client.store import RetryingClient
 
 NOTE = "mlflow.note.content"
@@ -81,19 +77,6 @@ def log_facts(
         client.log_batch(run, params=new[part], tags=marks[part])
 
 
-def log_data_set(client: RetryingClient, workspace: Workspace, run: str) -> None:
-    """Log the training images as the run's input."""
-    data_set = Dataset(
-        name=workspace.name,
-        digest=fingerprint(workspace),
-        source_type="local",
-        source=json.dumps({"uri": redact(str(workspace.images_root()))}),
-        profile=json.dumps({"images": len(workspace.listing().images)}),
-    )
-    training = InputTag("mlflow.data.context", "training")
-    client.log_inputs(run, datasets=[DatasetInput(data_set, [training])])
-
-
 def last_step(client: RetryingClient, run: str) -> int:
     """Step of the last loss that the run has; 0 when it has none."""
     return max((int(m.step) for m in client.get_metric_history(run, "loss")), default=0)
@@ -104,7 +87,7 @@ def log_points(
 ) -> int:
     """Log the history's points with a step beyond `after`; the last step that is logged then."""
     new = [point for point in points if point["step"] > after]
-    now, names = _now(), ("loss", "learning_rate", "epoch")
+    now, names = now_ms(), ("loss", "learning_rate", "epoch")
     log_metrics(
         client, run, [Metric(n, float(p[n]), now, int(p["step"])) for p in new for n in names]
     )
@@ -115,7 +98,7 @@ def log_validation(client: RetryingClient, run: str, points: Sequence[dict[str, 
     """Log the points of the validation curve, {step, epoch, miou, images}, that the run lacks."""
     if not points:
         return
-    known, now = {int(m.step) for m in client.get_metric_history(run, VALIDATION)}, _now()
+    known, now = {int(m.step) for m in client.get_metric_history(run, VALIDATION)}, now_ms()
     new = [point for point in points if point["step"] not in known]
     log_metrics(
         client, run, [Metric(VALIDATION, float(p["miou"]), now, int(p["step"])) for p in new]
@@ -139,71 +122,42 @@ def log_figures(
         run: the parent run.
         model_ids: method to the logged model that its figures belong to, where there is one.
     """
-    known, now = client.get_run(run).data.metrics, _now()
-    groups = {"": run_figures.of_run(workspace), **run_figures.of_results(workspace)}
-    metrics = [
-        Metric(name, value, now, 0, model_id=model_ids.get(method))
-        for method, group in groups.items()
-        for name, value in group.items()
-        if name not in known
-    ]
-    log_metrics(client, run, metrics)
+    known, now = client.get_run(run).data.metrics, now_ms()
+    figures = run_figures.of_run(workspace).items()
+    metrics = [Metric(name, value, now, 0) for name, value in figures]
+    primary = workspace.params.tracking.primary_method
+    for result in results(workspace):
+        method = result.figures["method"]
+        metrics += scored(
+            workspace, result, run_figures.of_result_in_run(result, classes=method == primary),
+            model_ids.get(method),
+        )  # fmt: skip
+    log_metrics(client, run, [metric for metric in metrics if metric.key not in known])
+
+
+def scored(
+    workspace: Workspace, result: Result, figures: Mapping[str, float], model_id: str | None = None
+) -> list[Metric]:
+    """Figures as metrics that name the data set they are of, and the logged model, if any."""
+    name, digest = of_evaluation(workspace, result)
+    return [
+        Metric(
+            figure, value, now_ms(), 0,
+            model_id=model_id, dataset_name=name, dataset_digest=digest,
+        )
+        for figure, value in figures.items()
+    ]  # fmt: skip
 
 
 def log_files(client: RetryingClient, workspace: Workspace, run: str, keys: dict[str, str]) -> None:
     """Log the run's tables, lists and the report."""
-    _log_tables(client, run, run_figures.tables_of_run(workspace))
+    log_tables(client, run, run_figures.tables_of_run(workspace))
     client.log_dict(run, {"quarantined": quarantined(workspace)}, "quarantine.json")
     client.log_dict(run, keys, "units.json")
     client.log_artifact(run, str(workspace.report / "index.html"), "report")
 
 
-def log_method(client: RetryingClient, experiment: str, parent: str, result: Result) -> None:
-    """Log one method on one data set as a nested run, unless the parent has it already."""
-    mine = f"tags.mlflow.parentRunId = '{parent}' and tags.method = '{result.name}'"
-    for old in client.search_runs([experiment], mine):
-        if old.data.tags.get("key.unit") == result.key and old.info.status == "FINISHED":
-            return
-        client.delete_run(old.info.run_id)
-    found = result.figures
-    tags = {
-        "mlflow.parentRunId": parent,
-        "mlflow.runName": f"{found['method']} on {found['data_set']}",
-        "method": result.name,
-        "key.unit": result.key,
-    }
-    run = client.create_run(experiment, tags=tags).info.run_id
-    named = ("method", "data_set", "split", "protocol_hash", "seed")
-    log_facts(client, run, {}, {name: str(found[name]) for name in named})
-    values, now = run_figures.of_result(result).items(), _now()
-    log_metrics(client, run, [Metric(name, value, now, 0) for name, value in values])
-    client.log_dict(run, found["protocol"], "protocol.json")
-    rows = [{"class": name, "iou": value} for name, value in found["iou"].items()]
-    _log_tables(client, run, {"iou_per_class.json": rows})
-    _log_confusion(client, run, result)
-    for name in ("quarantine.json", "examples"):
-        if (result.folder / name).exists():
-            client.log_artifact(run, str(result.folder / name))
-    client.set_terminated(run)
-
-
-def _log_confusion(client: RetryingClient, run: str, result: Result) -> None:
-    from tasks.tracking.confusion_picture import draw_confusion  # brings matplotlib
-
-    found, names = result.figures, list(result.figures["iou"])
-    matrix = np.asarray(read_json(result.folder / "confusion.json"))
-    rows_are = {"rows": "true class", "columns": "predicted class, the last one: no answer"}
-    client.log_dict(
-        run, {"classes": names, **rows_are, "pixels": matrix.tolist()}, "confusion.json"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "confusion.png"
-        title = f"{found['method']} on {found['data_set']} {found['split']}"
-        draw_confusion(matrix, names, f"{title}, mIoU {found['miou']:.3f}", picture)
-        client.log_artifact(run, str(picture))
-
-
-def _log_tables(client: RetryingClient, run: str, tables: dict[str, run_figures.Table]) -> None:
+def log_tables(client: RetryingClient, run: str, tables: dict[str, run_figures.Table]) -> None:
     """Log tables that MLflow shows as such; unlike its own `log_table` this never appends."""
     for name, rows in tables.items():
         columns = list(rows[0])
@@ -217,5 +171,6 @@ def _location(workspace: Workspace) -> str:
     return one_line(workspace.root.resolve().as_posix(), 5000)
 
 
-def _now() -> int:
+def now_ms() -> int:
+    """The time of a metric."""
     return int(time.time() * 1000)

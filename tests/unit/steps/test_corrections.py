@@ -30,6 +30,7 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import encode_rles, read_json, unit_is_valid
 from fmbseg.types import IGNORE
 from tasks.tracking import run_figures
+from tasks.tracking.facts import results
 
 
 @pytest.fixture
@@ -183,14 +184,15 @@ def test_a_run_scores_held_out_images_and_tells_before_from_after(root: Path, sm
     assert (root / "models/train" / weights).read_bytes() != before
     scored = read_json(workspace.evaluate / "fmbseg-corrections" / "metrics.json")
     assert (scored["split"], scored["images"]) == ("held-out", len(found.held_out))
-    numbers = read_json(workspace.report / "metrics.json")
+    numbers = read_json(workspace.report / "details.json")
     told = numbers["corrections"]
     assert told["miou"] == numbers["miou"]["fmbseg-corrections"] == scored["miou"]
     assert 0 <= told["miou_before"] <= 1
     assert (told["trained_on"], told["held_out"]) == (len(found.trained), len(found.held_out))
     assert run_figures.of_run(workspace)["corrections.miou_before"] == told["miou_before"]
-    of_fmbseg = run_figures.of_results(workspace)["fmbseg"]
-    assert of_fmbseg["miou.fmbseg.corrections"] == scored["miou"]
+    (result,) = (one for one in results(workspace) if one.name == "fmbseg.corrections")
+    in_run = run_figures.of_result_in_run(result, classes=True)
+    assert in_run["miou.fmbseg.corrections"] == scored["miou"]
     page = (workspace.report / "index.html").read_text()
     assert f"People put {len(found.trained) + len(found.held_out)} images right" in page
     assert "Where pseudo masks were wrong" in page

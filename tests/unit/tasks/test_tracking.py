@@ -128,7 +128,7 @@ def test_the_numbers_of_pseudo_masks_agree_in_mlflow_the_report_and_the_files(
     assert metrics["pseudo_masks.stage12.kept"] == sum(kept["1.2"].values()) < sum(offered)
     assert metrics["pseudo_masks.stage11.kept"] == sum(kept["1.1"].values())
     assert not {"pseudo_masks.stage11", "pseudo_masks.stage12"} & metrics.keys()
-    for name, number in read_json(workspace.report / "metrics.json")["pseudo_masks"].items():
+    for name, number in read_json(workspace.report / "details.json")["pseudo_masks"].items():
         assert metrics[f"pseudo_masks.{name}"] == number
     for one in counts:
         assert metrics[f"pseudo_masks.found.{one.class_name}"] == one.found

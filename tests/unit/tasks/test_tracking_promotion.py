@@ -13,7 +13,7 @@ from fmbseg.steps.workspace import Workspace, folder_name
 from fmbseg.store import write_json
 from tasks.tracking.facts import Result, images_folder, scored_contents
 from tasks.tracking.mlflow_client import registry
-from tasks.tracking.mlflow_client.registry import champion, promote, register, registered_model
+from tasks.tracking.mlflow_client.registry import holder, promote, register, registered_model
 from tasks.tracking.mlflow_client.store import RetryingClient, store_uri
 from tasks.tracking.promotion import ENOUGH, Score, score_of, that_count
 from tests.conftest import REPOSITORY
@@ -65,7 +65,7 @@ class Registry:
             score = Score(miou, f"miou.fmbseg.folder.{terms}", f"fmbseg, {terms}")
             self.client.set_model_version_tag(self.name, number, score.tag, str(miou))
         decision = promote(self.client, self.workspace, version, score)
-        now = champion(self.client, self.name)
+        now = holder(self.client, self.name)
         assert now is not None
         return decision.promoted, decision.reason, str(now.version)
 
@@ -198,7 +198,7 @@ def test_what_was_trained_on_labels_is_never_the_champion(
     decision = promote(client, ceiling, version, Score(0.9, "miou.a", "a"))
     assert not decision.promoted
     assert "train.labels: truth" in decision.reason
-    assert champion(client, name) is None
+    assert holder(client, name) is None
 
 
 def test_runs_in_copies_and_workspaces_of_a_checkout_share_its_database(
