@@ -74,8 +74,18 @@ class CardFacts:
 
 def card(facts: CardFacts) -> str:
     """The card as Markdown with the YAML head that hubs read."""
+    return f"{_head(facts)}\n\n{card_text(facts, _use(facts))}"
+
+
+def card_text(facts: CardFacts, use: str) -> str:
+    """The card as Markdown alone, for a place that is no hub.
+
+    Args:
+        facts: what it says.
+        use: Markdown of the section that says how the model is loaded.
+    """
     parts = [
-        _head(facts), f"# {facts.repo}\n\n{_SUMMARY}", _use(facts), _made_of(facts), _data(facts),
+        f"# {markdown_text(facts.repo)}\n\n{_SUMMARY}", use, _made_of(facts), _data(facts),
         _figures(facts), _limits(facts), _licences(facts), _lineage(facts),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -1,5 +1,6 @@
 """What a run is: its units, parameters, tags and images, read from the files of the steps."""
 
+import contextlib
 import json
 import subprocess
 import unicodedata
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fmbseg.align.settings import WEIGHTS
 from fmbseg.params_yaml import flatten
 from fmbseg.steps import evaluate
 from fmbseg.steps.code import code_of
@@ -16,7 +18,7 @@ from fmbseg.steps.corrections import CORRECTIONS, Corrections, held_out_inputs
 from fmbseg.steps.plan import PLAN
 from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Listing, Workspace
-from fmbseg.store import MANIFEST, file_sha, read_json, sha_of
+from fmbseg.store import MANIFEST, StoreError, file_sha, read_json, sha_of
 from fmbseg.store.names import printable
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -86,6 +88,16 @@ def scored_contents(workspace: Workspace, result: Result) -> str:
         "classes": file_sha(workspace.classes_path()),
     }
     return sha_of(scored)[:8]
+
+
+def exports_of(workspace: Workspace) -> list[Path]:
+    """Folders in `exports/` that `fmbseg export-model` made of the workspace's trained model."""
+    sha, found = file_sha(workspace.train / WEIGHTS), []
+    for manifest in sorted((workspace.root / "exports").glob(f"*/{MANIFEST}")):
+        with contextlib.suppress(StoreError, KeyError, TypeError):  # somebody else's folder
+            if read_json(manifest)["parts"]["inputs"][WEIGHTS] == sha:
+                found.append(manifest.parent)
+    return found
 
 
 def unit_key(folder: Path) -> str:

@@ -2,6 +2,9 @@
 
 import contextlib
 import logging
+from collections.abc import Mapping
+
+from mlflow.exceptions import MlflowException
 
 from fmbseg.methods.table import METHODS
 from fmbseg.steps import figures
@@ -51,6 +54,7 @@ def log_state(root: str) -> str:
                 client.set_terminated(again.info.run_id)
                 client.delete_run(again.info.run_id)
             runs.log_facts(client, logged[0].info.run_id, runs.experiment_tags(), {})
+            _log_late_exports(client, workspace, logged[0].data.tags)
             return str(logged[0].info.run_id)
         if begun:
             run = str(begun[0].info.run_id)
@@ -64,6 +68,20 @@ def log_state(root: str) -> str:
             raise
         client.set_terminated(run, "FINISHED")
         return run
+
+
+def _log_late_exports(
+    client: RetryingClient, workspace: Workspace, tags: Mapping[str, str]
+) -> None:
+    """Log exports that were made after their model's run was complete."""
+    if facts.exports_of(workspace) and "model_version" in tags:
+        try:
+            version = client.get_model_version(tags[MODEL], tags["model_version"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # somebody deleted it
+                raise
+        else:
+            model.log_exports(client, workspace, version)
 
 
 def _complete(
@@ -88,6 +106,7 @@ def _complete(
     curve = workspace.train / "validation.json"
     runs.log_validation(client, run, read_json(curve) if curve.is_file() else [])
     version = model.log_model(client, workspace, experiment, run)
+    model.log_exports(client, workspace, version)
     trained = [name for name, method in METHODS.items() if method.trained]
     runs.log_figures(client, workspace, run, dict.fromkeys(trained, model.model_id(version)))
     runs.log_files(client, workspace, run, keys)

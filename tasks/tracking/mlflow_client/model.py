@@ -22,11 +22,15 @@ from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import encode_image, file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
-from tasks.tracking.facts import unit_key
+from tasks.tracking.facts import exports_of, flat_params, unit_key
 from tasks.tracking.mlflow_client.registry import register
+from tasks.tracking.mlflow_client.runs import NOTE
 from tasks.tracking.mlflow_client.store import RetryingClient
 
 ARTIFACT = "segmenter"
+CARD = "MODEL_CARD.md"
+"""Name of the model card among a model's files."""
+_SHOWN_PARAMS = ("seed", "models.", "train.", "subsample.", "pseudo_masks.")
 _CODE = Path(__file__).parent / "segmenter_model.py"
 
 
@@ -50,7 +54,7 @@ def log_model(client: RetryingClient, workspace: Workspace, experiment: str, run
         if model_id(version) not in mine:
             client.log_outputs(run, [LoggedModelOutput(model_id(version), step=0)])
         return version
-    logged = _log_artifact(client, workspace, experiment, run)
+    logged = _log_artifact(client, workspace, experiment, run, name)
     return client.create_model_version(
         name,
         source=client.get_logged_model(logged).artifact_location,
@@ -70,13 +74,36 @@ def model_id(version: Any) -> str:
     return str(version.tags["model_id"])
 
 
-def _log_artifact(client: RetryingClient, workspace: Workspace, experiment: str, run: str) -> str:
+def log_exports(client: RetryingClient, workspace: Workspace, version: Any) -> None:
+    """Log exports of this very model (`fmbseg export-model`) beside its files, each once.
+
+    Those in `exports/<folder>/` of the workspace, as they are: `export/<folder>/` of the model.
+    """
+    logged = client.get_logged_model(model_id(version))
+    for folder in exports_of(workspace):
+        tag, key = f"key.export.{folder.name}"[:250], unit_key(folder)
+        if logged.tags.get(tag) != key:
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                inside = file.relative_to(folder).parent.as_posix()
+                place = f"export/{folder.name}/{inside}".removesuffix("/.")
+                client.log_model_artifact(logged.model_id, str(file), place)
+            client.set_logged_model_tags(logged.model_id, {tag: key})
+
+
+def _log_artifact(
+    client: RetryingClient, workspace: Workspace, experiment: str, run: str, name: str
+) -> str:
     """Log the model's files; the id of MLflow's logged model."""
+    from tasks.tracking.model_card import cut_card, model_card  # brings what describes models
+
+    described, params = model_card(workspace, name), flat_params(workspace)
     logged = client.create_logged_model(
-        experiment, name=ARTIFACT, source_run_id=run, model_type="semantic segmentation"
-    )
+        experiment, name=ARTIFACT, source_run_id=run, model_type="semantic segmentation",
+        tags={NOTE: cut_card(described)},
+        params={name: params[name] for name in params if name.startswith(_SHOWN_PARAMS)},
+    )  # fmt: skip
     try:
-        _save(client, workspace, run, logged)
+        _save(client, workspace, run, logged, described)
     except BaseException:
         with contextlib.suppress(Exception):
             client.delete_logged_model(logged.model_id)
@@ -85,7 +112,9 @@ def _log_artifact(client: RetryingClient, workspace: Workspace, experiment: str,
     return str(logged.model_id)
 
 
-def _save(client: RetryingClient, workspace: Workspace, run: str, logged: Any) -> None:
+def _save(
+    client: RetryingClient, workspace: Workspace, run: str, logged: Any, described: str
+) -> None:
     facts = Model(
         artifact_path=logged.artifact_location,
         run_id=run,
@@ -104,6 +133,7 @@ def _save(client: RetryingClient, workspace: Workspace, run: str, logged: Any) -
             pip_requirements=_requirements(),
             mlflow_model=facts,
         )
+        (Path(temporary) / "model" / CARD).write_text(described)
         client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
 

@@ -76,7 +76,9 @@ def holder(client: RetryingClient, name: str, alias: str = CHAMPION) -> Any | No
 def describe(
     client: RetryingClient, workspace: Workspace, version: Any, scores: list[Score]
 ) -> None:
-    """Give the version its scores: as a description, and as tags to compare by."""
+    """Give the version its scores: as a description with the card, and as tags to compare by."""
+    from tasks.tracking.model_card import cut_card, model_card  # brings what describes models
+
     images, corrected = len(workspace.listing().images), len(Corrections.of(workspace).trained)
     how = f"{corrected} of them put right by people" if corrected else "without labels"
     words = [f"mIoU {score.miou:.4f} ({score.words})" for score in scores]
@@ -85,6 +87,7 @@ def describe(
         f"{workspace.name} (fingerprint {fingerprint(workspace)}) {how}. "
         f"Needs fmbseg {package_version('fmbseg')} installed."
     )
+    text = cut_card(f"{text}\n\n{model_card(workspace, version.name)}")
     client.update_model_version(version.name, version.version, description=text)
     for score in scores:
         client.set_model_version_tag(version.name, version.version, score.tag, str(score.miou))

@@ -20,6 +20,8 @@ from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import new_database
 from tests.unit.tasks.test_tracking_promotion import workspace
 
+TRACKER = "tasks.tracking.mlflow_client"
+
 
 @pytest.fixture
 def one(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Workspace:
@@ -96,12 +98,12 @@ def test_of_a_server_the_address_is_shown_and_none_is_started(
     one: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     opened: list[str] = []
-    monkeypatch.setattr(show.webbrowser, "open", opened.append)
+    monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr(
-        show.tracker, "store_uri", lambda workspace: "http://user:secret@127.0.0.1:7000/"
+        f"{TRACKER}.store_uri", lambda workspace: "http://user:secret@127.0.0.1:7000/"
     )
     page = pages.OpeningPage("#/experiments/1/runs", "something")
-    monkeypatch.setattr(show.tracker, "opening_page", lambda workspace: page)
+    monkeypatch.setattr(f"{TRACKER}.opening_page", lambda workspace: page)
     monkeypatch.setattr(sys, "argv", ["show", str(one.root)])
     assert show.main() == 0
     printed = capsys.readouterr().out
