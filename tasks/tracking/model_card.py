@@ -19,7 +19,8 @@ import mlflow, pandas
 
 model = mlflow.pyfunc.load_model({uri})
 pictures = pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]}})
-labels = model.predict(pictures, params={{"classes": ["cat", "grass"], "format": "png"}})
+names = {{"classes": ["cat", "grass"]}}
+labels = model.predict(pictures, params=names)  # of each: [height][width], 255 is none
 ```
 
 It wants the package `fmbseg` and the frozen models that it was trained with. `predict` opens no \

@@ -71,9 +71,9 @@ def worst_and_best(
     return [
         {
             "which": f"{one['example']['side']} {one['example']['rank']}",
-            "image": one["image"],
-            **{metric.name: one[metric.name] for metric in METRICS},
             "image | prediction | labels": picture(one["example"]["file"]),
+            **{metric.name: one[metric.name] for metric in METRICS},
+            "image": one["image"],
         }
         for one in shown
     ]

@@ -1,6 +1,7 @@
 """The trained segmenter as an MLflow model, in the run and in the registry."""
 
 import contextlib
+import json
 import re
 import shutil
 import tempfile
@@ -55,7 +56,7 @@ def log_model(client: RetryingClient, workspace: Workspace, experiment: str, run
             client.log_outputs(run, [LoggedModelOutput(model_id(version), step=0)])
         return version
     logged = _log_artifact(client, workspace, experiment, run, name)
-    return client.create_model_version(
+    made = client.create_model_version(
         name,
         source=client.get_logged_model(logged).artifact_location,
         run_id=run,
@@ -67,6 +68,9 @@ def log_model(client: RetryingClient, workspace: Workspace, experiment: str, run
             "weights_sha": identity[1],
         },
     )
+    known_as = json.dumps([{"name": name, "version": int(made.version)}])
+    client.set_logged_model_tags(logged, {"mlflow.modelVersions": known_as})  # its page says so
+    return made
 
 
 def model_id(version: Any) -> str:

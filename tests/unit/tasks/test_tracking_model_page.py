@@ -1,5 +1,6 @@
 """What a version's page in MLflow shows: signature, example, card, and exports of the model."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def test_a_models_page_has_signature_example_card_and_its_exports(copy: Copy, tm
     assert card in version.description
     assert str(root) not in card, "folders of this machine are nobody's business"
     assert model.params["train.epochs"] == "2"
+    registered = json.loads(model.tags["mlflow.modelVersions"])
+    assert registered == [{"name": "fmbseg-miniature", "version": 1}]
 
     def files(folder: str) -> set[str]:
         found = client.list_logged_model_artifacts(model.model_id, folder)
