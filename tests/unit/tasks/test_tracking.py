@@ -76,7 +76,7 @@ def test_a_run_holds_all_that_the_steps_left(copy: Copy, tmp_path: Path):
     hashes = [name for name, value in tags.items() if re.fullmatch(r"[0-9a-f]{12,}", value)]
     apart = {name for name in hashes if not name.startswith(("key.", "mlflow."))}
     assert apart == set(), "hashes stand behind a prefix"
-    (given,) = run.inputs.dataset_inputs
+    given = next(one for one in run.inputs.dataset_inputs if one.tags[0].value == "training")
     assert given.dataset.digest == tags["key.images"]
     assert json.loads(given.dataset.profile) == {"images": 12}
     assert run.data.params["train.epochs"] == "2"
