@@ -13,7 +13,8 @@ def write(workspace: Workspace, folder: Path) -> None:
     """Write `loss.json`; and, of every method on a data set, `iou/` and `confusion/<unit>.json`.
 
     A row of the confusions is a true class and an answer that was given in its place, with the
-    share of the true class's pixels; pairs that never occur have no row.
+    share of the true class's pixels and the answer's place among the classes, which a chart orders
+    its columns by; pairs that never occur have no row.
     """
     write_json(folder / "loss.json", read_json(workspace.train / "history.json"))
     for unit in evaluate.scored(workspace):
@@ -40,7 +41,9 @@ def _confusions(
 ) -> Iterator[dict[str, str | int | float]]:
     answers = [*names, NO_ANSWER]
     for actual, pixels in zip(names, matrix, strict=True):
-        for predicted, count in zip(answers, pixels, strict=True):
+        for place, (predicted, count) in enumerate(zip(answers, pixels, strict=True)):
             if count:
-                share = round(count / sum(pixels), 6)
-                yield {"actual": actual, "predicted": predicted, "share": share, "pixels": count}
+                yield {
+                    "actual": actual, "predicted": predicted, "place": place,
+                    "share": round(count / sum(pixels), 6), "pixels": count,
+                }  # fmt: skip
