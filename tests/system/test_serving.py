@@ -62,9 +62,10 @@ def app(saved: str) -> TestClient:
 
 @pytest.fixture
 def post(app: TestClient) -> Post:
-    """Send pictures (base64 text) with params; the status and the JSON of the answer."""
+    """Send pictures (base64 text) with params, for plain numbers; status and JSON of the answer."""
 
     def send(*cells: object, key: str = "dataframe_split", **params: object) -> tuple[int, Any]:
+        params = {"format": "labels", **params}
         data: Any = {"columns": ["image"], "data": [[cell] for cell in cells]}
         if key == "inputs":
             data = {"image": list(cells)}
@@ -120,10 +121,16 @@ def test_a_client_can_ask_for_none_of_these(post: Post, folder: Path):
     assert np.unique(body["predictions"]).tolist() == [IGNORE]
 
 
-def test_a_client_can_ask_for_png_or_run_lengths_instead_of_a_number_a_pixel(post: Post):
+def test_the_answer_is_a_png_or_on_request_run_lengths_or_a_number_a_pixel(
+    post: Post, app: TestClient
+):
     _, body = post(b64(png()), classes=["car", "sea"], min_similarity=0.0)
     labels = np.array(body["predictions"][0])
-    _, body = post(b64(png()), classes=["car", "sea"], min_similarity=0.0, format="png")
+    params = {"classes": ["car", "sea"], "min_similarity": 0.0}
+    data = {"columns": ["image"], "data": [[b64(png())]]}
+    unasked = app.post("/invocations", json={"dataframe_split": data, "params": params}).json()
+    _, body = post(b64(png()), format="png", **params)
+    assert unasked == body
     picture = Image.open(io.BytesIO(base64.b64decode(body["predictions"][0])))
     assert np.array_equal(np.asarray(picture), labels)
     _, body = post(b64(png()), classes=["car", "sea"], min_similarity=0.0, format="rle")
@@ -139,11 +146,12 @@ def test_signature_params_and_example_are_what_mlflow_s_own_validation_expects(
 ):
     answer = validate_serving_input(saved, Model.load(saved).get_serving_input(saved))
     pixels = np.asarray(Image.open(io.BytesIO(tracking_model._example()["image"][0])))
-    assert answer == [Segmenter.load(folder, "cpu").predict(pixels, TRAINED).labels.tolist()]
+    found = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer[0]))))
+    assert np.array_equal(found, Segmenter.load(folder, "cpu").predict(pixels, TRAINED).labels)
     defaults = {one.name: one.default for one in Model.load(saved).signature.params}
     assert defaults == {
         "classes": list(TRAINED.lines()), "background": [], "min_similarity": -1.0,
-        "format": "labels",
+        "format": "png",
     }  # fmt: skip
 
 
@@ -198,7 +206,7 @@ def test_what_is_no_picture_is_one_line_and_400(post: Post, cell: str, words: st
         ({"classes": [f"c{i}" for i in range(256)]}, "found more than 255 names"),
         ({"classes": ["sky"], "background": ["sky"]}, "given twice"),
         ({"min_similarity": 7.0}, "min_similarity: found 7; wanted a cosine"),
-        ({"format": "/etc/passwd"}, "wanted one of labels, png, rle"),
+        ({"format": "/etc/passwd"}, "wanted one of png, rle, labels"),
     ],
 )
 def test_bad_names_and_numbers_are_one_line_and_400(post: Post, params: dict[str, Any], words: str):

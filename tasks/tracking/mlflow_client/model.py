@@ -16,7 +16,6 @@ import pandas as pd  # type: ignore[import-untyped]
 from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
 from PIL import Image
 
 from fmbseg.align.settings import DESCRIPTION, WEIGHTS
@@ -148,12 +147,12 @@ def _signature(folder: Path) -> ModelSignature:
     classes = list(Vocabulary(tuple(described["trained_classes"]), others).lines())
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, "image")]),
-        outputs=Schema([ColSpec(Array(Array(DataType.long)))]),
+        outputs=Schema([ColSpec(DataType.string)]),  # of the format png
         params=ParamSchema([
             ParamSpec("classes", DataType.string, classes, shape=(-1,)),
             ParamSpec("background", DataType.string, [], shape=(-1,)),
             ParamSpec("min_similarity", DataType.double, -1.0),
-            ParamSpec("format", DataType.string, "labels"),
+            ParamSpec("format", DataType.string, "png"),
         ]),
     )  # fmt: skip
 

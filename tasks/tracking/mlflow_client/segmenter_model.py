@@ -38,8 +38,9 @@ LIMITS = {
 """Most of a request, all its pictures together; the environment variables of these names change
 them where the model is served. Classes and background names count together."""
 
-FORMATS = ("labels", "png", "rle")
-"""How a label map is answered: as nested lists (slow: a number a pixel), or as what is small."""
+FORMATS = ("png", "rle", "labels")
+"""How a label map is answered, the first by default; `labels`, nested lists, is a number a pixel
+and slow."""
 _LETTERS = re.compile(rb"[A-Za-z0-9+/=\s]+")
 _log = logging.getLogger(__name__)
 
@@ -82,9 +83,9 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
                 one of `FORMATS`.
 
         Returns:
-            Per picture, by `format`. labels: [height][width], index into `classes`, 255 for none
-            of them. png: the same as a palette PNG in base64. rle: a list of COCO annotations,
-            one a class that occurs, `category_id` = index + 1.
+            Per picture, by `format`. png: a palette PNG in base64, index into `classes`, 255 for
+            none of them. rle: a list of COCO annotations, one a class that occurs, `category_id`
+            = index + 1. labels: the numbers of the PNG as [height][width].
 
         Raises:
             RequestError: no column `image`, something that is no picture, bad names, or more than
@@ -108,7 +109,7 @@ class SegmenterModel(PythonModel):  # type: ignore[misc]
         least = params.get("min_similarity")
         if least is not None and not -1 <= least <= 1:
             raise RequestError(f"min_similarity: found {least:g}; wanted a cosine, -1 to 1")
-        wanted = params.get("format") or "labels"
+        wanted = params.get("format") or FORMATS[0]
         if wanted not in FORMATS:
             raise RequestError(f"format: found {wanted[:60]!r}; wanted one of {', '.join(FORMATS)}")
         values = list(model_input["image"])

@@ -76,11 +76,12 @@ mlflow.set_tracking_uri(uri)
 model = mlflow.pyfunc.load_model("models:/fmbseg-miniature@champion")
 data = open(path, "rb").read()
 asked = [data, base64.b64encode(data).decode(), bytearray(data), open(cut, "rb").read()]
-default = model.predict(pd.DataFrame({"image": asked}))
+numbers = {"format": "labels"}
+default = model.predict(pd.DataFrame({"image": asked}), params=numbers)
 one = pd.DataFrame({"image": asked[:1]})
-chosen = model.predict(one, params={"classes": ["grass", "sky"]})
+chosen = model.predict(one, params={"classes": ["grass", "sky"], **numbers})
 logged = mlflow.pyfunc.load_model(f"runs:/{run}/segmenter")
-again = logged.predict(one)
+again = logged.predict(one, params=numbers)
 words = str(model.metadata.signature)
 json.dump([default, chosen, again, "tasks" in sys.modules, words], sys.stdout)
 """
