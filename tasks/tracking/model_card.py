@@ -19,8 +19,8 @@ import mlflow, pandas
 
 model = mlflow.pyfunc.load_model({uri})
 pictures = pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]}})
-names = {{"classes": ["cat", "grass"]}}
-labels = model.predict(pictures, params=names)  # of each: [height][width], 255 is none
+asked = {{"classes": ["cat", "grass"], "format": "labels"}}  # or "png" (the default), "rle"
+labels = model.predict(pictures, params=asked)  # of each: [height][width], 255 is none
 ```
 
 It wants the package `fmbseg` and the frozen models that it was trained with. `predict` opens no \

@@ -158,7 +158,7 @@ def test_the_served_champion_answers_a_json_request(finished: Path, tmp_path: Pa
     encoded = base64.b64encode(image.read_bytes()).decode()
     asked = {
         "dataframe_split": {"columns": ["image"], "data": [[encoded]]},
-        "params": {"classes": ["grass", "cat", "sky"]},
+        "params": {"classes": ["grass", "cat", "sky"], "format": "labels"},
     }
     model = ("models", "serve", "-m", "models:/fmbseg-miniature@champion", "--env-manager", "local")
     installed = tmp_path / "installed"
