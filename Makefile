@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+NOTEBOOKS_READY := $(VENV)/.notebooks-ready
 
 # No step here may fetch models or data behind the user's back, and no server listens beyond loopback.
 export HF_HUB_OFFLINE ?= 1
@@ -21,7 +22,7 @@ OUTPUTS := data/download data/pseudo_masks data/subsample models reports exports
 HASHES := (fmbseg$$|requirements.txt$$|data/|models/|reports/)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke server serve test check wheel-check hooks docs e2e table ablations benchmarks bench bench-gpu bench-orchestration mlflow experiments clean clean-all lock readme
+.PHONY: help run smoke server serve test check wheel-check hooks docs notebooks e2e table ablations benchmarks bench bench-gpu bench-orchestration mlflow experiments clean clean-all lock readme
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -70,8 +71,8 @@ hooks: $(READY)  ## have `git commit` run style, types and imports on what it ho
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet pre-commit -c requirements.lock
 	@$(BIN)/pre-commit install
 
-$(DOCS_READY): $(READY) pyproject.toml
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' >$@.part
+$(DOCS_READY) $(NOTEBOOKS_READY): $(VENV)/.%-ready: $(READY) pyproject.toml
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")' >$@.part
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r $@.part -c requirements.lock
 	@mv $@.part $@
 
@@ -81,7 +82,10 @@ docs: $(DOCS_READY)  ## the documentation as a web site in site/; any broken lin
 	  || { echo "site/ loads files from other servers (above); ship them, or leave them out"; exit 1; }
 	@echo "site/index.html"
 
-e2e: $(READY)  ## the whole system, slowly
+notebooks: $(NOTEBOOKS_READY)  ## run the notebooks of docs/notebooks anew and store what they show
+	@$(BIN)/python -m scripts.make_notebooks
+
+e2e: $(NOTEBOOKS_READY)  ## the whole system, slowly
 	@$(BIN)/python -m pytest -m e2e
 
 table: $(READY)  ## every method on five views of the miniature, three seeds; writes docs/miniature.md

@@ -16,8 +16,9 @@ from tests.support.method_fakes import NAMES, ColourClip, image
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
          *sorted((REPOSITORY / "docs").glob("*.md"))]  # fmt: skip
-ADDED = {"contributing.md", "changelog.md"}
-"""Pages that the site gets from files beside docs/."""
+NOTEBOOKS = sorted((REPOSITORY / "docs/notebooks").glob("*.ipynb"))
+ADDED = {"contributing.md", "changelog.md", *(f"{path.stem}.md" for path in NOTEBOOKS)}
+"""Pages that the site gets from files beside docs/, and from notebooks."""
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
 page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
