@@ -24,9 +24,11 @@ from PIL import Image
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json
+from scripts.browser import opened
 from tasks.steps import TASKS
 from tasks.tracking import fetch_champion, track
 from tests.conftest import REPOSITORY, SMALL
+from tests.support.tracked_workspaces import another_result
 from tests.unit.steps.test_steps import run_all
 from tests.unit.tasks.test_tracking import set_params
 
@@ -111,6 +113,47 @@ def test_the_pages_of_mlflow_show_the_run_and_its_miou(finished: Path, tmp_path:
     with Image.open(tmp_path / "mlflow.png") as picture:
         assert picture.width > 1200
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 200, "not blank"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(screenshots.find_browser() is None, reason="no Chromium or Chrome on the PATH")
+def test_make_mlflow_opens_on_champion_beside_challenger_and_shows_what_differs(
+    finished: Path, tmp_path: Path
+):
+    root = tmp_path / "again"
+    shutil.copytree(finished, root, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    set_params(root, train={"temperature": 0.3})
+    another_result(root, 0.9)
+    track.fn(str(root))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "tasks.tracking.show", str(root), "--no-open", "--port", port]
+    pages = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        assert pages.stdout is not None
+        said = next(line for line in pages.stdout if line.startswith("mlflow: http"))
+        assert "beside challenger (version 1)" in next(pages.stdout)
+        address = said.split()[1]
+        assert address.startswith(f"http://127.0.0.1:{port}/#/compare-runs?")
+        browser = screenshots.find_browser()
+        assert browser is not None
+        with opened(browser) as page:
+            page.open(address, (1280, 2300))
+            page.until("document.querySelectorAll('button[role=switch]').length > 1", 120)
+            shown = page.text()
+            for name in ("Comparing 2 Runs", "train.epochs", "train.temperature",
+                         "miou.fmbseg.miniature", "iou.fmbseg.miniature/sky"):  # fmt: skip
+                assert name in shown
+            page.run("document.querySelectorAll('button[role=switch]').forEach(one => one.click())")
+            page.until("!document.body.innerText.includes('train.epochs')")
+            assert "train.temperature" in page.text(), "only what differs"
+            page.save(tmp_path / "compare.png")
+    finally:
+        pages.send_signal(signal.SIGINT)
+        assert pages.wait(60) == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0, "the server ended with it"
 
 
 def test_a_tracking_server_holds_the_same_as_a_database(finished: Path, tmp_path: Path):

@@ -204,7 +204,7 @@ def test_a_queued_experiment_of_a_workspace_is_computed_in_a_copy_and_shown_besi
     assert workspace.computed() == before, "the copy computed it"
     assert workspace.status() == set()
     rows = {
-        row["Experiment"]: row
+        row["Experiment"] or row["rev"]: row
         for row in csv.DictReader(workspace.dvc("exp", "show", "--csv").splitlines())
     }
     assert (rows["main"]["train.epochs"], rows["longer"]["train.epochs"]) == ("2", "3")

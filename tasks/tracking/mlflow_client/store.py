@@ -27,8 +27,6 @@ from fmbseg.steps.workspace import Workspace
 from tasks.tracking.facts import outside_experiment
 
 Result = TypeVar("Result")
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment: its pages are those of trainings, not those of language models."""
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _TRANSIENT = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR")
@@ -114,7 +112,7 @@ def experiment_id(client: RetryingClient, workspace: Workspace) -> str:
         folder = artifact_folder(store_uri(workspace))
         location = folder.as_uri() if folder else None
         try:
-            return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
+            return str(client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
                 raise
