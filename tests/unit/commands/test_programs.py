@@ -17,6 +17,7 @@ from fmbseg.commands.answer import WITHOUT_JSON
 from fmbseg.errors import BROKEN_PIPE, MISTAKE, NEGATIVE, PARTIAL, STOPPED
 from fmbseg.store import write_json
 from tests.conftest import REPOSITORY
+from tests.support.trained_folder import trained_folder
 
 PAGE = (REPOSITORY / "docs/cli.md").read_text()
 
@@ -102,8 +103,9 @@ def test_an_exported_model_is_json(
         return True
 
     monkeypatch.setattr("fmbseg.steps.export_model.run_into", exported)
-    monkeypatch.setattr(export_model_command, "_trained", Path)
-    words = ("export-model", tmp_path, "--classes", "sky", "--out", tmp_path / "onnx")
+    monkeypatch.setattr(export_model_command, "find_spec", lambda name: name)
+    model = trained_folder(tmp_path / "model")
+    words = ("export-model", model, "--classes", "sky", "--out", tmp_path / "onnx")
     found = document(capsys, *words)
     assert (found["model"], found["agreement"]) == (str(tmp_path / "onnx/model.onnx"), 0.999)
     capsys.readouterr()
