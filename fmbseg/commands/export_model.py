@@ -40,7 +40,7 @@ def export_model(arguments: argparse.Namespace) -> Answer:
 
         plan = ModelExport(
             arguments.precision, arguments.window, arguments.open, arguments.calibrate,
-            arguments.measure, source.registered,
+            arguments.measure, source.registered, arguments.standard,
         )  # fmt: skip
         made = run_into(source.folder, vocabulary, plan, out)
     if file:

@@ -25,6 +25,11 @@ def add_export_model(parser: argparse.ArgumentParser) -> None:
         "default: any size",
     )  # fmt: skip
     parser.add_argument(
+        "--standard", action="store_true",
+        help="operators of the ONNX standard alone (opset 23); default: attention is onnxruntime's "
+        "own, which is faster",
+    )  # fmt: skip
+    parser.add_argument(
         "--precision", choices=("float32", "float16", "int8"), default="float32",
         help="of the encoder, int8 of the head too; default: float32",
     )  # fmt: skip

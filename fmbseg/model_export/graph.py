@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from fmbseg.align.head import AlignmentHead
+from fmbseg.model_export.attention import fuse_attention
 from fmbseg.model_export.positions import traceable_positions
 from fmbseg.models.vision import TimmVision
 
@@ -87,6 +88,7 @@ def features_graph(
     *,
     window_px: int | None = None,
     half: bool = False,
+    standard: bool = False,
 ) -> onnx.ModelProto:
     """Trace encoder and head: input `image`, output `features`.
 
@@ -95,6 +97,7 @@ def features_graph(
         head: trained for it.
         window_px: side of the one square that the graph takes; None: any whole number of patches.
         half: the encoder in float16; the head stays float32.
+        standard: operators of the ONNX standard alone; else attention is onnxruntime's own.
 
     Raises:
         ModelExportError: the encoder does not trace, the window is no whole number of patches, or
@@ -135,6 +138,8 @@ def features_graph(
         ) from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
+    if not standard:
+        fuse_attention(model)
     _name_axes(model)
     return model
 

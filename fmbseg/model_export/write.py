@@ -51,6 +51,8 @@ class ModelExport:
             once, not at every image.
         measured_on: folder with `images/` and `labels/`, whose numbers are indices into the
             classes; mIoU and speed beside float32's go into the facts.
+        standard: operators of the ONNX standard alone, for other programs than onnxruntime; else
+            attention is onnxruntime's own, which is faster.
         registered: name/version under which a registry holds the model; it goes into the lineage.
     """
 
@@ -60,6 +62,7 @@ class ModelExport:
     calibrated_on: str | None = None
     measured_on: str | None = None
     registered: str | None = None
+    standard: bool = False
 
 
 def write_model(folder: Path, classes: Vocabulary, plan: ModelExport, out: Path) -> dict[str, Any]:
@@ -97,7 +100,9 @@ def write_model(folder: Path, classes: Vocabulary, plan: ModelExport, out: Path)
     facts["lineage"]["registered"] = plan.registered
 
     def write(path: Path, *, half: bool) -> None:
-        features = features_graph(vision, segmentation.head, window_px=plan.window_px, half=half)
+        features = features_graph(
+            vision, segmentation.head, window_px=plan.window_px, half=half, standard=plan.standard
+        )
         built_in = None if plan.words_are_open else texts
         model = labelling_graph(features, built_in, facts["temperature"], texts.shape[1])
         save_model(path, model, facts)

@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.onnx import random_segmenter, save_random
+from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.model_export.graph import AlignedFeatures
 from fmbseg.model_export.measure import drawn
 from fmbseg.model_export.write import ModelExport, write_model
-from fmbseg.runtime import Runner
+from fmbseg.runtime import Runner, windows_of
 from fmbseg.segmenter import Segmenter
 from fmbseg.vocabulary import Vocabulary
 from tests.support.trained_folder import CLASSES, trained_folder
@@ -38,7 +42,11 @@ def test_a_vit_b_14_labels_fifty_images_of_mixed_sizes_as_torch_does(half, least
     names = [f"class {k}" for k in range(20)]
     segmenter = random_segmenter("vit_base_patch14_dinov2", short_side_px=140)
     save_random(segmenter, names, tmp_path / "model.onnx", half=half)
-    assert equal(segmenter, Runner(tmp_path / "model.onnx"), mixed(50, 90, 500), names) >= least
+    runner = Runner(tmp_path / "model.onnx")
+    assert equal(segmenter, runner, mixed(50, 90, 500), names) >= least
+    seven = [drawn((120, 170), seed) for seed in range(7)]
+    for image, answer in zip(seven, runner.several(seven), strict=True):
+        assert (answer.labels == segmenter.predict(image, names).labels).mean() >= least
 
 
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.999), ("float16", 0.995)])
@@ -50,6 +58,71 @@ def test_the_miniature_labels_fifty_images_of_mixed_sizes_as_torch_does(precisio
     segmenter = Segmenter.load(trained, device="cpu", precision="float32")
     found = equal(segmenter, Runner(out / "model.onnx"), mixed(50, 60, 400), list(CLASSES))
     assert found >= least
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_eight_bits_of_the_miniature_lose_little_on_fifty_images(calibrated, tmp_path):
+    """The mIoU against float32's labels: the head of these tests is drawn, not trained."""
+    trained, photos = trained_folder(tmp_path / "trained"), tmp_path / "photos"
+    photos.mkdir()
+    for number in range(8):
+        Image.fromarray(drawn((150, 210), 100 + number)).save(photos / f"{number}.png")
+    runners = {}
+    for precision in ("float32", "int8"):
+        out = tmp_path / precision
+        out.mkdir()
+        calibration = str(photos) if calibrated and precision == "int8" else None
+        plan = ModelExport(precision, calibrated_on=calibration)
+        write_model(trained, Vocabulary.of(CLASSES), plan, out)
+        runners[precision] = Runner(out / "model.onnx")
+    counts = ConfusionMatrix(len(CLASSES))
+    for image in mixed(50, 60, 400):
+        answers = [runners[one](image).labels.astype(int) for one in ("int8", "float32")]
+        counts.update(*answers)
+    assert counts.miou() > 0.85
+
+
+def test_fixed_windows_answer_as_torch_does_on_the_same_windows(tmp_path):
+    trained, out, side = trained_folder(tmp_path / "trained"), tmp_path / "out", 96
+    out.mkdir()
+    write_model(trained, Vocabulary.of(CLASSES), ModelExport(window_px=side), out)
+    runner = Runner(out / "model.onnx")
+    segmentation = Segmenter.load(trained, device="cpu", precision="float32").segmentation
+    texts = segmentation.encode_names(CLASSES)
+    torchs = AlignedFeatures(segmentation.vision, segmentation.head).eval()
+    for image in mixed(8, 100, 400):
+        resized = runner.resized(image)
+        height, width = (length // 8 for length in resized.shape[:2])
+        total, weights = torch.zeros(len(CLASSES), height, width), torch.zeros(height, width)
+        for top, left, rows, cols in windows_of((height, width), (side // 8, side // 8)):
+            part = resized[top * 8 : (top + rows) * 8, left * 8 : (left + cols) * 8]
+            with torch.no_grad():
+                features = torchs(torch.from_numpy(part.copy())[None])[0]
+            for row in range(rows):
+                for col in range(cols):
+                    near = [min(k + 1, n - k) / max(n // 4, 1) for k, n in
+                            ((row, rows), (col, cols))]  # fmt: skip
+                    weight = min(near[0], 1) * min(near[1], 1)
+                    total[:, top + row, left + col] += weight * (texts @ features[row, col])
+                    weights[top + row, left + col] += weight
+        pixels = torch.nn.functional.interpolate(
+            (total / weights)[None], size=image.shape[:2], mode="bilinear", align_corners=False
+        )
+        assert (runner(image).labels == pixels[0].argmax(0).numpy()).mean() >= 0.999
+
+
+def test_the_standards_operators_alone_give_the_same_labels(tmp_path):
+    trained, runners = trained_folder(tmp_path / "trained"), []
+    for standard in (True, False):
+        out = tmp_path / str(standard)
+        out.mkdir()
+        write_model(trained, Vocabulary.of(CLASSES), ModelExport(standard=standard), out)
+        runners.append(Runner(out / "model.onnx"))
+    model = onnx.load(tmp_path / "True" / "model.onnx")
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [one.domain for one in model.opset_import] == [""]
+    for image in mixed(8, 60, 400):
+        assert (runners[0](image).labels == runners[1](image).labels).mean() >= 0.999
 
 
 def test_a_bare_environment_runs_the_copied_file(tmp_path):

@@ -34,7 +34,13 @@ def test_an_export_that_is_there_is_not_made_again_and_an_edited_one_is_kept(exp
 
 def given(folder: Path | str, out: Path, **options: object) -> Namespace:
     """The command line's words."""
-    plain = {"precision": "float32", "window": None, "open": True, "calibrate": None}
+    plain = {
+        "precision": "float32",
+        "window": None,
+        "open": True,
+        "calibrate": None,
+        "standard": False,
+    }
     words = ",".join("=".join(names) for names in WORDS.groups)
     return Namespace(folder=folder, classes=words, out=out, measure=None, **(plain | options))
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fmbseg import runtime
 from fmbseg.evaluate.metrics import ConfusionMatrix
+from fmbseg.model_export.attention import fuse_attention
 from fmbseg.model_export.graph import OPSET, ModelExportError, labelling_graph
 from fmbseg.model_export.int8 import quantize
 from fmbseg.model_export.measure import drawn, measured
@@ -52,8 +53,36 @@ def test_file_and_torch_label_alike_and_are_as_sure(runner, segmenter, size_hw):
 
 def test_encoder_and_head_are_fused_attention_whatever_the_number_of_patches(exported):
     """The head's way for few patches, which a small example takes, would be no such node."""
-    found = onnx.load(exported / "model.onnx").graph.node
-    assert sum(node.op_type == "Attention" for node in found) == BLOCKS + 1
+    model = onnx.load(exported / "model.onnx")
+    fused = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
+    assert len(fused) == BLOCKS + 1
+    assert all(node.domain == "com.microsoft" for node in fused)
+
+
+def test_the_standards_own_attention_answers_the_same():
+    """[image head patch dim], as the exporter writes it, against the definition."""
+    info, shape = onnx.helper.make_tensor_value_info, ["image", 2, "patch", 3]
+    names, kind = ("q", "k", "v"), onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["asked"], ["q"]),
+         onnx.helper.make_node("Attention", [*names], ["out"])], "attention",
+        [info(name, kind, shape) for name in ("asked", "k", "v")], [info("out", kind, shape)],
+        value_info=[info("q", kind, shape)],
+    )  # fmt: skip
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=11
+    )
+    q, k, v = np.random.default_rng(0).normal(size=(3, 2, 2, 5, 3)).astype(np.float32)
+    scores = np.exp(np.einsum("bhqd,bhkd->bhqk", q, k) / 3**0.5)
+    wanted = np.einsum("bhqk,bhkd->bhqd", scores / scores.sum(-1, keepdims=True), v)
+    fused = onnx.ModelProto()
+    fused.CopyFrom(model)
+    fuse_attention(fused)
+    assert "Attention" not in {node.op_type for node in fused.graph.node}
+    for one in (model, fused):
+        session = onnxruntime.InferenceSession(one.SerializeToString())
+        (found,) = session.run(None, {"asked": q, "k": k, "v": v})
+        assert np.allclose(found, wanted, atol=1e-5)
 
 
 def test_what_is_interpolated_row_by_row_is_what_the_graph_interpolates(
