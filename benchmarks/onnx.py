@@ -28,7 +28,7 @@ from fmbseg.segmenter import Segmenter
 from fmbseg.types import Image
 
 NAMES = [f"class {k}" for k in range(20)]
-TEMPERATURE, ROUNDS = 0.1, 3
+TEMPERATURE, ROUNDS = 0.1, 5
 ENCODERS = {
     "ViT-S/16 at its own 224 px": "vit_small_patch16_224",
     "ViT-B/14 (DINOv2) at its own 518 px": "vit_base_patch14_dinov2",

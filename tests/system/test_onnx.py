@@ -88,23 +88,23 @@ def test_fixed_windows_answer_as_torch_does_on_the_same_windows(tmp_path):
     write_model(trained, Vocabulary.of(CLASSES), ModelExport(window_px=side), out)
     runner = Runner(out / "model.onnx")
     segmentation = Segmenter.load(trained, device="cpu", precision="float32").segmentation
-    texts = segmentation.encode_names(CLASSES)
+    texts, patch = segmentation.encode_names(CLASSES), segmentation.vision.patch_hw[0]
     torchs = AlignedFeatures(segmentation.vision, segmentation.head).eval()
-    for image in mixed(8, 100, 400):
+    for image in mixed(4, 100, 400):
         resized = runner.resized(image)
-        height, width = (length // 8 for length in resized.shape[:2])
+        height, width = (length // patch for length in resized.shape[:2])
         total, weights = torch.zeros(len(CLASSES), height, width), torch.zeros(height, width)
-        for top, left, rows, cols in windows_of((height, width), (side // 8, side // 8)):
-            part = resized[top * 8 : (top + rows) * 8, left * 8 : (left + cols) * 8]
+        for top, left, rows, cols in windows_of((height, width), (side // patch, side // patch)):
+            part = resized[top * patch : (top + rows) * patch, left * patch : (left + cols) * patch]
             with torch.no_grad():
                 features = torchs(torch.from_numpy(part.copy())[None])[0]
-            for row in range(rows):
-                for col in range(cols):
-                    near = [min(k + 1, n - k) / max(n // 4, 1) for k, n in
-                            ((row, rows), (col, cols))]  # fmt: skip
-                    weight = min(near[0], 1) * min(near[1], 1)
-                    total[:, top + row, left + col] += weight * (texts @ features[row, col])
-                    weights[top + row, left + col] += weight
+            near = [
+                torch.tensor([min(k + 1, n - k, n // 4) / (n // 4) for k in range(n)])
+                for n in (rows, cols)
+            ]
+            weight, place = torch.outer(*near), (slice(top, top + rows), slice(left, left + cols))
+            total[:, *place] += weight * torch.einsum("cd,rsd->crs", texts, features)
+            weights[place] += weight
         pixels = torch.nn.functional.interpolate(
             (total / weights)[None], size=image.shape[:2], mode="bilinear", align_corners=False
         )
