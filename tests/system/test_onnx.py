@@ -16,6 +16,7 @@ from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.model_export.graph import AlignedFeatures
 from fmbseg.model_export.measure import drawn
 from fmbseg.model_export.write import ModelExport, write_model
+from fmbseg.models.protocols import TakesTiles
 from fmbseg.runtime import Runner, windows_of
 from fmbseg.segmenter import Segmenter
 from fmbseg.vocabulary import Vocabulary
@@ -88,6 +89,7 @@ def test_fixed_windows_answer_as_torch_does_on_the_same_windows(tmp_path):
     write_model(trained, Vocabulary.of(CLASSES), ModelExport(window_px=side), out)
     runner = Runner(out / "model.onnx")
     segmentation = Segmenter.load(trained, device="cpu", precision="float32").segmentation
+    assert isinstance(segmentation.vision, TakesTiles)
     texts, patch = segmentation.encode_names(CLASSES), segmentation.vision.patch_hw[0]
     torchs = AlignedFeatures(segmentation.vision, segmentation.head).eval()
     for image in mixed(4, 100, 400):
