@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def main(what: str) -> int:
-    """Ask an address, or whether the worker lives and reaches Prefect."""
+    """Ask an address, or whether the worker lives and Prefect knows what it serves."""
     try:
         if what == "worker":
             project = Path(os.environ.get("PROJECT", "/project"))
             os.kill(int((project / ".scratch" / "serve.lock").read_text()), 0)
-            what = f"{os.environ['PREFECT_API_URL']}/health"
+            what = f"{os.environ['PREFECT_API_URL']}/deployments/name/fmbseg/full"
         with urllib.request.urlopen(what, timeout=8) as answer:
             return 0 if answer.status == 200 else 1
     except (OSError, ValueError, KeyError) as error:

@@ -95,7 +95,8 @@ def test_a_worker_of_the_compose_file_runs_the_flow_and_all_of_it_is_kept(tmp_pa
             until(lambda: passes(asked, variables(name)), process, log)
             return process, log
 
-        (tmp_path / "home").mkdir()
+        for folder in ("home", "outside/prefect"):
+            (tmp_path / folder).mkdir(parents=True)
         ready = [str(PROGRAMS / "pg_isready"), "-h", "127.0.0.1", "-p", str(postgres.port)]
         began = time.monotonic()
         while not passes(ready, os.environ):

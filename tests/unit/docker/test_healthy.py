@@ -22,12 +22,12 @@ def test_an_address_is_healthy_while_it_answers():
     assert healthy(url) == 1
 
 
-def test_a_worker_is_healthy_while_its_process_lives_and_reaches_prefect(
+def test_a_worker_is_healthy_while_its_process_lives_and_is_known_to_prefect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PROJECT", str(tmp_path))
     with file_server() as server:
-        server.serve("/api/health", b"true")
+        server.serve("/api/deployments/name/fmbseg/full", b"{}")
         monkeypatch.setenv("PREFECT_API_URL", server.url("/api"))
         assert healthy("worker") == 1, "no lock yet"
         (tmp_path / ".scratch").mkdir()
