@@ -48,7 +48,7 @@ def preview(arguments: argparse.Namespace) -> Answer:
     print(f"page: {shortest(arguments.out / PAGE)}")
     if arguments.watch:
         print(f"watching {file}: save it, and the page shows the new names (Ctrl-C ends)")
-        _watch(session, file, arguments.out, facts, version)
+        facts = _watch(session, file, arguments.out, facts, version)
     words = [{"name": word.name, "images": word.images, "finds": len(word.finds),
               "undecided": word.undecided} for word in facts.words]  # fmt: skip
     return Answer({
@@ -90,8 +90,8 @@ def _version(file: Path) -> str:
         return ""
 
 
-def _watch(session: Preview, file: Path, out: Path, facts: Facts, known: str) -> None:
-    """Write the page anew whenever the class file has changed, until Ctrl-C."""
+def _watch(session: Preview, file: Path, out: Path, facts: Facts, known: str) -> Facts:
+    """Write the page anew whenever the class file has changed, until Ctrl-C; the last facts."""
     try:
         while True:
             time.sleep(_LOOK_EVERY_S)
@@ -108,3 +108,4 @@ def _watch(session: Preview, file: Path, out: Path, facts: Facts, known: str) ->
                 )
     except KeyboardInterrupt:
         print()
+    return facts

@@ -206,7 +206,7 @@ def test_a_champion_of_the_registry_runs_no_code(
     )
     version = SimpleNamespace(name="fmbseg", version="1")
     monkeypatch.setattr(tracking_champion, "registered_model", lambda *_: "fmbseg")
-    monkeypatch.setattr(tracking_champion, "champion", lambda *_: version)
+    monkeypatch.setattr(tracking_champion, "holder", lambda *_: version)
     client = SimpleNamespace(get_model_version_download_uri=lambda *_: str(tmp_path / "registry"))
     found = tracking_champion.download_champion(client, Workspace.open(small_workspace))
     assert found is not None
