@@ -77,7 +77,7 @@ $(DOCS_READY) $(NOTEBOOKS_READY): $(VENV)/.%-ready: $(READY) pyproject.toml
 	@mv $@.part $@
 
 docs: $(DOCS_READY)  ## the documentation as a web site in site/; any broken link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@! grep -rnoE '<(script|img|iframe|link)[^>]* (src|href)="?(https?:)?//[^>]*' site --include='*.html' \
 	  || { echo "site/ loads files from other servers (above); ship them, or leave them out"; exit 1; }
 	@echo "site/index.html"

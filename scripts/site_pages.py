@@ -1,4 +1,7 @@
-"""Pages of the web site that do not lie in docs/: a hook of `mkdocs build`, named in mkdocs.yml."""
+"""Pages of the web site that do not lie in docs/: a hook named in mkdocs.yml.
+
+For `python -m mkdocs build` in the root: `mkdocs` alone does not see the package `scripts`.
+"""
 
 import re
 from pathlib import Path
