@@ -99,6 +99,13 @@ def _proxyclip(parts: Parts, name: str) -> "Segmentation":
     return ProxyClipSegmentation(parts.clip("maskclip"), parts.vision(), name)
 
 
+def _corrclip(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.corrclip import CorrClipSegmentation
+
+    clip = parts.clip("maskclip")
+    return CorrClipSegmentation(clip, parts.vision(), parts.sam(), parts.stage1(), name)
+
+
 def _lposs(parts: Parts, name: str) -> "Segmentation":
     from fmbseg.methods.lposs import LpossSegmentation
 
@@ -129,6 +136,11 @@ METHODS: Mapping[str, Method] = {
     "proxyclip": Method(
         _proxyclip, ("clip", "vision"),
         "CLIP's values, mixed where the vision encoder's patches are alike (our implementation).",
+    ),
+    "corrclip": Method(
+        _corrclip, ("clip", "sam", "vision"),
+        "CLIP's values, mixed within SAM's regions that look alike to the vision encoder; each "
+        "mask then takes its pixels' usual class (our implementation).",
     ),
     "lposs": Method(
         _lposs, ("clip", "vision"),

@@ -1,15 +1,16 @@
 """CLIP by open_clip: features of overlapping crops and a dense map in the joint space."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import open_clip
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmbseg.models.batches import Batches, BudgetGb, meter_of
+from fmbseg.models.clip_branches import inside_of, nearest
 from fmbseg.models.clip_config import TEMPLATE, Tokenizer
 from fmbseg.models.clip_text import OpenClipText
 from fmbseg.models.clip_towers import Tower
@@ -22,7 +23,7 @@ from fmbseg.models.images import (
     require_rgb,
 )
 from fmbseg.models.precision import Precision, encoding
-from fmbseg.models.protocols import DenseClip
+from fmbseg.models.protocols import ClipBranches, DenseClip
 from fmbseg.types import Image
 
 AUTO_SHORT_SIDE_CROPS = 3.0
@@ -163,24 +164,30 @@ class OpenClipDense(OpenClipText):
             ValueError: not an RGB image, or a tower without one last attention of its own.
         """
         pixels = moved(self.prepare(image), self.device)
-        crop_h, crop_w = self.crop_hw
-        grid = pixels.shape[1] // self.patch_hw[0], pixels.shape[2] // self.patch_hw[1]
-        total = torch.zeros(*grid, self._tower.width, device=self.device)
-        seen = torch.zeros(*grid, 1, device=self.device)
+        return self._averaged(pixels, lambda crops, _: self._tower.values(crops))
 
-        def encoded(some: Sequence[tuple[int, int]]) -> Tensor:
-            crops = torch.stack([pixels[:, y : y + crop_h, x : x + crop_w] for y, x in some])
-            with encoding(self.device, self.precision):
-                return self._tower.values(crops).float()
+    def encode_branches(self, image: Image, regions: Int64[Tensor, "_rows _cols"]) -> ClipBranches:
+        """Values, the middle blocks' values and the regions' class tokens of every patch.
 
-        elements = 3 * prod(self.crop_hw)
-        for some, found in self._batches.over(self._corners(pixels), encoded, elements):
-            for (top, left), values in zip(some, found, strict=True):
-                row, col = top // self.patch_hw[0], left // self.patch_hw[1]
-                place = slice(row, row + values.shape[0]), slice(col, col + values.shape[1])
-                total[place] += values
-                seen[place] += 1
-        return (total / seen).cpu()
+        Each crop has its own token of a region that reaches into it; what the crops that cover a
+        patch give it is averaged.
+
+        Args:
+            image: RGB.
+            regions: numbers from 0 on any grid, brought to CLIP's by the nearest.
+
+        Raises:
+            ValueError: not an RGB image, or a tower without one last attention of its own.
+        """
+        pixels = moved(self.prepare(image), self.device)
+        placed = moved(nearest(regions, self._grid_of(pixels)), self.device)
+        crop_grid = self.crop_hw[0] // self.patch_hw[0], self.crop_hw[1] // self.patch_hw[1]
+        numbers = int(regions.max()) + 1
+
+        def of_crops(crops: Tensor, corners: Sequence[tuple[int, int]]) -> Tensor:
+            return self._tower.branches(crops, inside_of(placed, numbers, corners, crop_grid))
+
+        return ClipBranches(*self._averaged(pixels, of_crops).chunk(3, dim=2))
 
     def project_values(self, values: Float[Tensor, "*place inner"]) -> Float[Tensor, "*place dim"]:
         """Values, or means of them, into the joint space: unit length, on the CPU.
@@ -193,6 +200,58 @@ class OpenClipDense(OpenClipText):
             found = normalize(self._tower.project_values(flat).float(), dim=1)
         placed: Tensor = found.cpu().unflatten(0, values.shape[:-1])
         return placed
+
+    def project_branches(
+        self, branches: ClipBranches, middle_weight: float, region_weight: float
+    ) -> Float[Tensor, "rows cols dim"]:
+        """Their weighted sum in the joint space: unit length, on the CPU.
+
+        The values go the way of `project_values` up to the tower's norm, the region tokens go
+        through that norm too, the three are added up and projected.
+        """
+        joined = torch.cat([branches.values, branches.middle, branches.regions], dim=2)
+        flat = joined.to(self.device, non_blocking=True).flatten(0, 1)
+        with encoding(self.device, self.precision):
+            found = self._tower.project_branches(flat, middle_weight, region_weight)
+            placed: Tensor = normalize(found.float(), dim=1).cpu().unflatten(0, joined.shape[:2])
+        return placed
+
+    def _averaged(
+        self,
+        pixels: Float[Tensor, "3 height width"],
+        of_crops: Callable[[Tensor, Sequence[tuple[int, int]]], Tensor],
+    ) -> Float[Tensor, "rows cols inner"]:
+        """The mean over all crops that cover a patch, on the CPU.
+
+        Args:
+            pixels: of an image, on the device.
+            of_crops: from some crops and their first rows and columns of patches to what the
+                tower gives of each patch.
+        """
+        (crop_h, crop_w), (patch_h, patch_w) = self.crop_hw, self.patch_hw
+
+        def encoded(some: Sequence[tuple[int, int]]) -> Tensor:
+            crops = torch.stack([pixels[:, y : y + crop_h, x : x + crop_w] for y, x in some])
+            with encoding(self.device, self.precision):
+                found = of_crops(crops, [(y // patch_h, x // patch_w) for y, x in some])
+            return found.float()
+
+        rows, cols = self._grid_of(pixels)
+        seen, total = torch.zeros(rows, cols, 1, device=self.device), None
+        elements = 3 * prod(self.crop_hw)
+        for some, found in self._batches.over(self._corners(pixels), encoded, elements):
+            if total is None:
+                total = torch.zeros(rows, cols, found.shape[3], device=self.device)
+            for (top, left), one in zip(some, found, strict=True):
+                row, col = top // patch_h, left // patch_w
+                place = slice(row, row + one.shape[0]), slice(col, col + one.shape[1])
+                total[place] += one
+                seen[place] += 1
+        assert total is not None, "an image has a crop"
+        return (total / seen).cpu()
+
+    def _grid_of(self, pixels: Float[Tensor, "3 height width"]) -> tuple[int, int]:
+        return pixels.shape[1] // self.patch_hw[0], pixels.shape[2] // self.patch_hw[1]
 
     def _corners(self, pixels: Float[Tensor, "3 height width"]) -> list[tuple[int, int]]:
         """Top and left edges of an image's crops, px, in row-major order."""

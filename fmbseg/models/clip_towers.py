@@ -11,13 +11,14 @@ through that block's attention too; `plain` takes the block's own patches.
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from fmbseg.models.clip_branches import branches_of, project_branches
 from fmbseg.models.clip_projection import (
     PROJECTIONS,
     project_tokens,
@@ -35,7 +36,6 @@ class ClassTokenTower:
         dim: size of the joint space.
         crop_hw: size of a crop, px.
         patch_hw: size of a patch, px.
-        width: of the last block's values.
     """
 
     def __init__(self, visual: VisionTransformer, projection: str) -> None:
@@ -48,7 +48,6 @@ class ClassTokenTower:
         self.dim: int = visual.proj.shape[1]
         self.crop_hw: tuple[int, int] = visual.image_size
         self.patch_hw: tuple[int, int] = visual.patch_size
-        self.width: int = visual.proj.shape[0]
 
     def __call__(
         self, pixels: Float[Tensor, "crop 3 height width"]
@@ -68,6 +67,21 @@ class ClassTokenTower:
         """Such values in the joint space, not of unit length."""
         return project_values(self._visual, values)
 
+    def branches(
+        self,
+        pixels: Float[Tensor, "crop 3 height width"],
+        inside: Bool[Tensor, "crop region patch"],
+    ) -> Float[Tensor, "crop rows cols all_inner"]:
+        """See `branches_of`."""
+        found: Tensor = branches_of(self._visual, pixels, inside)
+        return found.unflatten(1, self._visual.grid_size)
+
+    def project_branches(
+        self, branches: Float[Tensor, "place all_inner"], *weights: float
+    ) -> Float[Tensor, "place dim"]:
+        """See `project_branches` of `fmbseg.models.clip_branches`."""
+        return project_branches(self._visual, branches, *weights)
+
 
 class TimmTower:
     """A tower of timm that pools by a class token, by attention or by the mean.
@@ -75,8 +89,6 @@ class TimmTower:
     Its attributes are those of `ClassTokenTower`. It has no values to offer: what its patches
     lack on the way to the joint space differs from tower to tower.
     """
-
-    width = 0
 
     def __init__(self, visual: TimmModel, projection: str) -> None:
         trunk: Any = visual.trunk
@@ -140,6 +152,20 @@ class TimmTower:
         raise self._no_values()
 
     def project_values(self, values: Float[Tensor, "place inner"]) -> Float[Tensor, "place dim"]:
+        """None: raises ValueError."""
+        raise self._no_values()
+
+    def branches(
+        self,
+        pixels: Float[Tensor, "crop 3 height width"],
+        inside: Bool[Tensor, "crop region patch"],
+    ) -> Float[Tensor, "crop rows cols all_inner"]:
+        """None: raises ValueError."""
+        raise self._no_values()
+
+    def project_branches(
+        self, branches: Float[Tensor, "place all_inner"], *weights: float
+    ) -> Float[Tensor, "place dim"]:
         """None: raises ValueError."""
         raise self._no_values()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from fmbseg.models.tiles import Tile
@@ -64,6 +64,36 @@ class GivesValues(ClipModel, Protocol):
 
     def project_values(self, values: Float[Tensor, "*place inner"]) -> Float[Tensor, "*place dim"]:
         """Values, or weighted means of them, in the joint space: unit length, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipBranches:
+    """One image's patches on three ways to the joint space, float32 on the CPU.
+
+    Attributes:
+        values: what the last block's attention would take from every patch.
+        middle: what it would take of the mean output of the middle blocks.
+        regions: the class token of the region that the patch lies in.
+    """
+
+    values: Float[Tensor, "rows cols inner"]
+    middle: Float[Tensor, "rows cols inner"]
+    regions: Float[Tensor, "rows cols inner"]
+
+
+@runtime_checkable
+class GivesBranches(GivesValues, Protocol):
+    """A CLIP that also offers its middle blocks, and class tokens that see one region each."""
+
+    def encode_branches(self, image: Image, regions: Int64[Tensor, "_rows _cols"]) -> ClipBranches:
+        """All three on CLIP's own grid; regions are numbered from 0, on any grid."""
+        ...
+
+    def project_branches(
+        self, branches: ClipBranches, middle_weight: float, region_weight: float
+    ) -> Float[Tensor, "rows cols dim"]:
+        """Their weighted sum in the joint space: unit length, on the CPU."""
         ...
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fmbseg.align.head import AlignmentHead
-from fmbseg.models.protocols import DenseClip, SamEmbedding
+from fmbseg.models.clip_branches import nearest
+from fmbseg.models.protocols import ClipBranches, DenseClip, SamEmbedding
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.types import Image
 from tests.support.whole_sam import Masks, WholeSam
@@ -56,6 +57,21 @@ class ColourClip:
 
     def project_values(self, values: Tensor) -> Tensor:
         return functional.normalize(values, dim=-1)
+
+    def encode_branches(self, image: Image, regions: Tensor) -> ClipBranches:
+        """The middle blocks see what the last one sees; a region's token is its mean colour."""
+        values = patch_colours(image)
+        placed = nearest(regions, (values.shape[0], values.shape[1]))
+        tokens = torch.zeros_like(values)
+        for number in placed.unique():
+            tokens[placed == number] = values[placed == number].mean(0)
+        return ClipBranches(values, values, tokens)
+
+    def project_branches(
+        self, branches: ClipBranches, middle_weight: float, region_weight: float
+    ) -> Tensor:
+        joined = branches.values + middle_weight * branches.middle
+        return functional.normalize(joined + region_weight * branches.regions, dim=-1)
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
         """The sum of the colours that a text speaks of, other words are silent."""

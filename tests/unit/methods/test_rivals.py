@@ -5,11 +5,21 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fmbseg.methods import lposs, proxyclip
+from fmbseg.methods import corrclip, lposs, proxyclip
 from fmbseg.methods.affinity import on_grid
+from fmbseg.methods.corrclip import CorrClipSegmentation
 from fmbseg.methods.lposs import LpossSegmentation
 from fmbseg.methods.proxyclip import ProxyClipSegmentation
-from tests.support.method_fakes import NAMES, ColourClip, ColourVision, image, truth
+from tests.support.method_fakes import (
+    NAMES,
+    OPTIONS,
+    BlindSam,
+    ColourClip,
+    ColourSam,
+    ColourVision,
+    image,
+    truth,
+)
 
 
 def unit(count, dim, seed=0, shift=0.0):
@@ -43,6 +53,59 @@ def test_patches_that_are_all_the_same_keep_their_own_values():
     features = torch.ones(4, 1)
     values = torch.arange(8.0).reshape(4, 2)
     torch.testing.assert_close(proxyclip.attend(features, values), values)
+
+
+def slow_scope(features, regions, values):
+    """CorrCLIP's formula, a pair at a time."""
+    count = len(features)
+    cosines = [[float(a @ b) for b in features] for a in features]
+    mean = sum(map(sum, cosines)) / count**2
+    out = []
+    for i in range(count):
+        weights = []
+        for j in range(count):
+            if 0 in (regions[i], regions[j]):
+                seen = cosines[i][j] > mean
+            else:
+                seen = regions[i] == regions[j]
+            weights.append(np.exp(4.0 * cosines[i][j]) if seen or i == j else 0.0)
+        out.append(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights))
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4, 3.0])
+def test_corrclips_attention_equals_its_formula(shift, monkeypatch):
+    monkeypatch.setattr(corrclip, "_ROWS_AT_ONCE", 7)
+    features, values = unit(25, 6, shift=shift), torch.randn(25, 5)
+    regions = torch.from_numpy(np.random.default_rng(3).integers(0, 4, 25))
+    wanted = slow_scope(features.double(), regions.tolist(), values.double())
+    found = corrclip.scoped(features, regions, values)
+    torch.testing.assert_close(found, wanted.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_masks_that_look_alike_become_one_region_through_others_too():
+    angles = torch.tensor([0.0, 35.0, 70.0, 150.0]).deg2rad()  # 35 degrees: 1 - cosine .18
+    looks = torch.stack([angles.cos(), angles.sin()], dim=1)
+    ids = torch.tensor([[0, 4, 9], [9, 2, 7]])
+    of = {4: 0, 2: 1, 9: 2, 7: 3, 0: 3}
+    features = torch.stack([torch.stack([looks[of[int(i)]] for i in row]) for row in ids])
+    regions = corrclip.merged(ids, features)
+    assert regions[0, 0] == 0, "no mask"
+    assert regions[0, 1] == regions[1, 1] == regions[0, 2] == regions[1, 0] > 0
+    assert regions[1, 2] not in (0, int(regions[0, 1])), "no path leads to it"
+    apart = corrclip.merged(torch.where(ids == 2, 0, ids), features)
+    assert apart[0, 1] != apart[0, 2], "the mask between them is gone"
+    assert not corrclip.merged(torch.zeros_like(ids), features).any()
+
+
+def test_corrclip_puts_right_what_a_mask_holds_in_the_minority():
+    method = CorrClipSegmentation(ColourClip(), ColourVision(), ColourSam(), OPTIONS)
+    found = method.segment(image(), NAMES, similarities=True)
+    np.testing.assert_array_equal(found.labels, truth())
+    np.testing.assert_array_equal(found.similarities.argmax(0), truth())
+    blind = CorrClipSegmentation(ColourClip(), ColourVision(), BlindSam(), OPTIONS)
+    wrong = (blind.segment(image(), NAMES).labels != truth()).sum()
+    assert 0 < wrong < 8, "without masks the corners between three colours stay wrong"
 
 
 def slow_affinity(features):
@@ -105,6 +168,8 @@ def test_a_clip_without_values_is_refused_in_words():
 
     with pytest.raises(ValueError, match=r"proxyclip: found a CLIP .*Plain.* without values"):
         ProxyClipSegmentation(Plain(), ColourVision())
+    with pytest.raises(ValueError, match=r"corrclip: found a CLIP .*Plain.* without values"):
+        CorrClipSegmentation(Plain(), ColourVision(), ColourSam(), OPTIONS)
 
 
 def test_a_map_on_its_own_grid_stays_as_it_is():
