@@ -106,6 +106,12 @@ def _corrclip(parts: Parts, name: str) -> "Segmentation":
     return CorrClipSegmentation(clip, parts.vision(), parts.sam(), parts.stage1(), name)
 
 
+def _trident(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.trident import TridentSegmentation
+
+    return TridentSegmentation(parts.clip("maskclip"), parts.vision(), parts.sam(), name)
+
+
 def _lposs(parts: Parts, name: str) -> "Segmentation":
     from fmbseg.methods.lposs import LpossSegmentation
 
@@ -141,6 +147,11 @@ METHODS: Mapping[str, Method] = {
         _corrclip, ("clip", "sam", "vision"),
         "CLIP's values, mixed within SAM's regions that look alike to the vision encoder; each "
         "mask then takes its pixels' usual class (our implementation).",
+    ),
+    "trident": Method(
+        _trident, ("clip", "sam", "vision"),
+        "CLIP's values, mixed by the vision encoder and by SAM's encoder; SAM then draws the "
+        "regions anew (our implementation).",
     ),
     "lposs": Method(
         _lposs, ("clip", "vision"),

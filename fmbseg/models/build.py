@@ -6,7 +6,7 @@ from typing import Any
 from fmbseg.models.clip_build import build_clip
 from fmbseg.models.profiles import Overrides, resolve_profile
 from fmbseg.models.protocols import ClipModel, SamModel, VisionModel
-from fmbseg.models.sam import build_sam
+from fmbseg.models.sam_build import build_sam
 from fmbseg.models.vision import build_vision
 from fmbseg.models.weights import MissingWeightsError
 from fmbseg.types import Role

@@ -137,7 +137,7 @@ def _clip_code() -> Code:
 def _sam_code() -> Code:
     from segment_anything import sam_model_registry
 
-    from fmbseg.models.sam import build_sam, sam_model
+    from fmbseg.models.sam_build import build_sam, sam_model
 
     check = partial(sam_model, device="meta")
     return Code(lambda name: name in sam_model_registry, build_sam, check)

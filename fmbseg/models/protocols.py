@@ -172,6 +172,53 @@ class SamModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SamAttention:
+    """What the last block of SAM's encoder attends to in one image, on the model's device.
+
+    Attributes:
+        grid_hw: rows and columns of patches; those of the padding are left out.
+        values: of that block, the heads side by side; patches in row-major order.
+        weights: from some patches to their attention, the mean over the heads; rows sum to less
+            than 1 where the padding had a part.
+    """
+
+    grid_hw: tuple[int, int]
+    values: Float[Tensor, "patch inner"]
+    weights: Callable[[slice], Float[Tensor, "_some _patch"]]
+
+
+@runtime_checkable
+class ShowsAttention(SamModel, Protocol):
+    """A SAM whose encoder's attention can be had."""
+
+    def embed_attending(self, image: Image) -> tuple[SamEmbedding, SamAttention]:
+        """`embed`, and the last block's attention, of one pass."""
+        ...
+
+
+@runtime_checkable
+class TakesRegions(SamModel, Protocol):
+    """A SAM that can be asked for regions that are known coarsely."""
+
+    def predict_regions(
+        self,
+        embedding: SamEmbedding,
+        points_xy_px: Float[np.ndarray, "prompt 2"],
+        corners_px: Float[np.ndarray, "prompt 4"],
+        masks: Float[Tensor, "prompt low_height low_width"],
+        wanted: Wanted | None = None,
+    ) -> SamPrediction:
+        """One mask for each point, box (left, top, right, bottom) and mask given together."""
+        ...
+
+    def downscale(
+        self, embedding: SamEmbedding, maps: Float[Tensor, "map height width"]
+    ) -> Float[Tensor, "map low_height low_width"]:
+        """Maps of the image's size laid out as `predict_regions` takes masks."""
+        ...
+
+
 @runtime_checkable
 class VisionModel(Protocol):
     """Gives consistent patch features."""

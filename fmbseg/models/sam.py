@@ -1,29 +1,24 @@
 """SAM by segment-anything: one image embedding, many prompts."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from fmbseg.models.batches import Batches, BudgetGb, meter_of
-from fmbseg.models.device import moved, pinned, resolve_device
+from fmbseg.models.device import moved, pinned
 from fmbseg.models.images import require_rgb
 from fmbseg.models.precision import Precision, encoding
-from fmbseg.models.protocols import SamEmbedding, SamPrediction, Wanted
-from fmbseg.models.sam_architecture import build_sam_from_config
+from fmbseg.models.protocols import SamAttention, SamEmbedding, SamPrediction, Wanted
+from fmbseg.models.sam_attention import encode_attending
 from fmbseg.models.sam_decoder import ImageSide, PromptDecoder, all_wanted
-from fmbseg.models.sam_weights import SAM_CONFIG, sam_folder, sam_source
-from fmbseg.models.tensor_files import load_all_weights, read_weights
-from fmbseg.models.weights import ModelError
+from fmbseg.models.sam_regions import RegionDecoder
 from fmbseg.types import Image
 
 
@@ -81,6 +76,7 @@ class SegmentAnything:
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         with torch.inference_mode():
             self._decoder = PromptDecoder(self.model.mask_decoder)
+            self._regions = RegionDecoder(self.model)
             self._dense_position = model.prompt_encoder.get_dense_pe()
 
     def embed(self, image: Image) -> SamEmbedding:
@@ -108,15 +104,20 @@ class SegmentAnything:
     def encode_prepared(self, prepared: Sequence[_Prepared]) -> list[SamEmbedding]:
         """`embed` of several images in order; the encoder takes them together."""
         elements = 3 * self.model.image_encoder.img_size**2
+        return [
+            self._embedding(one, its_own)
+            for some, features in self._batches.over(prepared, self._features, elements)
+            for one, its_own in zip(some, features.split(1), strict=True)
+        ]
+
+    def _embedding(
+        self, prepared: _Prepared, features: Float[Tensor, "1 channel rows cols"]
+    ) -> SamEmbedding:
         no_mask = self.model.prompt_encoder.no_mask_embed.weight[0]
-        found = []
-        for some, features in self._batches.over(prepared, self._features, elements):
-            for one, its_own in zip(some, features.split(1), strict=True):
-                with torch.inference_mode():
-                    side = self._decoder.image_side(its_own, self._dense_position, no_mask)
-                input_hw = (one.pixels.shape[1], one.pixels.shape[2])
-                found.append(SamEmbedding(one.image_hw, _Encoded(side, input_hw)))
-        return found
+        with torch.inference_mode():
+            side = self._decoder.image_side(features, self._dense_position, no_mask)
+        input_hw = (prepared.pixels.shape[1], prepared.pixels.shape[2])
+        return SamEmbedding(prepared.image_hw, _Encoded(side, input_hw))
 
     def _features(self, some: Sequence[_Prepared]) -> Float[Tensor, "image channel rows cols"]:
         with encoding(self.device, self.precision):
@@ -124,6 +125,22 @@ class SegmentAnything:
             pixels = torch.cat([self.model.preprocess(one) for one in each])
             features: Tensor = self.model.image_encoder(pixels)
             return features.float()
+
+    def embed_attending(self, image: Image) -> tuple[SamEmbedding, SamAttention]:
+        """`embed`, and the attention of the encoder's last block, of one pass.
+
+        Raises:
+            ValueError: not an RGB image, or an encoder whose last block attends within windows.
+        """
+        prepared = self.prepare(image)
+        patch_px = self.model.image_encoder.img_size // self.grid_side
+        with encoding(self.device, self.precision):
+            pixels = moved(prepared.pixels, self.device).float()[None]
+            features, attention = encode_attending(
+                self.model.image_encoder, self.model.preprocess(pixels),
+                (prepared.pixels.shape[1] // patch_px, prepared.pixels.shape[2] // patch_px),
+            )  # fmt: skip
+        return self._embedding(prepared, features), attention
 
     def predict_points(
         self,
@@ -154,6 +171,48 @@ class SegmentAnything:
         with torch.no_grad():  # the caller may change the answer, which is not copied for it
             sparse = self._positive(points)
             return self._decoder.decode(embedding.encoded.side, sparse, wanted or all_wanted)
+
+    def predict_regions(
+        self,
+        embedding: SamEmbedding,
+        points_xy_px: Float[np.ndarray, "prompt 2"],
+        corners_px: Float[np.ndarray, "prompt 4"],
+        masks: Float[Tensor, "prompt low_height low_width"],
+        wanted: Wanted | None = None,
+    ) -> SamPrediction:
+        """One mask for each region that is told by a point, a box and a mask; see `RegionDecoder`.
+
+        Args:
+            embedding: of the image.
+            points_xy_px: a place inside, x and y in px of the original image.
+            corners_px: left, top, right, bottom, in px of the original image.
+            masks: logits as `downscale` lays them out, for the prompt encoder; left out where this
+                SAM's prompt encoder has never learned masks.
+            wanted: which masks' logits are worth their making; None for all.
+
+        Returns:
+            Logits as `predict_points` gives them, and a single quality estimate a prompt.
+        """
+        points = self._resize.apply_coords(points_xy_px[:, None], embedding.image_hw)
+        boxes = self._resize.apply_boxes(corners_px, embedding.image_hw)
+        placed = [torch.from_numpy(one).float() for one in (points, boxes)]
+        with torch.inference_mode():
+            return self._regions.decode(
+                embedding.encoded.side, *(moved(one, self.device) for one in placed),
+                moved(masks, self.device), wanted or all_wanted,
+            )  # fmt: skip
+
+    def downscale(
+        self, embedding: SamEmbedding, maps: Float[Tensor, "map height width"]
+    ) -> Float[Tensor, "map low_height low_width"]:
+        """Maps of the original image's size as mask prompts lie: `upscale` backwards.
+
+        The longest side is scaled to the prompt encoder's size for masks, the rest is 0.
+        """
+        low_px = self.model.prompt_encoder.mask_input_size[0]
+        height, width = self._resize.get_preprocess_shape(*embedding.image_hw, low_px)
+        small = _resized(maps.to(self.device, non_blocking=True), (height, width))
+        return pad(small, (0, low_px - width, 0, low_px - height))
 
     def _positive(
         self, points_px: Float[Tensor, "prompt point 2"]
@@ -187,69 +246,3 @@ def _resized(
     logits: Float[Tensor, "mask _height _width"], size_hw: tuple[int, int]
 ) -> Float[Tensor, "mask new_height new_width"]:
     return interpolate(logits[None], size_hw, mode="bilinear", align_corners=False)[0]
-
-
-def build_sam(
-    name: str,
-    checkpoint: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    *,
-    precision: Precision = "float32",
-    batch_memory_gb: BudgetGb = "auto",
-) -> SegmentAnything:
-    """Build a frozen SAM; nothing is fetched.
-
-    Args:
-        name: of `sam_model_registry` (vit_b, vit_l, vit_h), "miniature", or "local-dir:<folder>"
-            with sam_config.json and sam.safetensors.
-        checkpoint: a file (torch or safetensors), or the bare name of a published file, which is
-            looked for in torch hub's checkpoint folder; None is random weights. Folders bring their
-            own.
-        device: "auto" or a device of torch.
-        precision: that its encoder computes in.
-        batch_memory_gb: for the images that go through the encoder at once; see `Batches`.
-
-    Raises:
-        MissingWeightsError: the weights are not here.
-        ModelError: unknown name, or a file that cannot be read or is of another architecture.
-    """
-    target = resolve_device(device)
-    return SegmentAnything(
-        sam_model(name, checkpoint), target, precision=precision, batch_memory_gb=batch_memory_gb
-    )
-
-
-def sam_model(
-    name: str,
-    checkpoint: str | Path | None = None,
-    device: str = "cpu",
-) -> Sam:
-    """The segment_anything model with its weights; on "meta" it is only checked.
-
-    Raises:
-        MissingWeightsError: see `build_sam`.
-        ModelError: see `build_sam`.
-    """
-    folder = sam_folder(name)
-    if folder is None and name not in sam_model_registry:
-        raise ModelError(
-            f"models.sam.name: found {name!r}, wanted miniature, local-dir:<folder>, "
-            f"{', '.join(sam_model_registry)}"
-        )
-    source = sam_source(name, checkpoint)
-    path = source.require() if source.files else None
-    with torch.device(device):
-        model: Sam = sam_model_registry[name]() if folder is None else _folder_model(folder)
-    if path is not None:
-        what = source.what if path.name in source.what else f"{source.what} ({path.name})"
-        load_all_weights(model, read_weights(path, device), what)
-    return model
-
-
-def _folder_model(folder: Path) -> Sam:
-    path = folder / SAM_CONFIG
-    try:
-        return build_sam_from_config(json.loads(path.read_bytes()))
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-        line = " ".join(str(error).split())[:160]
-        raise ModelError(f"{path}: describes no SAM ({line})") from None

@@ -10,7 +10,15 @@ from torch.nn import functional
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.models.clip_branches import nearest
-from fmbseg.models.protocols import ClipBranches, DenseClip, SamEmbedding
+from fmbseg.models.protocols import (
+    ClipBranches,
+    DenseClip,
+    SamAttention,
+    SamEmbedding,
+    SamPrediction,
+    Wanted,
+)
+from fmbseg.models.sam_decoder import all_wanted
 from fmbseg.pseudo.settings import PseudoMasksParams
 from fmbseg.types import Image
 from tests.support.whole_sam import Masks, WholeSam
@@ -133,6 +141,32 @@ class ColourSam(WholeSam):
             logits.append((same.float() * 20 - 10).expand(3, -1, -1))
             quality.append([0.9, 0.8, 0.1])
         return torch.stack(logits), torch.tensor(quality)
+
+    def embed_attending(self, image: Image) -> tuple[SamEmbedding, SamAttention]:
+        """Its encoder attends to everything alike; its values are the colours."""
+        colours = patch_colours(image)
+        values = colours.flatten(0, 1)
+
+        def weights(some: slice) -> Tensor:
+            return torch.full((len(values[some]), len(values)), 1 / len(values))
+
+        return self.embed(image), SamAttention((len(colours), len(colours[0])), values, weights)
+
+    def predict_regions(
+        self,
+        embedding: SamEmbedding,
+        points_xy_px: np.ndarray,
+        corners_px: np.ndarray,
+        masks: Tensor,
+        wanted: Wanted | None = None,
+    ) -> SamPrediction:
+        prediction = self.predict_points(embedding, points_xy_px[:, None])
+        quality = prediction.predicted_iou[:, :1]
+        kept = (wanted or all_wanted)(quality)
+        return SamPrediction(prediction.logits[::3][kept[:, 0]], quality, kept)
+
+    def downscale(self, embedding: SamEmbedding, maps: Tensor) -> Tensor:
+        return functional.adaptive_avg_pool2d(maps, 4)
 
     def upscale(self, embedding: SamEmbedding, logits: Tensor) -> Tensor:
         return logits

@@ -14,9 +14,10 @@ import torch
 from fmbseg.align.loss import LOSSES
 from fmbseg.align.optimise import repeatable_attention
 from fmbseg.align.trainer import train_alignment
+from fmbseg.methods.table import METHODS
 from fmbseg.miniature.world import WorldImage, generate
 from fmbseg.models.batches import IMAGES_AT_ONCE
-from fmbseg.models.build import build_clip, build_sam
+from fmbseg.models.build import build_clip, build_sam, build_vision
 from fmbseg.models.device import resolve_device
 from fmbseg.params import load_params
 from fmbseg.pseudo.settings import PseudoMasksParams
@@ -55,6 +56,31 @@ def _stage1(image: np.ndarray, options: PseudoMasksParams, device: str) -> Image
     sam = build_sam("miniature", device=device)
     texts = clip.encode_text(NAMES)
     return pseudo_masks_of_image(image, "a.png", clip, sam, texts, NAMES, options)
+
+
+class _Parts:
+    """The miniature's models on a device."""
+
+    def __init__(self, device: str, options: PseudoMasksParams) -> None:
+        self._device, self._options = device, options
+
+    def clip(self, projection: str | None = None, *, whole_crops: bool = False) -> Any:
+        return build_clip(
+            "miniature", device=self._device, projection=projection or "naclip",
+            short_side_px="auto",
+        )  # fmt: skip
+
+    def sam(self) -> Any:
+        return build_sam("miniature", device=self._device)
+
+    def vision(self) -> Any:
+        return build_vision("miniature", device=self._device)
+
+    def head(self) -> Any:
+        raise AssertionError("of no rival")
+
+    def stage1(self) -> PseudoMasksParams:
+        return self._options
 
 
 def test_the_pretended_gpu_refuses_what_a_real_one_refuses(gpu: str) -> None:
@@ -121,6 +147,19 @@ def test_stage1_waits_for_the_gpu_a_few_times_an_image_however_many_masks_there_
     (few, waits), (many, waits_of_many) = counts
     assert many > 5 * few
     assert waits.total() == waits_of_many.total() <= 9, waits_of_many
+
+
+@pytest.mark.parametrize("name", ["corrclip", "trident"])
+def test_rivals_answer_the_same_on_a_gpu(
+    drawn: WorldImage, options: PseudoMasksParams, gpu: str, name: str
+) -> None:
+    few = options.model_copy(update={"points_per_side": 4})
+    found = {
+        device: METHODS[name].build(_Parts(device, few), name).segment(drawn.image, NAMES)
+        for device in ("cpu", gpu)
+    }
+    same = found["cpu"].labels == found[gpu].labels
+    assert same.mean() > 0.999, "the attention's last digits"
 
 
 def test_stage1_runs_in_several_threads_on_a_gpu(

@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fmbseg.methods import corrclip, lposs, proxyclip
+from fmbseg.methods import corrclip, lposs, proxyclip, trident
 from fmbseg.methods.affinity import on_grid
 from fmbseg.methods.corrclip import CorrClipSegmentation
 from fmbseg.methods.lposs import LpossSegmentation
 from fmbseg.methods.proxyclip import ProxyClipSegmentation
+from fmbseg.methods.sam_refinement import Refinement
+from fmbseg.methods.trident import TridentSegmentation
+from fmbseg.models.protocols import SamAttention
 from tests.support.method_fakes import (
     NAMES,
     OPTIONS,
@@ -20,6 +23,7 @@ from tests.support.method_fakes import (
     image,
     truth,
 )
+from tests.support.whole_sam import WholeSam
 
 
 def unit(count, dim, seed=0, shift=0.0):
@@ -108,6 +112,48 @@ def test_corrclip_puts_right_what_a_mask_holds_in_the_minority():
     assert 0 < wrong < 8, "without masks the corners between three colours stay wrong"
 
 
+def slow_aggregation(attention, values, given):
+    """Trident's formula, a pair at a time."""
+    count = len(values)
+    unit = values / values.norm(dim=1, keepdim=True)
+    cosines = [[float(a @ b) for b in unit] for a in unit]
+    limit = min(0.9, 1.2 * sum(map(sum, cosines)) / count**2)
+    out = []
+    for i in range(count):
+        weights = [
+            float(attention[i][j]) if cosines[i][j] > limit or i == j else 0.0 for j in range(count)
+        ]
+        out.append(sum(w * v for w, v in zip(weights, given, strict=True)) / sum(weights))
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6, 4.0])  # at 4 the limit is .9
+def test_tridents_mixing_by_sam_equals_its_formula(shift, monkeypatch):
+    monkeypatch.setattr(trident, "_ROWS_AT_ONCE", 4)
+    rng = np.random.default_rng(4)
+    values = torch.from_numpy(rng.normal(shift, 1, (15, 6))).float()
+    weights = torch.from_numpy(rng.random((15, 15)) / 20).float()  # rows sum to less than 1
+    attention = SamAttention((3, 5), values, lambda some: weights[some])
+    given = torch.randn(15, 2)
+    wanted = slow_aggregation(weights.double(), values.double(), given.double())
+    found = trident.aggregated(attention, given)
+    torch.testing.assert_close(found, wanted.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_trident_draws_along_sams_edges():
+    picture = image()
+    picture[12:13] = picture[0, 0]  # the edge lies within patches
+    wanted = truth()
+    wanted[12:13] = 0
+    small = Refinement(min_area_px=4, min_probability=0.05, temperature=0.1)
+    parts = (ColourClip(), ColourVision(), ColourSam())
+    coarse = TridentSegmentation(*parts, refinement=None).segment(picture, NAMES)
+    assert (coarse.labels != wanted).any()
+    found = TridentSegmentation(*parts, refinement=small).segment(picture, NAMES, similarities=True)
+    np.testing.assert_array_equal(found.labels, wanted)
+    np.testing.assert_array_equal(found.similarities.argmax(0), wanted)
+
+
 def slow_affinity(features):
     rows, cols, _ = features.shape
     flat = features.reshape(rows * cols, -1)
@@ -170,6 +216,22 @@ def test_a_clip_without_values_is_refused_in_words():
         ProxyClipSegmentation(Plain(), ColourVision())
     with pytest.raises(ValueError, match=r"corrclip: found a CLIP .*Plain.* without values"):
         CorrClipSegmentation(Plain(), ColourVision(), ColourSam(), OPTIONS)
+    with pytest.raises(ValueError, match=r"trident: found a CLIP .*Plain.* without values"):
+        TridentSegmentation(Plain(), ColourVision(), ColourSam())
+
+
+def test_a_sam_without_attention_is_refused_in_words():
+    class Plain(WholeSam):
+        grid_side = 8
+
+        def embed(self, image):
+            raise AssertionError
+
+        def upscale(self, embedding, logits):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=r"trident: found a SAM \(Plain\) .* no attention"):
+        TridentSegmentation(ColourClip(), ColourVision(), Plain())
 
 
 def test_a_map_on_its_own_grid_stays_as_it_is():
