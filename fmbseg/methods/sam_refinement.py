@@ -153,7 +153,7 @@ def _nearest(
     down, across = (
         np.arange(new) * old // new for new, old in zip(size_hw, given.shape, strict=True)
     )
-    return given[down][:, across]
+    return np.ascontiguousarray(given[down][:, across])
 
 
 @dataclass(frozen=True)

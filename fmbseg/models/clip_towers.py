@@ -73,8 +73,9 @@ class ClassTokenTower:
         inside: Bool[Tensor, "crop region patch"],
     ) -> Float[Tensor, "crop rows cols all_inner"]:
         """See `branches_of`."""
-        found: Tensor = branches_of(self._visual, pixels, inside)
-        return found.unflatten(1, self._visual.grid_size)
+        found = branches_of(self._visual, pixels, inside)
+        placed: Tensor = found.unflatten(1, self._visual.grid_size)
+        return placed
 
     def project_branches(
         self, branches: Float[Tensor, "place all_inner"], *weights: float

@@ -195,12 +195,14 @@ class SegmentAnything:
         """
         points = self._resize.apply_coords(points_xy_px[:, None], embedding.image_hw)
         boxes = self._resize.apply_boxes(corners_px, embedding.image_hw)
-        placed = [torch.from_numpy(one).float() for one in (points, boxes)]
         with torch.inference_mode():
             return self._regions.decode(
-                embedding.encoded.side, *(moved(one, self.device) for one in placed),
-                moved(masks, self.device), wanted or all_wanted,
-            )  # fmt: skip
+                embedding.encoded.side,
+                moved(torch.from_numpy(points).float(), self.device),
+                moved(torch.from_numpy(boxes).float(), self.device),
+                moved(masks, self.device),
+                wanted or all_wanted,
+            )
 
     def downscale(
         self, embedding: SamEmbedding, maps: Float[Tensor, "map height width"]

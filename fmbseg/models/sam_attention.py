@@ -71,7 +71,7 @@ def _attention(
             by_row = torch.einsum("hpc,prc->hpr", part, down[places // cols])
             by_col = torch.einsum("hpc,prc->hpr", part, across[places % cols])
             scores = scores + by_row[:, :, :, None] + by_col[:, :, None, :]
-        shares = scores.flatten(2).softmax(2).mean(0).unflatten(1, (side, side))
+        shares: Tensor = scores.flatten(2).softmax(2).mean(0).unflatten(1, (side, side))
         return shares[:, :rows, :cols].flatten(1)
 
     return SamAttention(grid_hw, values, weights)
