@@ -54,10 +54,10 @@ def main() -> int:
 
 
 def _ways(segmenter: Segmenter, folder: Path, image: Image) -> dict[str, Callable[[], Any]]:
-    float32, int8 = folder / "float32.onnx", folder / "int8.onnx"
-    save_random(segmenter, NAMES, float32)
+    float32, int8, unparted = (folder / f"{name}.onnx" for name in ("float32", "int8", "unparted"))
+    save_random(segmenter, NAMES, float32, unparted=unparted)
     whole = Runner(float32, threads=1)
-    quantize(float32, int8, whole)
+    quantize(unparted, int8, Runner(unparted, threads=1))
     small = Runner(int8, threads=1)
     return {
         "torch": lambda: segmenter.predict(image, NAMES).labels,
@@ -74,14 +74,32 @@ def random_segmenter(name: str, short_side_px: ShortSide = "auto") -> Segmenter:
     return Segmenter(AlignedSegmentation(vision, head, RandomTexts()), temperature=TEMPERATURE)
 
 
-def save_random(segmenter: Segmenter, names: list[str], path: Path, *, half: bool = False) -> None:
-    """Its export with names that are built in."""
+def save_random(
+    segmenter: Segmenter,
+    names: list[str],
+    path: Path,
+    *,
+    half: bool = False,
+    unparted: Path | None = None,
+) -> None:
+    """Its export with names that are built in.
+
+    Args:
+        segmenter: of `random_segmenter`.
+        names: of the classes.
+        path: of the file.
+        half: the encoder in float16.
+        unparted: where the file goes too that int8 is made of, without chunks of patches.
+    """
     segmentation = segmenter.segmentation
     assert isinstance(segmentation.vision, TimmVision)
     texts = segmentation.encode_names(names)
     features = features_graph(segmentation.vision, segmentation.head, half=half)
-    model = labelling_graph(features, texts, TEMPERATURE, TEXT_DIM)
-    save_model(path, model, runner_facts(segmentation, names, temperature=TEMPERATURE))
+    facts = runner_facts(segmentation, names, temperature=TEMPERATURE)
+    for file, chunks in ((path, not half), (unparted, False)):
+        if file is not None:
+            model = labelling_graph(features, texts, TEMPERATURE, TEXT_DIM, chunks=chunks)
+            save_model(file, model, facts)
 
 
 if __name__ == "__main__":

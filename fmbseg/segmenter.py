@@ -1,6 +1,6 @@
 """The public face of a trained model: load a folder, name classes, get a label map."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,24 +8,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image as PilImage
-from pydantic import ValidationError
 
-from fmbseg.align.head import AlignmentHead
-from fmbseg.align.settings import DESCRIPTION
 from fmbseg.hub.fetch import fetched
-from fmbseg.hub.files import CONFIG, is_published
-from fmbseg.hub.layout import read_published
 from fmbseg.hub.names import HubName, is_hub_name
 from fmbseg.methods.aligned import AlignedSegmentation, EncodedImage, cosines
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.models.build import FoundationModels, build_model
 from fmbseg.models.device import resolve_device
 from fmbseg.models.precision import Precision, resolve_precision
-from fmbseg.models.settings import ModelsParams
 from fmbseg.models.trust import trusted_overrides
 from fmbseg.pictures.prediction import Prediction
-from fmbseg.store import StoreError, read_image, read_json
+from fmbseg.store import read_image
 from fmbseg.store.names import printable
+from fmbseg.trained_files import models_section, read_trained
 from fmbseg.types import Image, Images
 from fmbseg.vocabulary import Vocabulary, joined
 
@@ -101,13 +96,13 @@ class Segmenter:
         """
         where = resolve_device(device)
         folder = fetched(HubName.parse(str(folder))) if is_hub_name(folder) else Path(folder)
-        head, description = _read(folder, str(where), whole=models is None)
+        head, description = read_trained(folder, str(where), whole=models is None)
         classes, synonyms = (description.get(key, ()) for key in ("trained_classes", "synonyms"))
         temperature = description.get("temperature")
         if models is not None:
             method = AlignedSegmentation(models.vision, head, models.clip)
             return Segmenter(method, classes, synonyms, temperature)
-        section = _models_section(folder, description)
+        section = models_section(folder, description)
         overrides = section.model_dump(include={"clip", "vision"}, exclude_none=True)
         overrides = trusted_overrides(overrides, folder, allow_paths=allow_paths)
         run: dict[str, Any] = {"device": where, "precision": resolve_precision(precision, where)}
@@ -211,58 +206,6 @@ def _classes(given: Classes, what: str = "classes") -> tuple[str, ...] | Vocabul
 
 def _names(classes: tuple[str, ...] | Vocabulary) -> Sequence[str | Sequence[str]]:
     return classes.groups if isinstance(classes, Vocabulary) else classes
-
-
-def _read(folder: Path, device: str, *, whole: bool) -> tuple[AlignmentHead, dict[str, Any]]:
-    """The head and its description, of a trained folder or of a published model.
-
-    Args:
-        folder: either.
-        device: of the head.
-        whole: the description has to say which models belong to it.
-    """
-    if (folder / DESCRIPTION).is_file():
-        description = _described(folder, ("models", "input_short_side_px") if whole else ())
-        return _head(folder, device), description
-    if is_published(folder):
-        return read_published(folder, device)
-    raise FileNotFoundError(
-        f"{folder / DESCRIPTION}: no trained model; run the train step, or name its folder"
-    )
-
-
-def _described(folder: Path, wanted: Collection[str]) -> dict[str, Any]:
-    """The content of segmenter.json, which holds at least the wanted keys."""
-    found = read_json(folder / DESCRIPTION)
-    missing = [key for key in wanted if key not in found] if isinstance(found, dict) else ["keys"]
-    if missing:
-        raise StoreError(
-            f"{folder / DESCRIPTION}: found no {' and no '.join(missing)}; wanted what the train "
-            "step writes; train again, or name another folder"
-        )
-    return dict(found)
-
-
-def _models_section(folder: Path, description: dict[str, Any]) -> ModelsParams:
-    try:
-        return ModelsParams.model_validate(description["models"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["models", *(str(part) for part in first["loc"])])
-        file = folder / (DESCRIPTION if (folder / DESCRIPTION).is_file() else CONFIG)
-        raise StoreError(
-            f"{file}: {where}: {first['msg'].lower()}; train again, or name another folder"
-        ) from None
-
-
-def _head(folder: Path, device: str) -> AlignmentHead:
-    try:
-        return AlignmentHead.load(folder, device)
-    except (TypeError, RuntimeError, AttributeError) as error:
-        raise StoreError(
-            f"{folder}: alignment.json and alignment.safetensors are damaged or do not belong "
-            f"together ({str(error).splitlines()[0]}); train again, or name another folder"
-        ) from None
 
 
 def _rgb(image: Image | PilImage.Image | str | Path) -> Image:

@@ -1,37 +1,34 @@
-"""Take the documents' pictures of the report, of MLflow, of the review page and of the server's.
+"""Take the documents' pictures: report, MLflow, DVC's plots, review page, server's page.
 
 `python -m scripts.make_screenshots reports/report/index.html` writes docs/report.png (1280 px wide,
 the top of the page) and docs/report_phone.png (390 px); `--mlflow sqlite:///mlflow.db` writes
-docs/mlflow.png, the experiment's charts; `--preview preview/index.html` writes
-docs/figures/preview.png, the top of what `fmbseg preview` made; `--review .` writes
-docs/figures/review.png, an image of that workspace under review; `--serve models/train` writes
-docs/figures/serve.png and serve_phone.png, an example on the page of `fmbseg serve`, and
-serve_heat.png, a word's heat map there. Needs Chromium or Chrome on the
-PATH (`apt-get install chromium`) and no network.
+docs/mlflow.png, the experiment's charts; `--mlflow-runs .` writes docs/figures/mlflow_compare.png
+and mlflow_model.png, what `make mlflow` opens on and the newest model's page; `--dvc-plots REV REV
+--vega FOLDER` writes docs/figures/dvc_plots.png (scripts/dvc_pictures.py says what the folder
+holds); `--preview preview/index.html` writes docs/figures/preview.png, the top of what `fmbseg
+preview` made; `--review .` writes docs/figures/review.png, an image of that workspace under review;
+`--serve models/train` writes docs/figures/serve.png and serve_phone.png, an example on the page of
+`fmbseg serve`, and serve_heat.png, a word's heat map there. Needs Chromium or Chrome on the PATH
+(`apt-get install chromium`) and no network.
 """
 
 import argparse
 import contextlib
-import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from fmbseg.steps.workspace import Workspace
+from scripts import mlflow_pictures as mlflow
 from scripts.browser import BROWSERS, PHONE, Page, find_browser, opened
+from scripts.dvc_pictures import take_plots
+from scripts.picture_files import fewer_colours, save
 
 DOCS = Path(__file__).parents[1] / "docs"
-CHARTS = "compareRunsMode=CHART&workflowType=machine_learning"
-ASSISTANT_SHARE = 0.26
-"""Fraction of the window's width that MLflow's assistant takes on the right; it is cut off."""
 
 
 def main() -> int:
@@ -39,6 +36,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, nargs="?", help="the report's index.html")
     parser.add_argument("--mlflow", metavar="URI", help="the database of the runs")
+    parser.add_argument("--mlflow-runs", metavar="WORKSPACE", help="whose runs are compared")
+    parser.add_argument("--dvc-plots", metavar="REV", nargs=2, help="commits or experiments here")
+    parser.add_argument("--vega", type=Path, default=Path(), help="where its scripts are installed")
     parser.add_argument("--preview", type=Path, help="the page that `fmbseg preview` wrote")
     parser.add_argument("--review", metavar="WORKSPACE", type=Path, help="whose masks are pictured")
     parser.add_argument("--serve", metavar="MODEL", type=Path, help="the trained model's folder")
@@ -49,6 +49,8 @@ def main() -> int:
     wanted = (
         arguments.page,
         arguments.mlflow,
+        arguments.mlflow_runs,
+        arguments.dvc_plots,
         arguments.preview,
         arguments.review,
         arguments.serve,
@@ -61,26 +63,31 @@ def main() -> int:
     browser = find_browser()
     if browser is None:
         parser.error(f"no browser on the PATH (looked for {', '.join(BROWSERS)})")
+    figures = arguments.out / "figures"
     with opened(browser) as page:
         if arguments.page is not None:
             report = arguments.page.resolve()
             take_report(page, report, arguments.out / "report.png", (1280, arguments.height))
             take_report(page, report, arguments.out / "report_phone.png", PHONE)
         if arguments.preview is not None:
-            out = arguments.out / "figures" / "preview.png"
+            out = figures / "preview.png"
             take_report(page, arguments.preview.resolve(), out, (1280, arguments.height))
             with Image.open(out) as picture:  # many small photographs: 256 colours do
                 picture.quantize(256).save(out, optimize=True)
         if arguments.mlflow is not None:
-            with mlflow_ui(arguments.mlflow) as address:
-                url = experiment_url(address, arguments.experiment)
-                take_mlflow(page, url, arguments.out / "mlflow.png")
+            with mlflow.mlflow_ui(arguments.mlflow) as address:
+                url = mlflow.charts_url(address, arguments.experiment)
+                mlflow.take_charts(page, url, arguments.out / "mlflow.png")
+        if arguments.mlflow_runs is not None:
+            take_runs(page, Workspace.open(arguments.mlflow_runs), figures)
+        if arguments.dvc_plots is not None:
+            take_plots(page, arguments.dvc_plots, arguments.vega, figures / "dvc_plots.png")
         if arguments.review is not None:
             with page_of("review", "--workspace", str(arguments.review), "--no-open") as address:
-                take_review(page, address, arguments.out / "figures" / "review.png")
+                take_review(page, address, figures / "review.png")
         if arguments.serve is not None:
             with page_of("serve", str(arguments.serve), "--port", "0") as address:
-                take_served(page, address, arguments.out / "figures")
+                take_served(page, address, figures)
     return 0
 
 
@@ -90,10 +97,14 @@ def take_report(page: Page, report: Path, out: Path, size_wh: tuple[int, int]) -
     save(page, out, size_wh)
 
 
-def take_mlflow(page: Page, url: str, out: Path) -> None:
-    """Save a page of MLflow's without the assistant on its right."""
-    page.open(url, (1700, 1000), settle_s=20)
-    save(page, out, (round(1700 * (1 - ASSISTANT_SHARE)), 1000))
+def take_runs(page: Page, workspace: Workspace, out: Path) -> None:
+    """Save what `make mlflow` opens on, and the page of the newest model."""
+    experiment = workspace.params.tracking.experiment
+    with mlflow.mlflow_ui(mlflow.store_uri(workspace)) as address:
+        url = mlflow.compared_url(address, workspace)
+        mlflow.take_compared(page, url, out / "mlflow_compare.png")
+        url = mlflow.model_url(address, experiment)
+        mlflow.take_model(page, url, out / "mlflow_model.png")
 
 
 def take_review(
@@ -129,13 +140,6 @@ def take_served(page: Page, address: str, out: Path) -> None:
         fewer_colours(out / name)
 
 
-def fewer_colours(path: Path) -> None:
-    """Write a picture again with the noise of a photograph left out, at a third of the size."""
-    with Image.open(path) as picture:
-        few = picture.point(lambda value: round(value / 5) * 5)
-    few.save(path, optimize=True)
-
-
 def point_at(page: Page, right: float, down: float) -> None:
     """Move the mouse over the photograph, to fractions of its width and height."""
     box = "document.getElementById('shown').getBoundingClientRect()"
@@ -158,65 +162,6 @@ def page_of(command: str, *options: str) -> Iterator[str]:
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-
-
-def save(page: Page, out: Path, size_wh: tuple[int, int]) -> None:
-    """Save the top left of what the browser shows."""
-    page.save(out)
-    with Image.open(out) as picture:
-        cropped = picture.crop((0, 0, *size_wh)).convert("RGB")
-    cropped.save(out, optimize=True)
-    print(f"wrote {out} ({size_wh[0]} x {size_wh[1]} px)")
-
-
-@contextlib.contextmanager
-def mlflow_ui(uri: str, wait_s: float = 120) -> Iterator[str]:
-    """The server of `make mlflow` on a free port of loopback; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        str(Path(sys.executable).parent / "mlflow"), "ui", "--host", "127.0.0.1",
-        "--port", str(port), "--workers", "1", "--backend-store-uri", uri,
-    ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    address = f"http://127.0.0.1:{port}"
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(
-        command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + wait_s
-        while not answers(f"{address}/health"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError(f"mlflow ui did not come up (exit code {server.poll()})")
-            time.sleep(0.5)
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def answers(url: str) -> bool:
-    """Whether the server is up."""
-    try:
-        urllib.request.urlopen(url, timeout=5).close()
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
-
-
-def experiment_url(address: str, name: str) -> str:
-    """The page of an experiment's charts."""
-    asked = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        number = json.load(answer)["experiment"]["experiment_id"]
-    return f"{address}/#/experiments/{number}/runs?{CHARTS}"
 
 
 if __name__ == "__main__":

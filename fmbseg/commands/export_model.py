@@ -3,6 +3,9 @@
 import argparse
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,11 @@ from typing import Any
 from fmbseg.align.settings import DESCRIPTION
 from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
-from fmbseg.commands.model_source import model_source
+from fmbseg.commands.model_source import ModelSource, model_source
 from fmbseg.errors import UserError
+from fmbseg.hub.fetch import fetched
+from fmbseg.hub.files import is_published
+from fmbseg.hub.names import PREFIX, HubName, is_hub_name
 from fmbseg.store import file_sha, human_bytes, read_json
 from fmbseg.store.names import printable
 
@@ -33,16 +39,16 @@ def export_model(arguments: argparse.Namespace) -> Answer:
     if file:
         out = out.with_suffix("")
         _require_ours(file, out)
-    with model_source(arguments.folder) as source:
-        _require_trained(source.folder)
+    with _trained(arguments.folder) as source:
         from fmbseg.model_export.write import FACTS, ModelExport
-        from fmbseg.steps.export_model import run_into
+        from fmbseg.steps.export_model import note_export, run_into
 
         plan = ModelExport(
             arguments.precision, arguments.window, arguments.open, arguments.calibrate,
             arguments.measure, source.registered, arguments.standard,
         )  # fmt: skip
         made = run_into(source.folder, vocabulary, plan, out)
+        note_export(source.folder, out)
     if file:
         _put(out / _MODEL, file)
     facts: dict[str, Any] = read_json(out / FACTS)
@@ -54,8 +60,7 @@ def export_words(arguments: argparse.Namespace) -> Answer:
     """Write text vectors of other words, for a model that was exported with --open."""
     vocabulary = class_list(arguments.classes, "--classes")
     _require_onnx()
-    with model_source(arguments.folder) as source:
-        _require_trained(source.folder)
+    with _trained(arguments.folder) as source:
         from fmbseg.model_export.write import write_words
 
         write_words(source.folder, vocabulary, arguments.out)
@@ -110,9 +115,24 @@ def _require_onnx() -> None:
         raise UserError("found no onnx and onnxruntime here; pip install 'fmbseg[onnx]'")
 
 
-def _require_trained(folder: Path) -> None:
-    if not (folder / DESCRIPTION).is_file():
-        raise UserError(
-            f"no trained model in {folder}; `fmbseg run` (or `make run`) trains one, or name its "
-            "folder"
-        )
+@contextmanager
+def _trained(given: str) -> Iterator[ModelSource]:
+    """The trained folder that is meant: a published model is one after its files are renamed."""
+    with model_source(given) as source:
+        if is_hub_name(given):
+            name = HubName.parse(given)
+            folder = fetched(name)
+            source = ModelSource(folder, f"{PREFIX}{name.repo}@{folder.name}")  # of one commit
+        if (source.folder / DESCRIPTION).is_file():
+            yield source
+            return
+        if not is_published(source.folder):
+            raise UserError(
+                f"no trained model in {source.folder}; `fmbseg run` (or `make run`) trains one, or "
+                "name its folder"
+            )
+        from fmbseg.hub.layout import unpack_published
+
+        with tempfile.TemporaryDirectory(prefix="fmbseg-published-") as place:
+            unpack_published(source.folder, Path(place))
+            yield source._replace(folder=Path(place))

@@ -179,6 +179,22 @@ def read_published(folder: Path, device: str = "cpu") -> tuple[AlignmentHead, di
     return head.to(device).eval(), described
 
 
+def unpack_published(folder: Path, out: Path) -> None:
+    """Write a published model's files as the train step names them, with the same weights.
+
+    Args:
+        folder: holds config.json and model.safetensors.
+        out: a folder that gets alignment.safetensors, alignment.json and segmenter.json.
+
+    Raises:
+        StoreError: see `read_published`.
+    """
+    head, described = read_published(folder)
+    shutil.copyfile(folder / MODEL, out / WEIGHTS)
+    write_json(out / HEAD_CONFIG, head.config())
+    write_json(out / DESCRIPTION, described)
+
+
 def _head(folder: Path, sizes: Mapping[str, Any]) -> AlignmentHead:
     path = folder / MODEL
     try:

@@ -20,6 +20,7 @@ from torch.export import Dim
 
 from fmbseg.align.head import AlignmentHead
 from fmbseg.model_export.attention import fuse_attention
+from fmbseg.model_export.chunks import run_in_chunks
 from fmbseg.model_export.positions import traceable_positions
 from fmbseg.models.vision import TimmVision
 
@@ -140,7 +141,6 @@ def features_graph(
     model: onnx.ModelProto = program.model_proto
     if not standard:
         fuse_attention(model)
-    _name_axes(model)
     return model
 
 
@@ -161,6 +161,8 @@ def labelling_graph(
     texts: Float[Tensor, "category dim"] | None,
     temperature: float,
     dim: int,
+    *,
+    chunks: bool = False,
 ) -> onnx.ModelProto:
     """The whole graph: the features are compared with texts, and the best class is taken.
 
@@ -174,6 +176,7 @@ def labelling_graph(
         texts: unit-length features of the classes; None leaves them to an input.
         temperature: of the softmax that confidence is a share of.
         dim: of the text space.
+        chunks: see `run_in_chunks`: faster on a processor, for float32 alone.
 
     Raises:
         ModelExportError: more classes than labels can say.
@@ -185,7 +188,10 @@ def labelling_graph(
         )
     model = onnx.ModelProto()
     model.CopyFrom(features)
-    graph, kept = model.graph, copy.deepcopy(list(features.graph.output))
+    if chunks:
+        run_in_chunks(model)
+    _name_axes(model)
+    graph, kept = model.graph, copy.deepcopy(list(model.graph.output))
     constants = {
         "_axes": np.array([1], np.int64),
         "_temperature": np.array(temperature, np.float32),

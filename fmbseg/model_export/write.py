@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
+from onnx import ModelProto
 from torch import Tensor
 
 from fmbseg import runtime
@@ -51,8 +52,9 @@ class ModelExport:
             once, not at every image.
         measured_on: folder with `images/` and `labels/`, whose numbers are indices into the
             classes; mIoU and speed beside float32's go into the facts.
-        standard: operators of the ONNX standard alone, for other programs than onnxruntime; else
-            attention is onnxruntime's own, which is faster.
+        standard: operators of the ONNX standard alone and no loops, for other programs than
+            onnxruntime; else attention is onnxruntime's own, and in float32 patches go through in
+            chunks, which is faster.
         registered: name/version under which a registry holds the model; it goes into the lineage.
     """
 
@@ -99,26 +101,35 @@ def write_model(folder: Path, classes: Vocabulary, plan: ModelExport, out: Path)
     )  # fmt: skip
     facts["lineage"]["registered"] = plan.registered
 
-    def write(path: Path, *, half: bool) -> None:
-        features = features_graph(
+    def write(path: Path, features: ModelProto, *, chunks: bool = False) -> None:
+        built_in = None if plan.words_are_open else texts
+        model = labelling_graph(
+            features, built_in, facts["temperature"], texts.shape[1], chunks=chunks
+        )
+        save_model(path, model, facts)
+
+    def traced(*, half: bool) -> ModelProto:
+        return features_graph(
             vision, segmentation.head, window_px=plan.window_px, half=half, standard=plan.standard
         )
-        built_in = None if plan.words_are_open else texts
-        model = labelling_graph(features, built_in, facts["temperature"], texts.shape[1])
-        save_model(path, model, facts)
 
     if plan.words_are_open:
         save_words(out / WORDS, classes, texts, facts["text_encoder"])
     words = out / WORDS if plan.words_are_open else None
-    float32 = out / "float32.onnx"
-    if plan.precision == "int8" or (plan.measured_on and plan.precision == "float16"):
-        write(float32, half=False)
+    float32 = out / (MODEL if plan.precision == "float32" else "float32.onnx")
+    if plan.precision != "float16" or plan.measured_on:
+        features = traced(half=False)
+        if plan.precision == "float32" or plan.measured_on:
+            write(float32, features, chunks=not plan.standard)
+    if plan.precision == "float16":
+        write(out / MODEL, traced(half=True))
     if plan.precision == "int8":
         source = Path(plan.calibrated_on) if plan.calibrated_on else None
         images = [source / name for name in list_images(source)] if source else []
-        quantize(float32, out / MODEL, runtime.Runner(float32, words), images)
-    else:
-        write(out / MODEL, half=plan.precision == "float16")
+        whole = out / "whole.onnx"
+        write(whole, features)
+        quantize(whole, out / MODEL, runtime.Runner(whole, words), images)
+        whole.unlink()
     shutil.copyfile(runtime.__file__, out / RUNNER)
     runner = runtime.Runner(out / MODEL, words)
     told = {**facts, "bytes": (out / MODEL).stat().st_size}
@@ -126,11 +137,11 @@ def write_model(folder: Path, classes: Vocabulary, plan: ModelExport, out: Path)
         told["agreement"] = _checked(segmenter, classes, runner, AGREEMENT[plan.precision])
     if plan.measured_on:
         ways = {"torch float32": lambda image: segmenter.predict(image, classes).labels}
-        if float32.is_file():
-            ways["onnx float32"] = _labels_of(runtime.Runner(float32, words))
+        ways["onnx float32"] = _labels_of(runtime.Runner(float32, words))
         ways[f"onnx {plan.precision}"] = _labels_of(runner)
         told["measured"] = measured(ways, Path(plan.measured_on), classes)
-    float32.unlink(missing_ok=True)
+    if plan.precision != "float32":
+        float32.unlink(missing_ok=True)
     write_json(out / FACTS, told)
     return told
 

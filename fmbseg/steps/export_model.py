@@ -1,18 +1,21 @@
 """Unit `export_model`: a trained folder as one ONNX file with its runner; docs/onnx.md."""
 
+import contextlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmbseg.align.settings import CONFIG, DESCRIPTION, WEIGHTS
 from fmbseg.export.labelled import ExportError
+from fmbseg.project_files import PARAMS
 from fmbseg.steps.code import code_of
-from fmbseg.store import UnitKey, file_sha, run_unit, sha_of, unit_edit
+from fmbseg.store import UnitKey, file_sha, run_unit, sha_of, unit_edit, write_bytes
 from fmbseg.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # what is up to date does not wait for torch
     from fmbseg.model_export.write import ModelExport
 
+_NOTES = Path(".scratch") / "model_exports"
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -47,3 +50,27 @@ def run_into(folder: Path, classes: Vocabulary, plan: "ModelExport", out: Path) 
         write_model(folder, classes, plan, into)
 
     return run_unit(out, key(folder, classes, plan), compute)
+
+
+def note_export(source: Path, out: Path) -> None:
+    """Remember an export that lies outside `exports/`, so that a tracker finds it.
+
+    The workspace is that of the trained folder, else the current folder; without either nothing
+    is noted.
+
+    Args:
+        source: the folder that was exported.
+        out: the export.
+    """
+    places = (source.resolve().parent.parent, Path.cwd())
+    root = next((one for one in places if (one / PARAMS).is_file()), None)
+    if root is not None and out.resolve().parent != (root / "exports").resolve():
+        place = str(out.resolve())
+        with contextlib.suppress(OSError):  # a workspace of somebody else's
+            write_bytes(root / _NOTES / f"{sha_of(place)[:16]}.txt", place.encode())
+
+
+def exports_in(root: Path) -> list[Path]:
+    """Folders that may be exports of models: those in `exports/`, then those that were noted."""
+    notes = (note.read_text() for note in sorted((root / _NOTES).glob("*.txt")))
+    return [*sorted((root / "exports").glob("*/")), *map(Path, notes)]

@@ -15,6 +15,7 @@ from fmbseg.params_yaml import flatten
 from fmbseg.steps import evaluate
 from fmbseg.steps.code import code_of
 from fmbseg.steps.corrections import CORRECTIONS, Corrections, held_out_inputs
+from fmbseg.steps.export_model import exports_in
 from fmbseg.steps.plan import PLAN
 from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Listing, Workspace
@@ -46,6 +47,21 @@ class Result:
     def name(self) -> str:
         """`<method>.<data set>`."""
         return f"{self.figures['method']}.{self.figures['data_set']}"
+
+
+@dataclass(frozen=True)
+class ModelExport:
+    """A folder that `fmbseg export-model` made.
+
+    Attributes:
+        name: of the folder; longer where several have one name.
+        folder: where it lies.
+        weights_sha: of the head that was exported.
+    """
+
+    name: str
+    folder: Path
+    weights_sha: str
 
 
 @dataclass(frozen=True)
@@ -90,14 +106,17 @@ def scored_contents(workspace: Workspace, result: Result) -> str:
     return sha_of(scored)[:8]
 
 
-def exports_of(workspace: Workspace) -> list[Path]:
-    """Folders in `exports/` that `fmbseg export-model` made of the workspace's trained model."""
-    sha, found = file_sha(workspace.train / WEIGHTS), []
-    for manifest in sorted((workspace.root / "exports").glob(f"*/{MANIFEST}")):
-        with contextlib.suppress(StoreError, KeyError, TypeError):  # somebody else's folder
-            if read_json(manifest)["parts"]["inputs"][WEIGHTS] == sha:
-                found.append(manifest.parent)
-    return found
+def exports_of(workspace: Workspace) -> list[ModelExport]:
+    """What `fmbseg export-model` made in `exports/`, or elsewhere in the name of the workspace."""
+    found: dict[str, ModelExport] = {}
+    for folder in exports_in(workspace.root):
+        with contextlib.suppress(StoreError, KeyError, TypeError):  # gone, or somebody else's
+            sha = str(read_json(folder / MANIFEST)["parts"]["inputs"][WEIGHTS])
+            name = folder.name
+            if name in found:
+                name = f"{name}-{sha_of(str(folder))[:6]}"
+            found[name] = ModelExport(name, folder, sha)
+    return list(found.values())
 
 
 def unit_key(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,7 +13,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,7 +22,9 @@ from PIL import Image
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json
-from scripts.browser import opened
+from scripts import mlflow_pictures as pictures
+from scripts.browser import find_browser, opened
+from scripts.make_screenshots import take_runs
 from tasks.steps import TASKS
 from tasks.tracking import fetch_champion, track
 from tests.conftest import REPOSITORY, SMALL
@@ -34,19 +34,6 @@ from tests.unit.tasks.test_tracking import set_params
 
 pytestmark = [pytest.mark.e2e, pytest.mark.weights]
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
-
-
-def load_screenshots() -> ModuleType:
-    path = REPOSITORY / "scripts" / "make_screenshots.py"
-    spec = importlib.util.spec_from_file_location("make_screenshots", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-screenshots = load_screenshots()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +61,7 @@ def serving(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 240
-        while not screenshots.answers(f"{address}/health"):
+        while not pictures.answers(f"{address}/health"):
             assert server.poll() is None, (folder / "server.log").read_text()[-2000:]
             assert time.monotonic() < deadline
             time.sleep(0.5)
@@ -85,16 +72,16 @@ def serving(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
         server.wait(60)
 
 
-@pytest.mark.skipif(screenshots.find_browser() is None, reason="no Chromium or Chrome on the PATH")
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome on the PATH")
 def test_the_pages_of_mlflow_show_the_run_and_its_miou(finished: Path, tmp_path: Path):
     uri = Workspace.open(finished).params.tracking.uri
     client = MlflowClient(tracking_uri=uri)
     run_id = track.fn(str(finished))
     run = client.get_run(run_id)
-    browser = screenshots.find_browser()
+    browser = find_browser()
     assert browser is not None
-    with screenshots.mlflow_ui(uri) as address, opened(browser) as page:
-        charts = screenshots.experiment_url(address, "fmbseg")
+    with pictures.mlflow_ui(uri) as address, opened(browser) as page:
+        charts = pictures.charts_url(address, "fmbseg")
         of_run = f"{address}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
         report = f"{of_run}/artifacts/report/index.html"
         for url, words in (
@@ -110,14 +97,14 @@ def test_the_pages_of_mlflow_show_the_run_and_its_miou(finished: Path, tmp_path:
         raw = f"{address}/get-artifact?path=report/index.html&run_uuid={run_id}"
         with urllib.request.urlopen(raw, timeout=60) as answer:
             assert answer.read() == (finished / "reports/report/index.html").read_bytes()
-        screenshots.take_mlflow(page, charts, tmp_path / "mlflow.png")
+        pictures.take_charts(page, charts, tmp_path / "mlflow.png")
     with Image.open(tmp_path / "mlflow.png") as picture:
         assert picture.width > 1200
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 200, "not blank"
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(screenshots.find_browser() is None, reason="no Chromium or Chrome on the PATH")
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome on the PATH")
 def test_make_mlflow_opens_on_champion_beside_challenger_and_shows_what_differs(
     finished: Path, tmp_path: Path
 ):
@@ -137,7 +124,7 @@ def test_make_mlflow_opens_on_champion_beside_challenger_and_shows_what_differs(
         assert "beside challenger (version 1)" in next(pages.stdout)
         address = said.split()[1]
         assert address.startswith(f"http://127.0.0.1:{port}/#/compare-runs?")
-        browser = screenshots.find_browser()
+        browser = find_browser()
         assert browser is not None
         with opened(browser) as page:
             page.open(address, (1280, 2300))
@@ -145,11 +132,15 @@ def test_make_mlflow_opens_on_champion_beside_challenger_and_shows_what_differs(
             shown = page.text()
             assert "Comparing 2 Runs" in shown
             assert "data.benchmarks" in shown, "a parameter that is the same in both"
-            page.run("document.querySelectorAll('button[role=switch]').forEach(one => one.click())")
-            page.until("!document.body.innerText.includes('data.benchmarks')")
+            pictures.show_differences(page, address, (1280, 2300))
             for name in ("train.temperature", "miou.fmbseg.miniature"):
                 assert name in page.text(), "what differs"
-            page.save(tmp_path / "compare.png")
+            take_runs(page, Workspace.open(root), tmp_path)
+        for name in ("mlflow_compare", "mlflow_model"):
+            with Image.open(tmp_path / f"{name}.png") as picture:
+                assert picture.width > 600
+                colours = np.unique(np.asarray(picture).reshape(-1, 3), axis=0)
+                assert len(colours) > 100, "not blank"
     finally:
         pages.send_signal(signal.SIGINT)
         assert pages.wait(60) == 0

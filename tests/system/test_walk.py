@@ -17,7 +17,7 @@ from PIL import Image
 
 from fmbseg.store import read_json
 from scripts.browser import PHONE, WIDE, Page, find_browser, opened
-from scripts.make_screenshots import mlflow_ui
+from scripts.mlflow_pictures import mlflow_ui
 from tests.conftest import REPOSITORY
 from tests.support.checkouts import Checkout, Finished
 from tests.support.running_server import Served, get, served_clone

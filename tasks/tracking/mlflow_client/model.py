@@ -22,7 +22,7 @@ from fmbseg.align.settings import DESCRIPTION, WEIGHTS
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import encode_image, file_sha, read_json, sha_of
 from fmbseg.vocabulary import Vocabulary
-from tasks.tracking.facts import exports_of, flat_params, unit_key
+from tasks.tracking.facts import ModelExport, exports_of, flat_params, unit_key
 from tasks.tracking.mlflow_client.registry import register
 from tasks.tracking.mlflow_client.runs import NOTE
 from tasks.tracking.mlflow_client.store import RetryingClient
@@ -78,19 +78,34 @@ def model_id(version: Any) -> str:
 
 
 def log_exports(client: RetryingClient, workspace: Workspace, version: Any) -> None:
-    """Log exports of this very model (`fmbseg export-model`) beside its files, each once.
+    """Log exports (`fmbseg export-model`) beside the files of their model, each once.
 
-    Those in `exports/<folder>/` of the workspace, as they are: `export/<folder>/` of the model.
+    As they are: `export/<folder>/` of the model.
+
+    Args:
+        client: of the store.
+        workspace: whose exports are logged; see `exports_of`.
+        version: of the workspace's own model. Exports of another one go to its newest version
+            here, and nowhere where there is none.
     """
-    logged = client.get_logged_model(model_id(version))
-    for folder in exports_of(workspace):
-        tag, key = f"key.export.{folder.name}"[:250], unit_key(folder)
-        if logged.tags.get(tag) != key:
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                inside = file.relative_to(folder).parent.as_posix()
-                place = f"export/{folder.name}/{inside}".removesuffix("/.")
-                client.log_model_artifact(logged.model_id, str(file), place)
-            client.set_logged_model_tags(logged.model_id, {tag: key})
+    for export in exports_of(workspace):
+        of = version
+        if export.weights_sha != version.tags["weights_sha"]:
+            others = client.search_model_versions(f"tags.weights_sha = '{export.weights_sha}'")
+            of = max(others, key=lambda found: int(found.version), default=None)
+        if of is not None:
+            _log_export(client, export, client.get_logged_model(model_id(of)))
+
+
+def _log_export(client: RetryingClient, export: ModelExport, logged: Any) -> None:
+    tag, key = f"key.export.{export.name}"[:250], unit_key(export.folder)
+    if logged.tags.get(tag) == key:
+        return
+    for file in sorted(path for path in export.folder.rglob("*") if path.is_file()):
+        inside = file.relative_to(export.folder).parent.as_posix()
+        place = f"export/{export.name}/{inside}".removesuffix("/.")
+        client.log_model_artifact(logged.model_id, str(file), place)
+    client.set_logged_model_tags(logged.model_id, {tag: key})
 
 
 def _log_artifact(

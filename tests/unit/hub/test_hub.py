@@ -259,18 +259,6 @@ def test_what_is_not_there_is_told(hub: HubServer, trained: Path):
         Segmenter.load(f"hf-hub:{REPO}@v9", "cpu")
 
 
-def test_the_command_line_predicts_with_a_published_model(
-    hub: HubServer, trained: Path, tmp_path: Path, capsys
-):
-    from PIL import Image
-
-    push(trained)
-    Image.fromarray(picture()).save(tmp_path / "one.png")
-    model = ["--model", f"hf-hub:{REPO}", "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert main(["predict", str(tmp_path / "one.png"), "--classes", "sky, grass", *model]) == 0
-    assert (tmp_path / "out" / "one.png").is_file()
-
-
 @pytest.mark.parametrize(
     "name", ["hf-hub:", "hf-hub:one", "hf-hub:a/b/c", "hf-hub:../x", "hf-hub:a/..", "hf-hub:a/b@",
              "hf-hub:a/b@../../x", "hf-hub:a/b@-x", "hf-hub:a--b/c", "hf-hub:a/b c"],

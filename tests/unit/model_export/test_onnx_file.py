@@ -13,10 +13,8 @@ import torch
 from PIL import Image
 
 from fmbseg import runtime
-from fmbseg.evaluate.metrics import ConfusionMatrix
 from fmbseg.model_export.attention import fuse_attention
 from fmbseg.model_export.graph import OPSET, ModelExportError, labelling_graph
-from fmbseg.model_export.int8 import quantize
 from fmbseg.model_export.measure import drawn, measured
 from fmbseg.model_export.positions import axis_weights
 from fmbseg.model_export.write import ModelExport, write_model, write_words
@@ -24,22 +22,15 @@ from fmbseg.runtime import Runner
 from fmbseg.segmenter import Segmenter
 from fmbseg.vocabulary import Vocabulary
 from tests.support.trained_folder import CLASSES
-from tests.unit.model_export.conftest import WORDS
+from tests.unit.model_export.conftest import BLOCKS, WORDS
 
 pytestmark = pytest.mark.weights
-BLOCKS = 4
-"""Of the miniature's vision encoder."""
 SIZES_HW = [(192, 256), (64, 500), (301, 77), (8, 9)]
 
 
 @pytest.fixture(scope="module")
 def segmenter(trained) -> Segmenter:
     return Segmenter.load(trained, device="cpu", precision="float32")
-
-
-@pytest.fixture(scope="module")
-def runner(exported) -> Runner:
-    return Runner(exported / "model.onnx", exported / "words.npz", threads=1)
 
 
 @pytest.mark.parametrize("size_hw", SIZES_HW)
@@ -200,23 +191,6 @@ def channels_graph() -> onnx.ModelProto:
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=10,
     )
-
-
-@pytest.mark.parametrize("calibrated", [False, True])
-def test_eight_bits_lose_little_and_save_half_the_bytes(exported, runner, calibrated, tmp_path):
-    images = [drawn((120, 140 + 10 * k), k) for k in range(4)]
-    paths = [tmp_path / f"{k}.png" for k in range(4)]
-    for path, image in zip(paths, images, strict=True):
-        Image.fromarray(image).save(path)
-    int8 = tmp_path / "int8.onnx"
-    quantize(exported / "model.onnx", int8, runner, paths if calibrated else ())
-    small = Runner(int8, exported / "words.npz", threads=1)
-    assert small.metadata == {**runner.metadata, "precision": "int8"}
-    assert int8.stat().st_size < 0.5 * (exported / "model.onnx").stat().st_size
-    counts = ConfusionMatrix(len(WORDS))
-    for image in images:
-        counts.update(small(image).labels.astype(int), runner(image).labels.astype(int))
-    assert counts.miou() > 0.85, "of float32's own labels"
 
 
 def test_ways_are_measured_on_the_same_labelled_images(tmp_path):

@@ -21,13 +21,10 @@ from tasks.tracking import system_metrics, track
 from tasks.tracking.__main__ import main as tracking_main
 from tasks.tracking.mlflow_client import system as tracking_system
 from tests.conftest import REPOSITORY
-from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import (
     Copy,
     another_result,
     client_of,
-    copies,
-    new_database,
     parents,
     read_artifact,
     set_params,
@@ -35,11 +32,6 @@ from tests.support.tracked_workspaces import (
 )
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-@pytest.fixture
-def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Copy:
-    return copies(small_run, shared_folder(tmp_path_factory, "mlflow", new_database), tmp_path)
 
 
 def test_a_run_holds_all_that_the_steps_left(copy: Copy, tmp_path: Path):

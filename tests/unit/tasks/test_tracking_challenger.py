@@ -1,6 +1,5 @@
 """Which version stands beside the champion under the alias `challenger`."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,7 @@ from tasks.tracking.mlflow_client import registry
 from tasks.tracking.mlflow_client.registry import holder, promote
 from tasks.tracking.mlflow_client.store import RetryingClient
 from tasks.tracking.promotion import CHALLENGER, CHAMPION, ENOUGH, Score
-from tests.support.shared_folder import shared_folder
-from tests.support.tracked_workspaces import new_database
 from tests.unit.tasks.test_tracking_promotion import Registry, workspace
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("store")
-    shutil.copyfile(shared_folder(tmp_path_factory, "mlflow", new_database) / "mlflow.db",
-                    folder / "mlflow.db")  # fmt: skip
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def client(store: str) -> RetryingClient:
-    return RetryingClient(store)
 
 
 def aliases(one: Registry) -> tuple[str | None, str | None]:

@@ -18,23 +18,15 @@ from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_image, read_json, write_json
 from tasks.tracking import fetch_champion, track
 from tests.conftest import REPOSITORY
-from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import (
     Copy,
     another_result,
     client_of,
-    copies,
-    new_database,
     parents,
     set_params,
 )
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-@pytest.fixture
-def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Copy:
-    return copies(small_run, shared_folder(tmp_path_factory, "mlflow", new_database), tmp_path)
 
 
 def test_the_same_model_is_registered_once_and_new_figures_join_it(copy: Copy):

@@ -13,24 +13,16 @@ from fmbseg.steps.scoring import IMAGE_SCORES
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import read_json, write_json
 from tasks.tracking import facts, run_figures, track
-from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import (
     Copy,
     another_result,
     client_of,
-    copies,
-    new_database,
     parents,
     read_artifact,
     set_params,
 )
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-@pytest.fixture
-def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Copy:
-    return copies(small_run, shared_folder(tmp_path_factory, "mlflow", new_database), tmp_path)
 
 
 def test_two_runs_have_the_same_params_and_metrics_and_differ_in_what_was_changed(copy: Copy):

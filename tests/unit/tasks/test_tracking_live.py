@@ -20,23 +20,15 @@ from tasks.tracking import track
 from tasks.tracking.mlflow_client import runs
 from tasks.tracking.mlflow_client import training as tracking_live
 from tests.conftest import REPOSITORY
-from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import (
     Copy,
     client_of,
-    copies,
-    new_database,
     parents,
     set_params,
     steps_of,
 )
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-@pytest.fixture
-def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Copy:
-    return copies(small_run, shared_folder(tmp_path_factory, "mlflow", new_database), tmp_path)
 
 
 KILLED_AT_STEP_40 = """

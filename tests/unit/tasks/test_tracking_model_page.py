@@ -8,27 +8,20 @@ import mlflow.models
 import pytest
 
 from fmbseg.align.settings import WEIGHTS
+from fmbseg.steps.export_model import note_export
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import UnitKey, file_sha, run_unit
 from tasks.tracking import track
 from tasks.tracking.model_card import cut_card
-from tests.support.shared_folder import shared_folder
 from tests.support.tracked_workspaces import (
     Copy,
     client_of,
-    copies,
-    new_database,
     parents,
     read_artifact,
 )
 
 
-@pytest.fixture
-def copy(small_run: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Copy:
-    return copies(small_run, shared_folder(tmp_path_factory, "mlflow", new_database), tmp_path)
-
-
-def exported(root: Path, name: str, weights_sha: str, content: bytes = b"onnx") -> None:
+def exported(folder: Path, weights_sha: str, content: bytes = b"onnx") -> None:
     """As `fmbseg export-model` leaves a folder."""
 
     def write(out: Path) -> None:
@@ -36,7 +29,6 @@ def exported(root: Path, name: str, weights_sha: str, content: bytes = b"onnx") 
         (out / "model.onnx").write_bytes(content)
         (out / "words" / "classes.json").write_text("[]")
 
-    folder = root / "exports" / name
     shutil.rmtree(folder, ignore_errors=True)
     run_unit(folder, UnitKey(inputs={WEIGHTS: weights_sha, "content": content.decode()}), write)
 
@@ -46,8 +38,8 @@ def exported(root: Path, name: str, weights_sha: str, content: bytes = b"onnx") 
 def test_a_models_page_has_signature_example_card_and_its_exports(copy: Copy, tmp_path: Path):
     root = copy("a")
     weights = file_sha(Workspace.open(root).train / WEIGHTS)
-    exported(root, "onnx", weights)
-    exported(root, "of-another", "0" * 64)
+    exported(root / "exports" / "onnx", weights)
+    exported(root / "exports" / "of-another", "0" * 64)
     (root / "exports" / "coco").mkdir()
     (root / "exports" / "coco" / "manifest.json").write_text("no JSON")
     run_id = track.fn(str(root))
@@ -69,20 +61,27 @@ def test_a_models_page_has_signature_example_card_and_its_exports(copy: Copy, tm
         return {Path(one.path).name for one in found}
 
     assert {"MLmodel", "MODEL_CARD.md", "input_example.json", "export"} <= files("")
-    place = Path(model.artifact_location.removeprefix("file://"))
-    described = mlflow.models.Model.load(str(place))
+    stored = Path(model.artifact_location.removeprefix("file://"))
+    described = mlflow.models.Model.load(str(stored))
     assert described.signature.inputs.input_names() == ["image"]
     assert "classes" in {one.name for one in described.signature.params}
     assert files("export") == {"onnx"}
     assert files("export/onnx") == {"model.onnx", "words", "manifest.json"}
     assert files("export/onnx/words") == {"classes.json"}
 
-    exported(root, "int8", weights)
-    exported(root, "onnx", weights, b"newer")
+    exported(root / "exports" / "int8", weights)
+    for place in (tmp_path / "street", tmp_path / "elsewhere" / "onnx", tmp_path / "gone"):
+        exported(place, weights)
+        note_export(root / "models" / "train", place)
+    shutil.rmtree(tmp_path / "gone")
+    exported(root / "exports" / "onnx", weights, b"newer")
     assert track.fn(str(root)) == run_id, "the state was logged before"
     assert len(parents(client)) == 1
-    assert files("export") == {"onnx", "int8"}, "what was exported later is added to the model"
-    newer = place / "export" / "onnx" / "model.onnx"
+    exports = files("export")
+    assert {"onnx", "int8", "street"} < exports, "what was exported later is added to the model"
+    (twice,) = exports - {"onnx", "int8", "street"}
+    assert twice.startswith("onnx-"), "two folders of one name"
+    newer = stored / "export" / "onnx" / "model.onnx"
     assert newer.read_bytes() == b"newer"
     newer.unlink()
     track.fn(str(root))

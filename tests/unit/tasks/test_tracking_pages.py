@@ -16,18 +16,15 @@ from tasks.tracking.mlflow_client.complete import MODEL
 from tasks.tracking.mlflow_client.registry import register
 from tasks.tracking.mlflow_client.store import RetryingClient, experiment_id
 from tasks.tracking.promotion import CHALLENGER, CHAMPION
-from tests.support.shared_folder import shared_folder
-from tests.support.tracked_workspaces import new_database
 from tests.unit.tasks.test_tracking_promotion import workspace
 
 TRACKER = "tasks.tracking.mlflow_client"
 
 
 @pytest.fixture
-def one(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Workspace:
+def one(database: Path, tmp_path: Path) -> Workspace:
     """A workspace with an empty database of its own."""
-    made = shared_folder(tmp_path_factory, "mlflow", new_database) / "mlflow.db"
-    shutil.copyfile(made, tmp_path / "mlflow.db")
+    shutil.copyfile(database / "mlflow.db", tmp_path / "mlflow.db")
     return workspace(tmp_path / "one", f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "photos")
 
 

@@ -1,6 +1,5 @@
 """Which registered model a version belongs to, and when the alias `champion` moves to it."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,6 @@ from tasks.tracking.mlflow_client.registry import holder, promote, register, reg
 from tasks.tracking.mlflow_client.store import RetryingClient, store_uri
 from tasks.tracking.promotion import ENOUGH, Score, score_of, that_count
 from tests.conftest import REPOSITORY
-from tests.support.shared_folder import shared_folder
-from tests.support.tracked_workspaces import new_database
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Address of an empty database; each test takes names of its own."""
-    folder = tmp_path_factory.mktemp("store")
-    shutil.copyfile(shared_folder(tmp_path_factory, "mlflow", new_database) / "mlflow.db",
-                    folder / "mlflow.db")  # fmt: skip
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def client(store: str) -> RetryingClient:
-    return RetryingClient(store)
 
 
 def workspace(root: Path, store: str, images: Path | str, **sections: dict[str, Any]) -> Workspace:
