@@ -26,8 +26,8 @@ def add_export_model(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--standard", action="store_true",
-        help="operators of the ONNX standard alone (opset 23), without loops; default: attention is "
-        "onnxruntime's own, patches go through in chunks, which is faster",
+        help="operators of the ONNX standard alone (opset 23), no loops; default: attention is "
+        "onnxruntime's own, and patches go through in chunks, which is faster",
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=("float32", "float16", "int8"), default="float32",
