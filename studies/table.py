@@ -17,6 +17,7 @@ from fmbseg.progress import lines_to_stderr
 from fmbseg.store import read_json, write_json
 from studies import page, pictures
 from studies.cells import Cell, CellError, run_all
+from studies.talk2dino import row as talk2dino
 
 ROOT, CLASSES = Path("runs/table"), "classes.txt"
 HOME = "miniature_all"
@@ -35,9 +36,10 @@ TRAININGS: dict[str, dict[str, Any]] = {
 FINETUNED = "fmbseg_finetuned"
 TARGETS = ("miniature_shifted", "miniature_unseen")
 """Where the fine-tuned row differs: the other views show what it was trained on already."""
-ROWS = (*PLAIN, *TRAININGS, FINETUNED)
+ROWS = (*PLAIN, *TRAININGS, talk2dino.NAME, FINETUNED)
 USES = {name: "image labels" for name, method in METHODS.items() if method.needs_image_labels} | {
-    "fmbseg_gt": "pixel labels"
+    "fmbseg_gt": "pixel labels",
+    talk2dino.NAME: "captions",
 }
 """What a row is told that the method does without."""
 
@@ -133,10 +135,20 @@ def _finetuned(
     return Cell(place / f"{FINETUNED}-{view}", overrides, plain, prepare)
 
 
+def captioned(found: dict[tuple[int, str], Cell]) -> talk2dino.CaptionedRow:
+    """The row that is trained on captions of the images."""
+    plain = {seed: cell for (seed, name), cell in found.items() if name == "plain"}
+    images = next(iter(plain.values())).base
+    assert images is not None
+    return talk2dino.CaptionedRow(images, plain, VIEWS)
+
+
 def metrics_of(
     found: dict[tuple[int, str], Cell], seed: int, row: str, view: str
 ) -> dict[str, Any] | None:
     """One metric file; None where a row has nothing to show."""
+    if row == talk2dino.NAME:
+        return captioned(found).metrics(seed, view)
     if row in PLAIN:
         return found[seed, "plain"].metrics(row, view)
     if row in TRAININGS:
@@ -219,6 +231,7 @@ def main() -> int:
     found = cells(ROOT, size)
     try:
         run_all(list(found.values()), "table")
+        captioned(found).run()
     except CellError as error:
         print(f"table: {error}", file=sys.stderr)
         return 1

@@ -166,7 +166,12 @@ def test_a_small_table_is_computed_once_and_drawn(tmp_path: Path, monkeypatch: p
     first = run_all(list(cells.values()), "table")
     assert min(first.values()) > 0
     assert set(run_all(list(cells.values()), "table").values()) == {0.0}
+    table.captioned(cells).run()
     made = table.collect(cells, SMALL.seeds)
+    captioned = tmp_path / "table" / "seed-0" / "talk2dino" / table.HOME / "metrics.json"
+    written = captioned.stat().st_mtime_ns
+    table.captioned(cells).run()
+    assert captioned.stat().st_mtime_ns == written, "nothing is computed twice"
     assert set(made["rows"]) == set(table.ROWS)
     assert set(made["rows"]["fmbseg_finetuned"]) == set(table.TARGETS)
     weights = {
