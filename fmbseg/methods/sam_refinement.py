@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64, Integer
 from scipy import ndimage
 from torch import Tensor
 
+from fmbseg.image_size import row_bands
 from fmbseg.methods.pixels import row_similarities
 from fmbseg.methods.upsampling import Grid, SimilarityMap, resize_similarities
 from fmbseg.models.protocols import SamEmbedding, TakesRegions
@@ -70,11 +71,9 @@ def refined(
     image_hw = embedding.image_hw
     total = _log_total(cosines, image_hw, options.temperature)
     best = torch.zeros(image_hw, device=total.device)
-    winner = torch.from_numpy(coarse.astype(np.int64)).to(total.device, non_blocking=True)
+    winner = torch.from_numpy(coarse.astype(np.int32)).to(total.device, non_blocking=True)
     failed = np.zeros(image_hw, bool)
-    for name in np.unique(coarse).tolist():
-        if name >= cosines.names:
-            continue
+    for name in _present(coarse, cosines.names):
         own = _whole(_of_name(cosines, name), image_hw)
         probability = torch.exp(own / options.temperature - total)
         regions = _regions(coarse == name, probability, options)
@@ -90,11 +89,19 @@ def refined(
         failed |= regions.of(~answer.wanted[:, 0].numpy(), image_hw)
         for logits in answer.logits:
             drawn = sam.upscale(embedding, logits[None])[0].to(total.device, non_blocking=True)
-            score = torch.where(drawn > 0, torch.sigmoid(drawn) * probability, 0)
-            winner = torch.where(score > best, name, winner)
+            score = torch.sigmoid(drawn).mul_(probability).masked_fill_(drawn <= 0, 0)
+            winner.masked_fill_(score > best, name)
             best = torch.maximum(best, score)
     labels = winner.cpu().numpy().astype(coarse.dtype)
     return np.where(failed, coarse, labels)
+
+
+def _present(coarse: Integer[np.ndarray, "height width"], names: int) -> list[int]:
+    """The names that a label map shows, ascending."""
+    found = set[int]()
+    for rows in row_bands(coarse.shape):
+        found.update(np.unique(coarse[rows]).tolist())
+    return sorted(one for one in found if one < names)
 
 
 @dataclass(frozen=True)
