@@ -5,6 +5,7 @@ Source: Barsellotti et al., Talking to DINO, arXiv 2411.19331. Our implementatio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,18 +22,16 @@ class TextToVision(nn.Module):
     def __init__(self, text_dim: int, vision_dim: int, generator: torch.Generator) -> None:
         """Draw the weights as torch does for linear maps, from the generator."""
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(text_dim, vision_dim), nn.Tanh(), nn.Linear(vision_dim, vision_dim)
-        )
+        self.first, self.last = nn.Linear(text_dim, vision_dim), nn.Linear(vision_dim, vision_dim)
         with torch.no_grad():
-            for layer in (self.layers[0], self.layers[2]):
+            for layer in (self.first, self.last):
                 bound = layer.in_features**-0.5
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 layer.bias.uniform_(-bound, bound, generator=generator)
 
     def forward(self, texts: Float[Tensor, "text text_dim"]) -> Float[Tensor, "text dim"]:
         """Unit-length features beside the encoder's patches."""
-        moved: Tensor = normalize(self.layers(texts), dim=1)
+        moved: Tensor = normalize(self.last(torch.tanh(self.first(texts))), dim=1)
         return moved
 
 
@@ -43,7 +42,7 @@ def means_by_head(vision: TimmVision, image: Image) -> Float[Tensor, "head dim"]
     Raises:
         ValueError: an encoder without a class token.
     """
-    model = vision.model
+    model: Any = vision.model
     prefix, heads = model.num_prefix_tokens, model.blocks[-1].attn.num_heads
     if not getattr(model, "has_class_token", prefix > 0):
         raise ValueError("talk2dino: found a vision encoder without a class token, wanted one")
@@ -58,7 +57,8 @@ def means_by_head(vision: TimmVision, image: Image) -> Float[Tensor, "head dim"]
     q, k = last.attn.q_norm(q), last.attn.k_norm(k)
     attention = (last.attn.scale * q[0, :, :1] @ k[0, :, prefix:].transpose(1, 2)).softmax(2)
     features = vision.encode(image).flatten(0, 1)
-    return attention[:, 0].cpu().float() @ features
+    means: Tensor = attention[:, 0].cpu().float() @ features
+    return means
 
 
 def similarities(

@@ -92,7 +92,7 @@ def test_training_finds_the_head_that_a_caption_speaks_of_and_repeats_itself():
 def test_patches_take_the_nearest_name():
     head = TextToVision(3, 3, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for layer in (head.layers[0], head.layers[2]):
+        for layer in (head.first, head.last):
             layer.weight.copy_(torch.eye(3))
             layer.bias.zero_()
     method = Talk2DinoSegmentation(ColourClip(), ColourVision(), head)
