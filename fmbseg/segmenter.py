@@ -12,7 +12,9 @@ from PIL import Image as PilImage
 from fmbseg.hub.fetch import fetched
 from fmbseg.hub.names import HubName, is_hub_name
 from fmbseg.methods.aligned import AlignedSegmentation, EncodedImage, cosines
+from fmbseg.methods.pixel_refinement import refined
 from fmbseg.methods.pixels import label_or_none, label_pixels
+from fmbseg.methods.refined import Refine
 from fmbseg.models.build import FoundationModels, build_model
 from fmbseg.models.device import resolve_device
 from fmbseg.models.precision import Precision, resolve_precision
@@ -145,6 +147,7 @@ class Segmenter:
         background: Classes = (),
         min_similarity: float | None = None,
         scores: bool = False,
+        refine: Refine = "none",
     ) -> Prediction:
         """Give every pixel one of the named classes, or none of them where that is allowed.
 
@@ -159,6 +162,8 @@ class Segmenter:
                 of them wins is none of the classes.
             min_similarity: a cosine, -1 to 1; a pixel whose best class is below is none of them.
             scores: also answer `best_similarity` and `confidence`.
+            refine: "none" interpolates similarities, as the paper does; "fast" then moves the
+                borders of classes to the image's edges, see `fmbseg.methods.pixel_refinement`.
 
         Returns:
             Labels at the image's size, indices into `classes`; IGNORE (255) for none of them.
@@ -166,20 +171,24 @@ class Segmenter:
 
         Raises:
             ValueError: the image is none; `classes` is empty, a single string or a path; a name is
-                class and background; or `min_similarity` is no cosine.
+                class and background; `min_similarity` is no cosine; or what `encode` made is to be
+                refined, which takes the image.
         """
         wanted, rivals = _classes(classes), _classes(background, "background")
         if min_similarity is not None and not -1 <= min_similarity <= 1:
             raise ValueError(f"min_similarity: found {min_similarity}; wanted a cosine, -1 to 1")
         given = image if isinstance(image, EncodedImage) else _rgb(image)
         shown = None if isinstance(given, EncodedImage) else given
+        if refine != "none" and shown is None:
+            raise ValueError(f"refine: found {refine!r} of an encoded image; wanted the image")
         texts = self.segmentation.encode_names(wanted)
         if rivals:
             joined(Vocabulary.of(_names(wanted)), Vocabulary.of(_names(rivals)))
             texts = torch.cat([texts, self.segmentation.encode_names(rivals)])
         names = wanted.names if isinstance(wanted, Vocabulary) else wanted
         encoded = given if isinstance(given, EncodedImage) else next(self.encode([given]))
-        grid = cosines(encoded.features, texts)
+        patches = cosines(encoded.features, texts)
+        grid = patches if shown is None or refine == "none" else refined(patches, shown)
         if not (rivals or scores) and min_similarity is None:
             found = label_pixels(grid, encoded.image_hw, names, similarities=similarities)
             return Prediction.of(found, shown)

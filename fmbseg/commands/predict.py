@@ -72,8 +72,9 @@ def _predict(arguments: argparse.Namespace, model: Path) -> Answer:
             "of an earlier version; train again"
         )
     wanted = Wanted(
-        vocabulary, background or None, least, arguments.similarities, arguments.confidence
-    )
+        vocabulary, background or None, least, arguments.similarities, arguments.confidence,
+        arguments.refine,
+    )  # fmt: skip
     device = resolve_device(arguments.device)
     encoders = f"{device.type}, {resolve_precision(arguments.precision, device)}"
     made_with = settings(folder, wanted, encoders, allow_paths=arguments.trust_paths)

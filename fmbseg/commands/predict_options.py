@@ -21,6 +21,10 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         help="a pixel whose best class is below is none of them; docs/predict.md helps to choose",
     )  # fmt: skip
     parser.add_argument(
+        "--refine", choices=("none", "fast"), default="none",
+        help="fast: borders move to the image's edges, without another model; default: none",
+    )  # fmt: skip
+    parser.add_argument(
         "--similarities", choices=("png", "npz"),
         help="png: the best class's cosine, 16 bits; npz: every class's",
     )  # fmt: skip

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OURS = "fmbseg"
 """The paper's own method."""
+BEST = "fmbseg_best"
+"""The same trained head with what goes beyond the paper."""
 
 
 class Parts(Protocol):
@@ -124,6 +126,14 @@ def _aligned(parts: Parts, name: str) -> "Segmentation":
     return AlignedSegmentation(parts.vision(), parts.head(), parts.clip(), name)
 
 
+def _best(parts: Parts, name: str) -> "Segmentation":
+    from fmbseg.methods.aligned import AlignedSegmentation
+    from fmbseg.methods.refined import RefinedSegmentation
+
+    inner = AlignedSegmentation(parts.vision(), parts.head(), parts.clip())
+    return RefinedSegmentation(inner, name)
+
+
 METHODS: Mapping[str, Method] = {
     "maskclip": Method(
         _dense_clip, ("clip",), "CLIP's own patches: the last block's values, without attention."
@@ -177,6 +187,11 @@ METHODS: Mapping[str, Method] = {
     OURS: Method(
         _aligned, ("clip", "vision"),
         "FMbSeg: the vision encoder's patches, aligned with CLIP's text space by the trained head.",
+        trained=True,
+    ),
+    BEST: Method(
+        _best, ("clip", "vision"),
+        "FMbSeg, its similarities then moved to the image's edges; beyond the paper.",
         trained=True,
     ),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from fmbseg.align.settings import CONFIG, DESCRIPTION, WEIGHTS
 from fmbseg.errors import UserError
 from fmbseg.hub import files as hub
 from fmbseg.hub.layout import read_published
+from fmbseg.methods.refined import Refine
 from fmbseg.models.settings import ModelsParams
 from fmbseg.models.status import weights_fingerprint
 from fmbseg.models.trust import trusted_overrides
@@ -39,6 +40,7 @@ class Wanted:
         min_similarity: cosine below which a pixel is none of the classes.
         similarities: "png" for the best class's cosine, "npz" for every class's.
         confidence: also write the winner's share.
+        refine: "none", or "fast" for borders at the image's edges.
     """
 
     classes: Vocabulary
@@ -46,6 +48,7 @@ class Wanted:
     min_similarity: float | None = None
     similarities: Literal["png", "npz"] | None = None
     confidence: bool = False
+    refine: Refine = "none"
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -72,6 +75,7 @@ def settings(model: Path, wanted: Wanted, run: str, *, allow_paths: bool) -> dic
         "classes": list(wanted.classes.lines()),
         "background": list(wanted.background.lines()) if wanted.background else [],
         "min_similarity": wanted.min_similarity,
+        "refine": wanted.refine,
         "files": list(wanted.endings),
         "encoders": run,
         "code": sha_of([code.files, code.packages]),
@@ -111,7 +115,7 @@ def make(segmenter: Segmenter, image: Image, wanted: Wanted, target: Path) -> di
         _require_room(image, wanted.classes, target)
     answer = segmenter.predict(
         image, wanted.classes, wanted.similarities == "npz", background=wanted.background or (),
-        min_similarity=wanted.min_similarity, scores=scores,
+        min_similarity=wanted.min_similarity, scores=scores, refine=wanted.refine,
     )  # fmt: skip
     labels, names, colours = answer.labels, answer.class_names, palette(len(wanted.classes))
     save_label_png(Path(f"{target}.png"), labels, colours)
