@@ -16,9 +16,13 @@ from scripts.picture_files import save
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
 METHOD = "fmbseg-miniature"
 """The method and data set whose bars and confusions are pictured."""
+SIZE_WH = (1000, 845)
+"""Of the picture, px."""
 _PAGE = """<!DOCTYPE html>
 <html><head><meta charset="utf-8"><style>
-body > div {{ display: inline-block; vertical-align: top; margin: 4px 12px }}
+body {{ margin: 0 }}
+body > div:not({shown}) {{ display: none !important }}
+{shown} {{ display: inline-block; vertical-align: top; padding: 8px 24px 0 8px }}
 </style>{scripts}</head><body>{{plot_divs}}</body></html>
 """
 
@@ -44,18 +48,17 @@ def take_plots(page: Page, revisions: Sequence[str], vega: Path, out: Path) -> N
                 f"{file}: no such file; `npm install {' '.join(SCRIPTS)}` in {vega} brings it"
             )
     tags = "".join(f'<script src="{file.resolve().as_uri()}"></script>' for file in files)
-    plots = "reports/report/plots"
-    shown = [f"{plots}/{one}" for one in ("loss.json", f"iou/{METHOD}.json",
-                                          f"confusion/{METHOD}.json")]  # fmt: skip
+    names = ("loss", f"iou_{METHOD}", f"confusion_{METHOD}")
+    shown = ", ".join(f"#reports_report_plots_{name}_json" for name in names)
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "page.html"
-        template.write_text(_PAGE.format(scripts=tags))
+        template.write_text(_PAGE.format(scripts=tags, shown=shown))
         subprocess.run(
-            [sys.executable, "-m", "dvc", "plots", "diff", *revisions, "--targets", *shown,
-             "--html-template", str(template), "--out", folder],
+            [sys.executable, "-m", "dvc", "plots", "diff", *revisions, "--html-template",
+             str(template), "--out", folder],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        page.open((Path(folder) / "index.html").as_uri(), (1000, 825))
-        drawn = "document.querySelectorAll('.vega-embed svg, .vega-embed canvas')"
-        page.until(f"{drawn}.length >= {len(shown)}")
-        save(page, out, (1000, 825))
+        page.open((Path(folder) / "index.html").as_uri(), SIZE_WH)
+        drawn = ", ".join(f"{one} .marks" for one in shown.split(", "))
+        page.until(f"document.querySelectorAll('{drawn}').length === {len(names)}")
+        save(page, out, SIZE_WH)

@@ -35,13 +35,13 @@ def take_charts(page: Page, url: str, out: Path) -> None:
 def take_compared(page: Page, url: str, out: Path) -> None:
     """Save the comparison of two runs, of which both tables show what differs."""
     _fold_panels(page, url)
-    show_differences(page, url, (900, 2300))
+    show_differences(page, url, (980, 2300))
     for folded in ("Visualizations", "Run details"):
         page.run(
             "[...document.querySelectorAll('[role=button]')]"
             f".find(one => one.innerText === '{folded}').click()"
         )
-    _save_main(page, out, 640)
+    _save_main(page, out, 770)
 
 
 def show_differences(page: Page, url: str, size_wh: tuple[int, int]) -> None:
@@ -55,7 +55,7 @@ def show_differences(page: Page, url: str, size_wh: tuple[int, int]) -> None:
 def take_model(page: Page, url: str, out: Path) -> None:
     """Save the page of a model: its card, and what belongs to it."""
     _fold_panels(page, url)
-    page.open(url, (1060, 1200))
+    page.open(url, (1200, 1200))
     page.until("document.body.innerText.includes('IoU of each class')", 120)
     _save_main(page, out, 945)
 
