@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 from fmbseg.hub.fetch import fetched
 from fmbseg.hub.names import HubName, is_hub_name
 from fmbseg.methods.aligned import AlignedSegmentation, EncodedImage, cosines
-from fmbseg.methods.pixel_refinement import refined
+from fmbseg.methods.pixel_refinement import Refined, refined
 from fmbseg.methods.pixels import label_or_none, label_pixels
 from fmbseg.methods.refined import Refine
 from fmbseg.models.build import FoundationModels, build_model
@@ -190,6 +190,8 @@ class Segmenter:
         patches = cosines(encoded.features, texts)
         grid = patches if shown is None or refine == "none" else refined(patches, shown)
         if not (rivals or scores) and min_similarity is None:
+            if isinstance(grid, Refined) and not similarities:
+                return Prediction.of(grid.labels(encoded.image_hw, names), shown)
             found = label_pixels(grid, encoded.image_hw, names, similarities=similarities)
             return Prediction.of(found, shown)
         found = label_or_none(

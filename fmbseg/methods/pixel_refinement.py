@@ -1,16 +1,18 @@
 """Labels that follow the image's edges, without a model: pixel-adaptive mask refinement (PAMR)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from fmbseg.methods.pixels import best_name, row_similarities
+from fmbseg.methods.pixels import best_name, label_pixels
 from fmbseg.methods.upsampling import Grid, SimilarityMap, Upsampled
-from fmbseg.types import Image
+from fmbseg.types import Image, LabelMap
 
 DILATIONS = (0.5, 1.0)
 """How far the neighbours of a pixel lie, in sides of a patch: eight at each distance."""
@@ -18,21 +20,21 @@ ROUNDS = 10
 """So often every pixel takes its neighbours' weighted mean."""
 CONTRAST = 0.1
 """Differences are measured in this share of the colours' spread around the pixel."""
-PATCH_PX = 12
+PATCH_PX = 8
 """Work is done at most at so many pixels a side of a patch; larger images are scaled down."""
 _JUST_BELOW = 1e-6
 
 
 @dataclass(frozen=True)
 class Refined:
-    """Similarities of which those of the names that win somewhere follow the image's edges.
+    """Similarities of which those of the names that win a patch follow the image's edges.
 
     The other names stay as they were, but win nowhere: refinement moves borders and brings no new
     class. What this costs hangs on the classes that an image holds, not on the names asked for.
 
     Attributes:
         coarse: all names before.
-        winners: indices of the names that win somewhere, ascending.
+        winners: indices of the names that win a patch, ascending.
         values: their refined cosines.
     """
 
@@ -65,12 +67,24 @@ class Refined:
         found[self.winners] = refined
         return found
 
+    def labels(self, image_hw: tuple[int, int], class_names: Sequence[str]) -> LabelMap:
+        """What `label_pixels` answers, without a look at the names that win nowhere.
+
+        Args:
+            image_hw: wanted size, px.
+            class_names: of all names.
+        """
+        names = [class_names[index] for index in self.winners]
+        found = label_pixels(Grid(self.values), image_hw, names)
+        chosen = np.array(self.winners, found.labels.dtype)[found.labels]
+        return LabelMap(chosen, tuple(class_names))
+
 
 @torch.inference_mode()
 def refined(grid: Float[Tensor, "name rows cols"], image: Image) -> Refined:
     """Move the borders between classes to the image's edges.
 
-    The names that win somewhere are interpolated to the image's size, at most `PATCH_PX` a patch.
+    The names that win a patch are interpolated to the image's size, at most `PATCH_PX` a patch.
     Then each pixel takes the weighted mean of its neighbours, `ROUNDS` times: 8 of them at each
     distance, weighted by softmax(-mean over channels |difference| / (CONTRAST x standard
     deviation)), the deviation over the pixel and all its neighbours. Means of cosines are cosines
@@ -85,11 +99,7 @@ def refined(grid: Float[Tensor, "name rows cols"], image: Image) -> Refined:
     """
     size_hw = _working_size((grid.shape[1], grid.shape[2]), (image.shape[0], image.shape[1]))
     coarse = Grid(grid)
-    winners = sorted({
-        int(index)
-        for _, rows in row_similarities(coarse, size_hw)
-        for index in best_name(rows)[1].unique()
-    })  # fmt: skip
+    winners: list[int] = best_name(grid)[1].unique().tolist()
     chosen = Upsampled(Grid(grid[winners]), size_hw)
     values = chosen.rows(0, size_hw[0])
     if len(winners) > 1:

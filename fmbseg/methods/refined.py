@@ -38,4 +38,6 @@ class RefinedSegmentation:
         """Class of the highest refined similarity of every pixel; see `Segmentation`."""
         (grid,) = self.inner.similarity_grids([image], class_names)
         found = refined(grid, image)
+        if not similarities:
+            return found.labels(image.shape[:2], class_names)
         return label_pixels(found, image.shape[:2], class_names, similarities=similarities)

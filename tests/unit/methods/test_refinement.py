@@ -84,6 +84,7 @@ def test_a_name_that_won_nowhere_wins_nowhere_and_changes_nothing():
     answer = label_or_none(found, (24, 24), NAMES, temperature=0.2, similarities=True)
     alone = label_or_none(refined(three[:2], image), (24, 24), NAMES[:2])
     np.testing.assert_array_equal(answer.labels, alone.labels)
+    np.testing.assert_array_equal(answer.labels, found.labels((24, 24), NAMES).labels)
     np.testing.assert_allclose(answer.best_similarity, alone.best_similarity, atol=1e-6)
     assert (answer.similarities[2] < answer.best_similarity).all()
     assert (answer.confidence > 0).all()
