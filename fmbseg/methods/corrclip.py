@@ -24,8 +24,8 @@ SHARPNESS = 4.0
 """The original's: the softmax is over this many times the cosine."""
 SAME_REGION = 0.2
 """Regions whose mean features are as near as this, in 1 - cosine, are one; the original's."""
-MIDDLE_WEIGHT, REGION_WEIGHT = 1.0, 0.5
-"""Of the middle blocks' branch and of the region tokens beside the main branch; the original's."""
+REGION_WEIGHT, MIDDLE_WEIGHT = 0.5, 1.0
+"""Of the region tokens and of the middle blocks' branch beside the main branch; the original's."""
 _ROWS_AT_ONCE = 1024
 
 
@@ -34,7 +34,8 @@ class CorrClipSegmentation(TextPrompted):
 
     As in the original the last block's values are mixed without residual and MLP, the values of
     the middle blocks' mean are mixed with the same weights, each region has a class token that
-    sees it alone, and at the end every mask takes its pixels' usual class.
+    sees it alone, and at the end every mask takes its pixels' usual class. A CLIP of four blocks,
+    as the miniature's, has no middle blocks by the original's rule.
 
     What differs: the encoder's patch features stand for the sum of its last queries and keys; the
     automatic masks are those of stage 1.2 (SAM, not SAM 2); windows are stitched before patches
@@ -87,16 +88,17 @@ class CorrClipSegmentation(TextPrompted):
         grid = (features.shape[0], features.shape[1])
         regions = merged(nearest(torch.from_numpy(ids).long(), grid), features)
         branches = self._clip.encode_branches(image, regions)
-        values = torch.cat([on_grid(one, grid) for one in (branches.values, branches.middle)], 2)
+        kinds = (branches.values, branches.middle)
+        values = torch.cat([on_grid(one, grid) for one in kinds if one is not None], dim=2)
         placed = [
             one.flatten(0, 1).to(device, non_blocking=True)
             for one in (features, regions[:, :, None], values)
         ]
         mixed = scoped(placed[0], placed[1][:, 0], placed[2]).cpu().unflatten(0, grid)
-        main, middle = mixed.chunk(2, dim=2)
+        main, *middle = mixed.split(branches.values.shape[2], dim=2)
         tokens = _nearest_tokens(branches.regions, grid)
         return self._clip.project_branches(
-            ClipBranches(main, middle, tokens), MIDDLE_WEIGHT, REGION_WEIGHT
+            ClipBranches(main, tokens, middle[0] if middle else None), REGION_WEIGHT, MIDDLE_WEIGHT
         )
 
 

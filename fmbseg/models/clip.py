@@ -167,7 +167,7 @@ class OpenClipDense(OpenClipText):
         return self._averaged(pixels, lambda crops, _: self._tower.values(crops))
 
     def encode_branches(self, image: Image, regions: Int64[Tensor, "_rows _cols"]) -> ClipBranches:
-        """Values, the middle blocks' values and the regions' class tokens of every patch.
+        """Values, the regions' class tokens and the middle blocks' values of every patch.
 
         Each crop has its own token of a region that reaches into it; what the crops that cover a
         patch give it is averaged.
@@ -187,7 +187,9 @@ class OpenClipDense(OpenClipText):
         def of_crops(crops: Tensor, corners: Sequence[tuple[int, int]]) -> Tensor:
             return self._tower.branches(crops, inside_of(placed, numbers, corners, crop_grid))
 
-        return ClipBranches(*self._averaged(pixels, of_crops).chunk(3, dim=2))
+        found = self._averaged(pixels, of_crops)
+        values, tokens, *middle = found.split(self._tower.width, dim=2)
+        return ClipBranches(values, tokens, middle[0] if middle else None)
 
     def project_values(self, values: Float[Tensor, "*place inner"]) -> Float[Tensor, "*place dim"]:
         """Values, or means of them, into the joint space: unit length, on the CPU.
@@ -202,17 +204,18 @@ class OpenClipDense(OpenClipText):
         return placed
 
     def project_branches(
-        self, branches: ClipBranches, middle_weight: float, region_weight: float
+        self, branches: ClipBranches, region_weight: float, middle_weight: float
     ) -> Float[Tensor, "rows cols dim"]:
         """Their weighted sum in the joint space: unit length, on the CPU.
 
         The values go the way of `project_values` up to the tower's norm, the region tokens go
-        through that norm too, the three are added up and projected.
+        through that norm too, all are added up and projected.
         """
-        joined = torch.cat([branches.values, branches.middle, branches.regions], dim=2)
+        parts = (branches.values, branches.regions, branches.middle)
+        joined = torch.cat([one for one in parts if one is not None], dim=2)
         flat = joined.to(self.device, non_blocking=True).flatten(0, 1)
         with encoding(self.device, self.precision):
-            found = self._tower.project_branches(flat, middle_weight, region_weight)
+            found = self._tower.project_branches(flat, region_weight, middle_weight)
             placed: Tensor = normalize(found.float(), dim=1).cpu().unflatten(0, joined.shape[:2])
         return placed
 

@@ -22,11 +22,10 @@ def middle_blocks(count: int) -> range:
     """Whose outputs are averaged: the blocks before the last but one, by their index.
 
     Args:
-        count: blocks of the tower, at least 2. The original has no rule for towers of four blocks
-            and fewer; of these it is one block.
+        count: blocks of the tower. With four and fewer the original's rule leaves none.
     """
-    many = _MIDDLE.get(count, max(count - 4, 1))
-    return range(max(count - 2 - many, 0), max(count - 2, 1))
+    many = _MIDDLE.get(count, max(count - 4, 0))
+    return range(count - 2 - many, count - 2)
 
 
 def nearest(
@@ -64,7 +63,7 @@ def branches_of(
     pixels: Float[Tensor, "crop 3 height width"],
     inside: Bool[Tensor, "crop region patch"],
 ) -> Float[Tensor, "crop patch all_inner"]:
-    """What `ClipBranches` holds, side by side: values, the middle blocks' values, region tokens.
+    """What `ClipBranches` holds, side by side: values, region tokens, the middle blocks' values.
 
     A region's token begins as the class token and goes through all blocks; it is shown the class
     token and the patches of its region, and nobody is shown it.
@@ -73,6 +72,9 @@ def branches_of(
         visual: the image tower.
         pixels: normalised crops.
         inside: which patches are in which region; every patch in exactly one.
+
+    Returns:
+        Three parts of one width, or two where the tower has no middle blocks.
     """
     tokens = visual._embeds(pixels)
     *blocks, last = visual.transformer.resblocks
@@ -85,37 +87,44 @@ def branches_of(
         if index in wanted:
             middle = middle + tokens / len(wanted)
     asking = _looked(last, asking, tokens, shown)
-    values = [
-        queries_keys_values(last, one)[2][:, :, 1:].transpose(1, 2).flatten(2)
-        for one in (tokens, middle)
-    ]
-    return torch.cat([*values, inside.transpose(1, 2).to(asking.dtype) @ asking], dim=2)
+    parts = [_values(last, tokens), inside.transpose(1, 2).to(asking.dtype) @ asking]
+    if wanted:
+        parts.append(_values(last, middle))
+    return torch.cat(parts, dim=2)
 
 
 def project_branches(
     visual: VisionTransformer,
     branches: Float[Tensor, "place all_inner"],
-    middle_weight: float,
     region_weight: float,
+    middle_weight: float,
 ) -> Float[Tensor, "place dim"]:
     """Into the joint space, not of unit length.
 
     Args:
         visual: the image tower.
-        branches: as `branches_of` gives them, or weighted means of the two kinds of values.
-        middle_weight: of the middle blocks.
+        branches: as `branches_of` gives them, or weighted means of the values.
         region_weight: of the region tokens.
+        middle_weight: of the middle blocks, where there are any.
     """
     last = visual.transformer.resblocks[-1]
-    *values, regions = branches.chunk(3, dim=1)
-    main, middle = (
-        finish(last, one.unflatten(1, (last.attn.num_heads, -1)).transpose(0, 1)[None], one[None],
-               whole=False)[0]
-        for one in values
-    )  # fmt: skip
-    normed = [visual.ln_post(one) for one in (main, middle, regions)]
-    joined = normed[0] + middle_weight * normed[1] + region_weight * normed[2]
+    main, regions, *middle = branches.split(visual.proj.shape[0], dim=1)
+
+    def of_values(values: Tensor) -> Tensor:
+        heads = values.unflatten(1, (last.attn.num_heads, -1)).transpose(0, 1)[None]
+        normed: Tensor = visual.ln_post(finish(last, heads, values[None], whole=False)[0])
+        return normed
+
+    joined = of_values(main) + region_weight * visual.ln_post(regions)
+    for one in middle:
+        joined = joined + middle_weight * of_values(one)
     found: Tensor = joined @ visual.proj
+    return found
+
+
+def _values(block: Block, tokens: Float[Tensor, "crop token width"]) -> Tensor:
+    """The values of the patches, the heads side by side."""
+    found: Tensor = queries_keys_values(block, tokens)[2][:, :, 1:].transpose(1, 2).flatten(2)
     return found
 
 

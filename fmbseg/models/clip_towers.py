@@ -36,6 +36,7 @@ class ClassTokenTower:
         dim: size of the joint space.
         crop_hw: size of a crop, px.
         patch_hw: size of a patch, px.
+        width: of the values, and of the tokens.
     """
 
     def __init__(self, visual: VisionTransformer, projection: str) -> None:
@@ -48,6 +49,7 @@ class ClassTokenTower:
         self.dim: int = visual.proj.shape[1]
         self.crop_hw: tuple[int, int] = visual.image_size
         self.patch_hw: tuple[int, int] = visual.patch_size
+        self.width: int = visual.proj.shape[0]
 
     def __call__(
         self, pixels: Float[Tensor, "crop 3 height width"]
@@ -90,6 +92,8 @@ class TimmTower:
     Its attributes are those of `ClassTokenTower`. It has no values to offer: what its patches
     lack on the way to the joint space differs from tower to tower.
     """
+
+    width = 0
 
     def __init__(self, visual: TimmModel, projection: str) -> None:
         trunk: Any = visual.trunk

@@ -69,17 +69,18 @@ class GivesValues(ClipModel, Protocol):
 
 @dataclass(frozen=True)
 class ClipBranches:
-    """One image's patches on three ways to the joint space, float32 on the CPU.
+    """One image's patches on up to three ways to the joint space, float32 on the CPU.
 
     Attributes:
         values: what the last block's attention would take from every patch.
-        middle: what it would take of the mean output of the middle blocks.
         regions: the class token of the region that the patch lies in.
+        middle: what the last block's attention would take of the mean output of the middle blocks;
+            None where the tower has too few blocks to have such.
     """
 
     values: Float[Tensor, "rows cols inner"]
-    middle: Float[Tensor, "rows cols inner"]
     regions: Float[Tensor, "rows cols inner"]
+    middle: Float[Tensor, "rows cols inner"] | None
 
 
 @runtime_checkable
@@ -87,11 +88,11 @@ class GivesBranches(GivesValues, Protocol):
     """A CLIP that also offers its middle blocks, and class tokens that see one region each."""
 
     def encode_branches(self, image: Image, regions: Int64[Tensor, "_rows _cols"]) -> ClipBranches:
-        """All three on CLIP's own grid; regions are numbered from 0, on any grid."""
+        """All of them on CLIP's own grid; regions are numbered from 0, on any grid."""
         ...
 
     def project_branches(
-        self, branches: ClipBranches, middle_weight: float, region_weight: float
+        self, branches: ClipBranches, region_weight: float, middle_weight: float
     ) -> Float[Tensor, "rows cols dim"]:
         """Their weighted sum in the joint space: unit length, on the CPU."""
         ...

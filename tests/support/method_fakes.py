@@ -73,11 +73,12 @@ class ColourClip:
         tokens = torch.zeros_like(values)
         for number in placed.unique():
             tokens[placed == number] = values[placed == number].mean(0)
-        return ClipBranches(values, values, tokens)
+        return ClipBranches(values, tokens, values)
 
     def project_branches(
-        self, branches: ClipBranches, middle_weight: float, region_weight: float
+        self, branches: ClipBranches, region_weight: float, middle_weight: float
     ) -> Tensor:
+        assert branches.middle is not None
         joined = branches.values + middle_weight * branches.middle
         return functional.normalize(joined + region_weight * branches.regions, dim=-1)
 

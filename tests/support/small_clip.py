@@ -23,15 +23,16 @@ SMALL = {
 MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)
 
 
-def write_small_clip(path):
+def write_small_clip(path, layers=3):
     """Weights far from their start, so that no part of the model is close to an identity."""
+    sizes = {**SMALL, "vision_cfg": {**SMALL["vision_cfg"], "layers": layers}}
     config = {
-        "model_cfg": SMALL,
+        "model_cfg": sizes,
         "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"},
     }
     (path / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(3)
-    model = open_clip.CLIP(**SMALL)
+    model = open_clip.CLIP(**sizes)
     with torch.no_grad():
         for parameter in model.visual.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

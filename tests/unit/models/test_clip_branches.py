@@ -10,7 +10,7 @@ from tests.support.small_clip import random_image, small, upstream_pixels, write
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_small_clip(tmp_path_factory.mktemp("clip"))
+    return write_small_clip(tmp_path_factory.mktemp("clip"), layers=6)
 
 
 def joint_tokens(visual, pixels, inside):
@@ -40,13 +40,14 @@ def test_branches_equal_those_of_one_attention_with_a_mask(folder):
         found = branches_of(visual, pixels, inside[None])[0]
         last = visual.transformer.resblocks[-1]
         weight, bias = last.attn.in_proj_weight[64:], last.attn.in_proj_bias[64:]
-        # Three blocks: the last one is given outputs[1], the only middle one is the first.
-        wanted = [last.ln_1(outputs[i][0, regions + 1 :]) @ weight.T + bias for i in (1, 0)]
-    values, middle, tokens = found.chunk(3, dim=1)
+        # Six blocks: the last one is given outputs[4], the middle ones are 2 and 3.
+        given = [outputs[4], (outputs[2] + outputs[3]) / 2]
+        wanted = [last.ln_1(one[0, regions + 1 :]) @ weight.T + bias for one in given]
+    values, tokens, middle = found.chunk(3, dim=1)
     torch.testing.assert_close(values, wanted[0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(middle, wanted[1], rtol=1e-4, atol=1e-4)
     for patch, region in enumerate(placed.tolist()):
-        torch.testing.assert_close(tokens[patch], outputs[2][0, region], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(tokens[patch], outputs[5][0, region], rtol=1e-4, atol=1e-4)
 
 
 def test_branches_of_an_image_are_means_over_its_crops_and_values_are_as_before(folder):
@@ -67,7 +68,7 @@ def test_branches_of_an_image_are_means_over_its_crops_and_values_are_as_before(
         total[:, left // 8 : left // 8 + 4] += one[0].view(4, 4, 96)
         seen[:, left // 8 : left // 8 + 4] += 1
     wanted = (total / seen).chunk(3, dim=2)
-    for ours, theirs in zip((found.values, found.middle, found.regions), wanted, strict=True):
+    for ours, theirs in zip((found.values, found.regions, found.middle), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -81,15 +82,25 @@ def test_the_weighted_sum_is_taken_after_the_towers_norm(folder):
             visual.ln_post(out(branches.values)) + 0.7 * visual.ln_post(out(branches.middle))
             + 0.2 * visual.ln_post(branches.regions)
         ) @ visual.proj  # fmt: skip
-    found = clip.project_branches(branches, 0.7, 0.2)
+    found = clip.project_branches(branches, region_weight=0.2, middle_weight=0.7)
     torch.testing.assert_close(found, normalize(joined, dim=2), rtol=1e-4, atol=1e-4)
     alone = clip.project_branches(branches, 0.0, 0.0)
     torch.testing.assert_close(alone, clip.project_values(branches.values), rtol=1e-4, atol=1e-4)
 
 
+def test_a_tower_of_few_blocks_has_no_middle_branch(tmp_path):
+    clip = small(write_small_clip(tmp_path), projection="maskclip")
+    branches = clip.encode_branches(random_image(32, 40), torch.zeros(2, 2, dtype=torch.int64))
+    assert branches.middle is None
+    assert branches.regions.shape == branches.values.shape
+    found = [clip.project_branches(branches, 0.0, weight) for weight in (0.0, 1.0)]
+    assert torch.equal(*found)
+    torch.testing.assert_close(found[0], clip.project_values(branches.values))
+
+
 @pytest.mark.parametrize(
     ("count", "wanted"),
-    [(2, [0]), (3, [0]), (4, [1]), (12, list(range(5, 10))), (24, list(range(10, 22)))],
+    [(3, []), (4, []), (6, [2, 3]), (12, list(range(5, 10))), (24, list(range(10, 22)))],
 )
 def test_middle_blocks_are_those_before_the_last_but_one(count, wanted):
     assert list(middle_blocks(count)) == wanted
