@@ -1,6 +1,7 @@
 """A small CLIP in open_clip's local-dir format, and slow references of what is asked of it."""
 
 import json
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 
 from fmbseg.models.build import build_clip
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "embed_dim": 24,
     "quick_gelu": True,
     "vision_cfg": {
