@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fmbseg.allocator import keep_memory
+from fmbseg.commands.adapt import add_adapt
 from fmbseg.commands.answer import Answer, add_common_options, print_json, voice, wants_json
 from fmbseg.commands.completion import add_completion
 from fmbseg.commands.export_model_options import add_export_model, add_export_words
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="all steps, without a server")
     add_run_options(run)
     add_label(commands.add_parser("label", help="labels for a folder of images, in any format"))
+    add_adapt(commands.add_parser("adapt", help="a trained model goes on with other images"))
     add_preview(commands.add_parser("preview", help="try class names on a few images first"))
     add_export(commands.add_parser("export", help="labels of a run, in formats of other tools"))
     _add_review(commands.add_parser("review", help="a page where masks are put right by hand"))

@@ -82,13 +82,26 @@ class TrainParams(Section):
     fits; or the folder of a trained model"""
     corrections_weight: Annotated[float, Field(gt=0.0, le=1000.0)]
     """of a patch of a corrected image in the loss; 1: like any other (docs/corrections.md)"""
-    labels: Literal["pseudo", "truth"]
-    """pseudo: the method; truth: the images' own labels, a supervised ceiling to compare with"""
+    labels: Literal["pseudo", "student", "truth"]
+    """pseudo: the method; student: SAM's masks as the model of init_from names them, see
+    docs/adapt.md; truth: the images' own labels, a supervised ceiling to compare with"""
+    min_agreement: Fraction
+    """with labels student: so much of a mask's area has to agree on its class, or it is left out"""
 
     @property
     def varies(self) -> bool:
         """Whether every epoch sees other parts of the pictures."""
         return self.flip or self.crop_min_scale < 1.0
+
+    @field_validator("labels")
+    @classmethod
+    def _a_student_is_named(cls, value: str, info: ValidationInfo) -> str:
+        if value == "student" and info.data.get("init_from") is None:
+            raise ValueError(
+                "student are labels by a trained model, and train.init_from is null; name its "
+                "folder there, or champion"
+            )
+        return value
 
     @field_validator("flip", "crop_min_scale")
     @classmethod

@@ -1,22 +1,16 @@
 """`fmbseg label`: a folder of images and class names in, labels in a format of another tool out."""
 
 import argparse
-import shutil
-import tempfile
 import time
-from pathlib import Path
-
-from tqdm import tqdm
 
 from fmbseg.commands.answer import Answer
 from fmbseg.commands.class_list import class_list
 from fmbseg.commands.export import for_programs, overrides, write
 from fmbseg.commands.run import make_unit
+from fmbseg.commands.workspace_of import workspace_of
 from fmbseg.errors import UserError
 from fmbseg.interrupts import stops_twice
 from fmbseg.params import load_params
-from fmbseg.params_edit import write_params
-from fmbseg.steps.choose_workspace import Asked, open_workspace
 from fmbseg.steps.ending import review_command, shortest
 from fmbseg.steps.export_source import model_folder
 from fmbseg.steps.plan import run_plan
@@ -24,7 +18,6 @@ from fmbseg.steps.ready import not_ready
 from fmbseg.steps.review import queue_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store.names import printable
-from fmbseg.vocabulary import Vocabulary
 
 METHODS = {"stage1": "all", "fmbseg": "predictions"}
 """Method to what is exported of it: `export.source`."""
@@ -38,7 +31,7 @@ def label(arguments: argparse.Namespace) -> Answer:
     if arguments.model is not None and arguments.method != "fmbseg":
         raise UserError("--model: a trained folder goes with --method fmbseg")
     began = time.perf_counter()
-    root = _workspace(arguments, vocabulary)
+    root = workspace_of(arguments, vocabulary)
     if (problem := not_ready(Workspace.open(root))) is not None:
         raise UserError(problem)
     if arguments.model is not None:
@@ -70,20 +63,3 @@ def label(arguments: argparse.Namespace) -> Answer:
         "workspace": root, "out": arguments.out, **for_programs(facts), "look_at_first": first,
         "page": page, "seconds": round(seconds, 1),
     })  # fmt: skip
-
-
-def _workspace(arguments: argparse.Namespace, vocabulary: Vocabulary) -> Path:
-    """The workspace of the images, with the class names in a file of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        typed = Path(folder) / "classes.txt"
-        typed.write_text("".join(f"{line}\n" for line in vocabulary.lines()), encoding="utf-8")
-        asked = Asked(
-            images=arguments.images, classes=typed, profile=arguments.profile,
-            workspace=arguments.workspace,
-        )  # fmt: skip
-        root = open_workspace(asked, tqdm.write)
-        classes = root / "classes.txt"
-        if not classes.is_file() or classes.read_bytes() != typed.read_bytes():
-            shutil.copyfile(typed, classes)
-    write_params(root / "params.yaml", {"data.classes": str(classes)})
-    return root

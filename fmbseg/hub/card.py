@@ -24,7 +24,8 @@ _LIMITS = (
     "or health may hang on.",
 )
 _PSEUDO = "pseudo masks that CLIP and SAM drew; no person labelled anything"
-_LABELS = {"pseudo": _PSEUDO, "truth": "label files"}
+_STUDENT = "masks that SAM drew and an earlier model named; no person labelled anything"
+_LABELS = {"pseudo": _PSEUDO, "student": _STUDENT, "truth": "label files"}
 
 
 @dataclass(frozen=True)

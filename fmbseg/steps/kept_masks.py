@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,11 @@ SHARDS_HELD = 8
 def masks_file(workspace: Workspace, shard: str) -> Path:
     """The COCO file of a shard's masks that are trained on."""
     return workspace.root / "data" / MASKS_FROM / f"{shard}.json"
+
+
+def automatic_file(workspace: Workspace, shard: str) -> Path:
+    """The COCO file of all of a shard's masks of stage 1.2."""
+    return workspace.pseudo_masks / shard / "stage12.json"
 
 
 def kept_masks(workspace: Workspace, shard: str) -> CocoMasks:
@@ -46,14 +52,21 @@ class KeptMasks:
     be read. Several threads may ask at once.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        """Nothing is read until it is asked for."""
+    def __init__(
+        self, workspace: Workspace, file_of: Callable[[Workspace, str], Path] = masks_file
+    ) -> None:
+        """Nothing is read until it is asked for.
+
+        Args:
+            workspace: whose images.
+            file_of: the COCO file of a shard; the masks that are trained on.
+        """
         self._shards = {name: shard for shard, names in shards(workspace).items() for name in names}
         self._reading = threading.Lock()  # of several threads that want a shard one reads it
 
         @functools.lru_cache(maxsize=SHARDS_HELD)
         def read(shard: str) -> dict[str, ImageMasks]:
-            found = kept_masks(workspace, shard)
+            found = read_coco(file_of(workspace, shard))
             by_image = found.by_image()
             return {
                 name: ImageMasks(by_image.get(name, []), size_hw)

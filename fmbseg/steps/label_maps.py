@@ -13,6 +13,8 @@ from fmbseg.steps.shards import quarantined
 from fmbseg.steps.truth import labelled
 from fmbseg.steps.workspace import Workspace
 
+MapOf = Callable[[str], UInt8[np.ndarray, "height width"]]
+
 
 class NothingToTrainOnError(ValueError):
     """No image has a kept pseudo mask, or none has labels where those are asked for."""
@@ -33,10 +35,14 @@ class LabelMaps:
     weights: list[float] | None = None
 
 
-def label_maps(workspace: Workspace) -> LabelMaps:
+def label_maps(workspace: Workspace, student: MapOf | None = None) -> LabelMaps:
     """What people left standing, else the kept pseudo masks; see `train.labels` for `truth`.
 
     Corrected images that are held out are not among them.
+
+    Args:
+        workspace: whose images.
+        student: a trained model's labels by name of the image, in place of the kept masks.
 
     Raises:
         NothingToTrainOnError: no mask was kept, or no training image has labels.
@@ -55,6 +61,8 @@ def label_maps(workspace: Workspace) -> LabelMaps:
     def painted(index: int) -> UInt8[np.ndarray, "height width"]:
         if names[index] in corrections.trained:
             return corrections.label_map(names[index])
+        if student is not None:
+            return student(names[index])
         found = kept.of(names[index])
         return label_map_of(found.masks, found.size_hw)
 

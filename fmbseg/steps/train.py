@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fmbseg.align.settings import CONFIG, DESCRIPTION, WEIGHTS
 from fmbseg.steps.corrections import Corrections
 from fmbseg.steps.foundation_models import models_params
-from fmbseg.steps.kept_masks import MASKS_FROM, masks_file
+from fmbseg.steps.kept_masks import MASKS_FROM, automatic_file, masks_file
 from fmbseg.steps.running import run_unit
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.step import Step
@@ -78,6 +78,9 @@ def key(workspace: Workspace, unit: str = "") -> UnitKey:
     inputs["classes"] = file_sha(workspace.classes_path())
     if workspace.params.train.labels == "truth":
         inputs |= truth_inputs(workspace)
+    if workspace.params.train.labels == "student":
+        for shard in shards(workspace):
+            inputs[f"masks/{shard}"] = file_sha(automatic_file(workspace, shard))
     params = {
         **workspace.params.train.model_dump(), "processes": processes(workspace),
         **models_params(workspace, "clip", "vision"),

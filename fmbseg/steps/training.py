@@ -13,6 +13,8 @@ from fmbseg.models.device import resolve_device
 from fmbseg.models.protocols import VisionModel
 from fmbseg.steps.foundation_models import models_of
 from fmbseg.steps.label_maps import label_maps
+from fmbseg.steps.student_labels import student_map
+from fmbseg.steps.train import initial_folder
 from fmbseg.steps.training_set import Features
 from fmbseg.steps.validation import validation_of
 from fmbseg.steps.workspace import Workspace
@@ -46,10 +48,13 @@ def train_with(
 
     Raises:
         NothingToTrainOnError: see `label_maps`.
+        FileNotFoundError, StoreError, ValueError: see `student_map`.
     """
     p, models = workspace.params.train, models_of(workspace)
-    maps = label_maps(workspace)
     encoder = models.vision if vision is None else vision
+    folder = initial_folder(workspace) if p.labels == "student" else None
+    student = None if folder is None else student_map(workspace, folder, encoder)
+    maps = label_maps(workspace, student)
     features = Features(workspace, maps.names, encoder)
     labels = features.patch_labels(maps)
     texts = encode(models.clip, read_classes(workspace.classes_path()))

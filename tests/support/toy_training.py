@@ -17,7 +17,7 @@ SETTINGS = TrainParams(
     save_every_seconds=0.0, patches_per_image=None, max_grad_norm=None, hold_rate_from=None,
     average_over=None, warm_up_fraction=0.0, input_short_side_px="auto", validation_images=0,
     feature_cache="off", feature_cache_gb=0.0, flip=False, crop_min_scale=1.0, processes=1,
-    init_from=None, corrections_weight=1.0, labels="pseudo",
+    init_from=None, corrections_weight=1.0, labels="pseudo", min_agreement=0.7,
 )  # fmt: skip
 GRIDS = [(3, 4), (4, 3), (3, 4), (2, 5), (3, 4), (3, 3), (3, 4)]  # one batch may hold several
 

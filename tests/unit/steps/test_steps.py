@@ -14,13 +14,17 @@ from pycocotools.coco import COCO
 from fmbseg.align.head import AlignmentHead
 from fmbseg.datasets import load
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
+from fmbseg.params import ParamsError
 from fmbseg.segmenter import Segmenter
 from fmbseg.steps import evaluate, pseudo_masks, train
+from fmbseg.steps.label_maps import label_maps
 from fmbseg.steps.plan import STEPS, run_step
 from fmbseg.steps.shards import quarantined, shards
+from fmbseg.steps.student_labels import student_map
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import file_sha, read_json
 from fmbseg.types import IGNORE
+from fmbseg.vocabulary import read_classes
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
@@ -201,6 +205,41 @@ def test_a_ceiling_trains_on_the_labels_and_says_so(finished: Path, tmp_path: Pa
     Image.fromarray(np.zeros((128, 128), np.uint8)).save(label)
     run_step(workspace, "download")
     assert train.key(workspace).digest == before, "an edited unit is drawn anew"
+
+
+def test_a_trained_model_names_sams_masks_and_is_trained_on_them(finished: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    workspace = change(copy, labels="student", init_from=str(finished / "models" / "train"))
+    model, maps = (
+        Segmenter.load(finished / "models" / "train"),
+        label_maps(workspace, student_map(workspace, finished / "models" / "train")),
+    )
+    labelled = agreed = 0
+    for index, name in enumerate(maps.names):
+        found, said = (
+            maps.map_of(index),
+            model.predict(
+                workspace.read_image(name), read_classes(workspace.classes_path())
+            ).labels,
+        )
+        labelled += int((found != IGNORE).sum())
+        agreed += int((found == said)[found != IGNORE].sum())
+    assert labelled > 0
+    assert agreed > 0.6 * labelled, "masks say what most of their pixels are to the model"
+    key = train.key(workspace)
+    assert any(name.startswith("masks/") for name in key.inputs)
+    assert run_all(workspace)[0] == "train"
+    assert read_json(workspace.train / "segmenter.json")["labels"] == "student"
+    masks = next(workspace.pseudo_masks.glob("*/stage12.json"))
+    masks.write_text(masks.read_text() + " ")
+    assert train.key(Workspace.open(copy)).digest != key.digest
+
+
+def test_a_student_without_a_model_to_start_from_is_refused(finished: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "copy")
+    with pytest.raises(ParamsError, match=r"train\.labels: .*train\.init_from is null"):
+        change(tmp_path / "copy", labels="student")
 
 
 def test_training_has_a_validation_curve_where_labels_exist_and_the_same_weights(
