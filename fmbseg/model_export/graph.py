@@ -194,6 +194,7 @@ def labelling_graph(
     graph, kept = model.graph, copy.deepcopy(list(model.graph.output))
     constants = {
         "_axes": np.array([1], np.int64),
+        "_one": np.array([1], np.int64),
         "_temperature": np.array(temperature, np.float32),
     }
     count: int | str = "class"
@@ -227,18 +228,18 @@ def _labelling_nodes(kind: int) -> list[onnx.NodeProto]:
     return [
         node("MatMul", ["features", "_texts"], ["_cosines"], name=COMPARE),
         node("Transpose", ["_cosines"], ["similarities"], perm=[0, 3, 1, 2]),
+        node("Div", ["similarities", "_temperature"], ["_scaled"]),
         node("Shape", ["similarities"], ["_shape"], start=0, end=2),
         node("Concat", ["_shape", "size_hw"], ["_sizes"], axis=0),
         node(
-            "Resize", ["similarities", "", "", "_sizes"], ["_pixels"], mode="linear",
+            "Resize", ["_scaled", "", "", "_sizes"], ["_pixels"], mode="linear",
             coordinate_transformation_mode="half_pixel",
         ),
-        node("ArgMax", ["_pixels"], ["_index"], axis=1, keepdims=0),
-        node("Cast", ["_index"], ["labels"], to=kind),
-        node("ReduceMax", ["_pixels", "_axes"], ["_best"], keepdims=1),
+        node("TopK", ["_pixels", "_one"], ["_best", "_index"], axis=1),
+        node("Squeeze", ["_index", "_axes"], ["_label"]),
+        node("Cast", ["_label"], ["labels"], to=kind),
         node("Sub", ["_pixels", "_best"], ["_below"]),
-        node("Div", ["_below", "_temperature"], ["_scaled"]),
-        node("Exp", ["_scaled"], ["_share"]),
+        node("Exp", ["_below"], ["_share"]),
         node("ReduceSum", ["_share", "_axes"], ["_total"], keepdims=0),
         node("Reciprocal", ["_total"], ["confidence"]),
     ]  # fmt: skip
