@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from fmbseg.datasets import miniature_views
-from fmbseg.methods.table import METHODS, OURS
+from fmbseg.methods.table import BEST, METHODS, OURS
 from fmbseg.miniature.world import SEEN_THINGS
 from fmbseg.progress import lines_to_stderr
 from fmbseg.store import read_json, write_json
@@ -33,10 +33,17 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "fmbseg_all12": {"subsample.keep_fraction": 1.0},
     "fmbseg_gt": {"train.labels": "truth"},
 }
-FINETUNED = "fmbseg_finetuned"
+FINETUNED, ADAPTED = "fmbseg_finetuned", "fmbseg_adapted"
+ON_TARGETS: dict[str, dict[str, Any]] = {FINETUNED: {}, ADAPTED: {"train.labels": "student"}}
+"""Trainings that go on with a view's own unlabelled images and names: on the view's pseudo masks,
+and on SAM's masks as the model itself names them."""
+TARGET_ROWS = {
+    FINETUNED: (FINETUNED, OURS), ADAPTED: (ADAPTED, OURS), f"{ADAPTED}_best": (ADAPTED, BEST),
+}  # fmt: skip
+"""Row to the training and the method that answers."""
 TARGETS = ("miniature_shifted", "miniature_unseen")
-"""Where the fine-tuned row differs: the other views show what it was trained on already."""
-ROWS = (*PLAIN, *TRAININGS, talk2dino.NAME, FINETUNED)
+"""Where these rows differ: the other views show what it was trained on already."""
+ROWS = (*PLAIN, *TRAININGS, talk2dino.NAME, *TARGET_ROWS)
 USES = {name: "image labels" for name, method in METHODS.items() if method.needs_image_labels} | {
     "fmbseg_gt": "pixel labels",
     talk2dino.NAME: "captions",
@@ -104,17 +111,19 @@ def cells(root: Path, size: Size) -> dict[tuple[int, str], Cell]:
         for name, overrides in TRAININGS.items():
             found[seed, name] = Cell(place / name, {**shared, **overrides}, images)
         for view in TARGETS:
-            found[seed, f"{FINETUNED}-{view}"] = _finetuned(place, shared, plain, view, seed, size)
+            for name in ON_TARGETS:
+                cell = _goes_on(place, shared, plain, view, seed, size, name)
+                found[seed, f"{name}-{view}"] = cell
     return found
 
 
-def _finetuned(
-    place: Path, shared: dict[str, Any], plain: Cell, view: str, seed: int, size: Size
+def _goes_on(
+    place: Path, shared: dict[str, Any], plain: Cell, view: str, seed: int, size: Size, name: str
 ) -> Cell:
-    """Training goes on, on the pseudo masks of a view's own unlabelled images and names."""
+    """A training of `ON_TARGETS` on a view's own images."""
     folder = place / "targets" / view
     overrides = {
-        **shared,
+        **shared, **ON_TARGETS[name], "evaluate.methods": [OURS, BEST],
         "data.images": str(folder / "images"), "data.classes": str(folder / CLASSES),
         "data.labels": None,
         "data.shard_images": size.target_images, "evaluate.data_sets": [view],
@@ -132,7 +141,7 @@ def _finetuned(
             if not path.is_file():
                 Image.fromarray(samples[index].image).save(path)
 
-    return Cell(place / f"{FINETUNED}-{view}", overrides, plain, prepare)
+    return Cell(place / f"{name}-{view}", overrides, plain, prepare)
 
 
 def captioned(found: dict[tuple[int, str], Cell]) -> talk2dino.CaptionedRow:
@@ -153,8 +162,9 @@ def metrics_of(
         return found[seed, "plain"].metrics(row, view)
     if row in TRAININGS:
         return found[seed, row].metrics(OURS, view)
-    cell = found.get((seed, f"{row}-{view}"))
-    return None if cell is None else cell.metrics(OURS, view)
+    training, method = TARGET_ROWS[row]
+    cell = found.get((seed, f"{training}-{view}"))
+    return None if cell is None else cell.metrics(method, view)
 
 
 def collect(found: dict[tuple[int, str], Cell], seeds: Sequence[int]) -> dict[str, Any]:
