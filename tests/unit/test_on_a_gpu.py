@@ -14,6 +14,7 @@ import torch
 from fmbseg.align.loss import LOSSES
 from fmbseg.align.optimise import repeatable_attention
 from fmbseg.align.trainer import train_alignment
+from fmbseg.methods.pixel_refinement import refined
 from fmbseg.methods.table import METHODS
 from fmbseg.miniature.world import WorldImage, generate
 from fmbseg.models.batches import IMAGES_AT_ONCE
@@ -160,6 +161,16 @@ def test_rivals_answer_the_same_on_a_gpu(
     }
     same = found["cpu"].labels == found[gpu].labels
     assert same.mean() > 0.999, "the attention's last digits"
+
+
+def test_refined_similarities_are_those_of_the_cpu(drawn: WorldImage, gpu: str) -> None:
+    cosines = torch.rand(5, 12, 12, generator=torch.Generator().manual_seed(0))
+    cosines[3:] -= 1  # they win nowhere
+    here, there = (refined(cosines.to(device), drawn.image) for device in ("cpu", gpu))
+    assert here.winners == there.winners == [0, 1, 2]
+    torch.testing.assert_close(there.rows(0, 96).cpu(), here.rows(0, 96))
+    answers = [one.labels((128, 128), NAMES).labels for one in (here, there)]
+    assert (answers[0] == answers[1]).mean() > 0.999
 
 
 def test_stage1_runs_in_several_threads_on_a_gpu(
