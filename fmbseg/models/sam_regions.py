@@ -1,5 +1,7 @@
 """SAM's answer to regions that are known coarsely: a point, a box and a mask in one prompt."""
 
+from functools import cached_property
+
 import torch
 from jaxtyping import Float
 from segment_anything.modeling import Sam
@@ -14,23 +16,25 @@ _PROMPTS_AT_ONCE = 8
 
 
 class RegionDecoder:
-    """Prompts with points, boxes and masks through `segment_anything`'s own modules.
-
-    Attributes:
-        knows_masks: whether the prompt encoder has ever learned masks. A norm whose gain is 1
-            and whose offset is 0 everywhere is as it was made; masks would then be turned into
-            random numbers and are left out of the prompts.
-    """
+    """Prompts with points, boxes and masks through `segment_anything`'s own modules."""
 
     def __init__(self, model: Sam) -> None:
         """Take a model whose weights are loaded."""
         self._model = model
+
+    @cached_property
+    def knows_masks(self) -> bool:
+        """Whether the prompt encoder has ever learned masks.
+
+        A norm whose gain is 1 and whose offset is 0 everywhere is as it was made; masks would then
+        be turned into random numbers and are left out of the prompts. An accelerator is waited for
+        when it is first asked.
+        """
         norms = [
-            one for one in model.prompt_encoder.mask_downscaling if isinstance(one, LayerNorm2d)
-        ]
-        self.knows_masks = any(
-            bool((one.weight != 1).any()) or bool((one.bias != 0).any()) for one in norms
-        )
+            one for one in self._model.prompt_encoder.mask_downscaling
+            if isinstance(one, LayerNorm2d)
+        ]  # fmt: skip
+        return any(bool((one.weight != 1).any()) or bool((one.bias != 0).any()) for one in norms)
 
     def decode(
         self,
