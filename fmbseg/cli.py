@@ -8,12 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fmbseg.allocator import keep_memory
-from fmbseg.commands.adapt import add_adapt
 from fmbseg.commands.answer import Answer, add_common_options, print_json, voice, wants_json
 from fmbseg.commands.completion import add_completion
 from fmbseg.commands.export_model_options import add_export_model, add_export_words
 from fmbseg.commands.label_options import add_export, add_import, add_label, add_preview
-from fmbseg.commands.predict_options import add_model_options, add_predict
+from fmbseg.commands.predict_options import add_adapt, add_model_options, add_predict
 from fmbseg.commands.push_to_hub_options import add_push_to_hub
 from fmbseg.errors import BROKEN_PIPE, STOPPED, one_line, say
 from fmbseg.garbage import search_rarely

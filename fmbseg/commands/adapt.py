@@ -12,27 +12,13 @@ from fmbseg.commands.run import make_unit
 from fmbseg.commands.workspace_of import workspace_of
 from fmbseg.errors import UserError
 from fmbseg.interrupts import stops_twice
+from fmbseg.models.trust import trusted_overrides
 from fmbseg.params_edit import write_params
 from fmbseg.steps.ending import program, shortest
 from fmbseg.steps.plan import run_plan
 from fmbseg.steps.ready import not_ready
 from fmbseg.steps.workspace import Workspace
-from fmbseg.store import read_json
 from fmbseg.store.names import printable
-
-
-def add_adapt(parser: argparse.ArgumentParser) -> None:
-    """What `fmbseg adapt` takes."""
-    parser.add_argument("images", type=Path, help="folder of images (any depth), no labels needed")
-    parser.add_argument(
-        "--classes", required=True, help='"cat=kitten, grass" (= before synonyms), or a class file'
-    )
-    parser.add_argument(
-        "--model", type=Path, default=Path("models/train"), help="trained folder to start from"
-    )
-    parser.add_argument("--workspace", type=Path, help="where work goes; default runs/<folder>")
-    parser.add_argument("--epochs", type=int, default=20, help="over the images; default: 20")
-    parser.add_argument("--learning-rate", type=float, default=0.03, help="its peak; default: 0.03")
 
 
 def adapt(arguments: argparse.Namespace) -> Answer:
@@ -43,16 +29,23 @@ def adapt(arguments: argparse.Namespace) -> Answer:
             f"no trained model in {arguments.model}; `fmbseg run` (or `make run`) trains one, or "
             "name its folder with --model"
         )
-    began, described = time.perf_counter(), read_json(model / DESCRIPTION)
-    arguments.profile = described["models"]["profile"]
+    from fmbseg.trained_files import models_section, read_trained  # takes seconds
+
+    began, (_, described) = time.perf_counter(), read_trained(model, "cpu", whole=True)
+    section = models_section(model, described)
+    own = section.model_dump(include={"clip", "sam", "vision"}, exclude_none=True)
+    named = trusted_overrides(own, model, allow_paths=False)  # a run opens what params.yaml names
+    arguments.profile = section.profile
+    if arguments.workspace is None:  # not that of `fmbseg run`, whose model would be replaced
+        arguments.workspace = Path("runs") / f"{arguments.images.resolve().name}-adapted"
     root = workspace_of(arguments, vocabulary)
-    own = (root / "models" / "train").resolve()
-    if model == own:
+    if model == (root / "models" / "train").resolve():
         raise UserError(
             f"--model: {arguments.model} is what would be written; name another --workspace"
         )
     write_params(root / "params.yaml", {
-        **{f"models.{key}": value for key, value in described["models"].items()},
+        **{f"models.{role}": named.get(role) for role in ("clip", "sam", "vision")},
+        "models.projection": section.projection, "models.template": section.template,
         "train.input_short_side_px": described["input_short_side_px"],
         "train.init_from": str(model), "train.labels": "student",
         "train.epochs": arguments.epochs, "train.learning_rate": arguments.learning_rate,

@@ -44,6 +44,22 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
 
 
+def add_adapt(parser: argparse.ArgumentParser) -> None:
+    """What `fmbseg adapt` takes."""
+    parser.add_argument("images", type=Path, help="folder of images (any depth), no labels needed")
+    parser.add_argument(
+        "--classes", required=True, help='"cat=kitten, grass" (= before synonyms), or a class file'
+    )
+    parser.add_argument(
+        "--model", type=Path, default=Path("models/train"), help="trained folder to start from"
+    )
+    parser.add_argument(
+        "--workspace", type=Path, help="where work goes; default runs/<folder>-adapted"
+    )
+    parser.add_argument("--epochs", type=int, default=20, help="over the images; default: 20")
+    parser.add_argument("--learning-rate", type=float, default=0.03, help="its peak; default: 0.03")
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """On what device a trained model runs, and what it may open."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")

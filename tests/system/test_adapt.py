@@ -24,10 +24,10 @@ def test_a_model_goes_on_with_other_images(tmp_path: Path, capsys, monkeypatch):
     model = trained_folder(tmp_path / "model")
     before = (model / "alignment.safetensors").read_bytes()
     words = ["adapt", "photos", "--classes", "sky, grass, butterfly=moth", "--model", "model",
-             "--workspace", "work", "--epochs", "1", "--json"]  # fmt: skip
+             "--epochs", "1", "--json"]  # fmt: skip
     assert main(words) == 0
     said = json.loads(capsys.readouterr().out)
-    params = yaml.safe_load(Path("work/params.yaml").read_text())
+    params = yaml.safe_load(Path("runs/photos-adapted/params.yaml").read_text())
     assert params["train"]["labels"] == "student"
     assert params["train"]["init_from"] == str(model)
     assert params["models"]["profile"] == "miniature"
@@ -36,6 +36,18 @@ def test_a_model_goes_on_with_other_images(tmp_path: Path, capsys, monkeypatch):
     assert (Path(said["model"]) / "alignment.safetensors").read_bytes() != before
     assert (model / "alignment.safetensors").read_bytes() == before
     assert main(words) == 0, "a second call has nothing to do"
+
+
+def test_paths_that_nobody_vouches_for_are_not_opened(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    model = trained_folder(tmp_path / "model")
+    described = json.loads((model / "segmenter.json").read_text())
+    described["models"]["sam"] = {"checkpoint": "/elsewhere/sam.pt"}
+    (model / "segmenter.json").write_text(json.dumps(described))
+    assert main(["adapt", "photos", "--classes", "sky", "--model", "model"]) == 2
+    assert "outside the trained folder" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_it_says_what_is_missing(tmp_path: Path, capsys, monkeypatch):
