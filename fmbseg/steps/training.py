@@ -12,13 +12,14 @@ from fmbseg.align.trainer import train_alignment
 from fmbseg.models.device import resolve_device
 from fmbseg.models.protocols import VisionModel
 from fmbseg.steps.foundation_models import models_of
-from fmbseg.steps.label_maps import label_maps
+from fmbseg.steps.label_maps import NothingToTrainOnError, label_maps
 from fmbseg.steps.student_labels import student_map
 from fmbseg.steps.train import initial_folder
 from fmbseg.steps.training_set import Features
 from fmbseg.steps.validation import validation_of
 from fmbseg.steps.workspace import Workspace
 from fmbseg.store import require_space
+from fmbseg.types import IGNORE
 from fmbseg.vocabulary import encode, read_classes
 
 Initial = Callable[[Mapping[str, Any]], AlignmentHead | None]
@@ -47,7 +48,7 @@ def train_with(
         vision: the workspace's own vision encoder, where the caller has it already.
 
     Raises:
-        NothingToTrainOnError: see `label_maps`.
+        NothingToTrainOnError: see `label_maps`; or a trained model finds no mask clear.
         FileNotFoundError, StoreError, ValueError: see `student_map`.
     """
     p, models = workspace.params.train, models_of(workspace)
@@ -57,6 +58,11 @@ def train_with(
     maps = label_maps(workspace, student)
     features = Features(workspace, maps.names, encoder)
     labels = features.patch_labels(maps)
+    if student is not None and not any((one != IGNORE).any() for one in labels):
+        raise NothingToTrainOnError(
+            f"no mask is clear to the model of train.init_from: on none agrees {p.min_agreement:g} "
+            "of its area; lower train.min_agreement, or look at the model's own predictions"
+        )
     texts = encode(models.clip, read_classes(workspace.classes_path()))
     sizes = {
         "vision_dim": features.dim, "text_dim": texts.shape[1],

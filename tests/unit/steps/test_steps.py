@@ -16,8 +16,8 @@ from fmbseg.datasets import load
 from fmbseg.miniature.world import SEEN_CLASS_NAMES, generate
 from fmbseg.params import ParamsError
 from fmbseg.segmenter import Segmenter
-from fmbseg.steps import evaluate, pseudo_masks, train
-from fmbseg.steps.label_maps import label_maps
+from fmbseg.steps import evaluate, pseudo_masks, student_labels, train
+from fmbseg.steps.label_maps import NothingToTrainOnError, label_maps
 from fmbseg.steps.plan import STEPS, run_step
 from fmbseg.steps.shards import quarantined, shards
 from fmbseg.steps.student_labels import student_map
@@ -207,7 +207,9 @@ def test_a_ceiling_trains_on_the_labels_and_says_so(finished: Path, tmp_path: Pa
     assert train.key(workspace).digest == before, "an edited unit is drawn anew"
 
 
-def test_a_trained_model_names_sams_masks_and_is_trained_on_them(finished: Path, tmp_path: Path):
+def test_a_trained_model_names_sams_masks_and_is_trained_on_them(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     workspace = change(copy, labels="student", init_from=str(finished / "models" / "train"))
@@ -231,6 +233,10 @@ def test_a_trained_model_names_sams_masks_and_is_trained_on_them(finished: Path,
     assert any(name.startswith("masks/") for name in key.inputs)
     assert run_all(workspace)[0] == "train"
     assert read_json(workspace.train / "segmenter.json")["labels"] == "student"
+    strict = change(copy, min_agreement=1.0, seed=5)
+    monkeypatch.setattr(student_labels, "voted_masks", lambda *given: [])
+    with pytest.raises(NothingToTrainOnError, match=r"on none agrees 1 .*train\.min_agreement"):
+        run_step(strict, "train")
     masks = next(workspace.pseudo_masks.glob("*/stage12.json"))
     masks.write_text(masks.read_text() + " ")
     assert train.key(Workspace.open(copy)).digest != key.digest
